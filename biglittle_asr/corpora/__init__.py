@@ -1,0 +1,78 @@
+"""Corpora: from a corpus as its distributor ships it to the CSV manifests that recipes read.
+
+A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
+`CORPORA`; what follows (audio checks, durations, writing) is shared, in `manifest.py`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from os import PathLike
+from pathlib import Path
+
+from biglittle_asr.corpora.manifest import write_manifests
+
+CORPORA = {
+    "an4": "biglittle_asr.corpora.an4",
+    "librispeech": "biglittle_asr.corpora.librispeech",
+}
+"""Module of each corpus, imported when it is asked for."""
+
+
+def list_corpora() -> list[str]:
+    """Names that `prepare` knows.
+
+    Example
+    -------
+    >>> "an4" in list_corpora()
+    True
+    """
+    return sorted(CORPORA)
+
+
+def prepare(
+    corpus: str, data_folder: str | PathLike[str], output_folder: str | PathLike[str], **options: object
+) -> dict[str, Path]:
+    """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
+
+    Deterministic, and quick where it was done before: audio is read again only if something changed.
+
+    Arguments
+    ---------
+    corpus : str
+        One of `list_corpora()`.
+    data_folder : path
+        The corpus as it was downloaded and unpacked; nothing is written there.
+    output_folder : path
+        Where the manifests go; made if it is not there.
+    **options
+        The corpus's own, see `read` in its module (`dev_utterances` of AN4, `splits` of LibriSpeech).
+
+    Returns
+    -------
+    dict from split name to pathlib.Path
+        The manifests.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, a list or audio is missing.
+    ValueError
+        If corpus or option are unknown, or the corpus is not as its distributor ships it.
+
+    Example
+    -------
+    >>> prepare("an5", "data", "results")
+    Traceback (most recent call last):
+    ...
+    ValueError: Unknown corpus 'an5'; choose one of: an4, librispeech.
+    """
+    if corpus not in CORPORA:
+        raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")
+    read = import_module(CORPORA[corpus]).read
+    known = [name for name in inspect.signature(read).parameters if name != "data_folder"]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join(known)}.")
+    return write_manifests(corpus, read(data_folder, **options), output_folder)

@@ -1,0 +1,161 @@
+"""CMU AN4 ("census"), as CMU distributes it: 948 training and 130 test utterances of spelled and spoken words.
+
+    an4/etc/an4_train.fileids            an4_clstk/fash/an251-fash-b
+    an4/etc/an4_train.transcription      YES (an251-fash-b)       or       <s> YES </s> (an251-fash-b)
+    an4/wav/an4_clstk/fash/an251-fash-b.sph
+
+The SPHERE files are read where they lie. The corpus has no development set: one is split off train, by speaker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from biglittle_asr.corpora.manifest import Utterance, read_lines
+
+TRANSCRIPT_LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
+SENTENCE_MARKS = {"<s>", "</s>"}
+ADVICE = "give the folder that holds AN4's etc/ and wav/ (or an4/ with both) as the data folder"
+
+
+def read(data_folder: str | PathLike[str], dev_utterances: int = 100) -> dict[str, list[Utterance]]:
+    """Read AN4's own lists and transcripts, and split a development set off train.
+
+    Arguments
+    ---------
+    data_folder : path
+        The folder `an4`, or the one that holds it.
+    dev_utterances : int
+        Size of dev: whole speakers are taken until they have at least this many utterances.
+
+    Returns
+    -------
+    dict
+        Utterances of "train", "dev" and "test"; no speaker is in two of them.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder, or one of its lists, is missing.
+    ValueError
+        If list and transcripts disagree, a line is malformed, or `dev_utterances` leaves no train or no dev.
+    """
+    folder = _find(Path(data_folder))
+    train, dev = split_by_speaker(_read_set(folder, "train"), dev_utterances)
+    return {"train": train, "dev": dev, "test": _read_set(folder, "test")}
+
+
+def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off a development set of whole speakers, women and men in the same proportion as in the rest.
+
+    The choice depends on the speakers' names alone: the same on every machine and in every run. Speakers whose names
+    differ only in a final digit (mdcs, mdcs2) may be one person and stay on one side.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+        Speaker names start with f or m, as AN4's do.
+    dev_utterances : int
+        Speakers are taken until they have at least this many utterances.
+
+    Returns
+    -------
+    train, dev : lists of Utterance
+        In the order given.
+
+    Raises
+    ------
+    ValueError
+        If either would be empty.
+
+    Example
+    -------
+    >>> speakers = ["fanna", "fbea", "mcarl", "mdan"]
+    >>> train, dev = split_by_speaker([Utterance(s, Path(s), s, "YES", "list:1") for s in speakers], 2)
+    >>> sorted(utterance.speaker[0] for utterance in dev)
+    ['f', 'm']
+    """
+    sizes: dict[str, int] = {}
+    for utterance in utterances:
+        person = _person(utterance)
+        sizes[person] = sizes.get(person, 0) + 1
+    chosen: set[str] = set()
+    for person in _interleave_sexes(sizes):
+        if sum(sizes[each] for each in chosen) >= dev_utterances:
+            break
+        chosen.add(person)
+    train = [utterance for utterance in utterances if _person(utterance) not in chosen]
+    dev = [utterance for utterance in utterances if _person(utterance) in chosen]
+    if not train or not dev:
+        raise ValueError(
+            f"dev_utterances: {dev_utterances} of the {len(utterances)} training utterances (whole speakers) leave "
+            f"{'no train' if dev else 'no dev'} set; choose another number."
+        )
+    return train, dev
+
+
+def _find(data_folder: Path) -> Path:
+    data_folder = data_folder.expanduser().absolute()
+    for folder in (data_folder, data_folder / "an4"):
+        if (folder / "etc").is_dir():
+            return folder
+    problem = "holds no AN4 corpus" if data_folder.is_dir() else "no such folder"
+    raise FileNotFoundError(f"{data_folder}: {problem}; {ADVICE}.")
+
+
+def _read_set(folder: Path, name: str) -> list[Utterance]:
+    transcripts_path = folder / "etc" / f"an4_{name}.transcription"
+    transcripts = _read_transcripts(transcripts_path)
+    utterances = []
+    for place, file_id in read_lines(folder / "etc" / f"an4_{name}.fileids", ADVICE):
+        parts = file_id.split("/")
+        if len(parts) < 3:
+            raise ValueError(f"{place}: '{file_id}' is not of the form set/speaker/utterance; restore the file.")
+        if parts[-1] not in transcripts:
+            raise ValueError(f"{place}: {parts[-1]} has no line in {transcripts_path}; restore that file.")
+        words, _ = transcripts[parts[-1]]
+        wav = folder.joinpath("wav", *parts[:-1], f"{parts[-1]}.sph")
+        utterances.append(Utterance(parts[-1], wav, parts[-2], words, source=place))
+    listed = {utterance.id for utterance in utterances}
+    for utterance_id, (_, place) in transcripts.items():
+        if utterance_id not in listed:
+            raise ValueError(f"{place}: {utterance_id} is not in an4_{name}.fileids; restore that file.")
+    return utterances
+
+
+def _read_transcripts(path: Path) -> dict[str, tuple[str, str]]:
+    """Words and place of every utterance ID."""
+    transcripts: dict[str, tuple[str, str]] = {}
+    for place, line in read_lines(path, ADVICE):
+        found = TRANSCRIPT_LINE.fullmatch(line)
+        if not found:
+            raise ValueError(f"{place}: does not end in an utterance ID in brackets; restore the file.")
+        words = " ".join(word for word in found["words"].split() if word not in SENTENCE_MARKS).upper()
+        if not words:
+            raise ValueError(f"{place}: {found['id']} has no words; restore the file.")
+        if found["id"] in transcripts:
+            raise ValueError(f"{place}: {found['id']} is also at {transcripts[found['id']][1]}; restore the file.")
+        transcripts[found["id"]] = (words, place)
+    return transcripts
+
+
+def _person(utterance: Utterance) -> str:
+    return utterance.speaker.rstrip("0123456789")
+
+
+def _interleave_sexes(people: dict[str, int]) -> list[str]:
+    """All people in an order of which every beginning has women and men in about the proportion of the whole."""
+    placed = []
+    for sex in sorted({person[:1] for person in people}):
+        same = sorted((person for person in people if person[:1] == sex), key=_stable_hash)
+        placed += [((rank + 0.5) / len(same), person) for rank, person in enumerate(same)]
+    return [person for _, person in sorted(placed)]
+
+
+def _stable_hash(text: str) -> str:
+    """Python's own `hash` of a string differs from run to run."""
+    return hashlib.sha256(text.encode()).hexdigest()

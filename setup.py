@@ -1,0 +1,58 @@
+"""Package metadata: the one place for name, version, dependencies and commands."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+# torchaudio and torchvision must come from the same release as torch.
+CORE = [
+    "torch==2.11.*",
+    "torchaudio==2.11.*",
+    "speechbrain>=1.1.2,<1.2",
+    "hyperpyyaml>=1.2",
+    "jiwer>=4",
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "packaging",
+    "pandas>=2",
+    "pyyaml>=6",
+    "safetensors>=0.4",
+    "scipy>=1.11",
+    "sentencepiece>=0.2",
+    "soundfile>=0.12",
+    "tensorboard>=2.16",
+    "tqdm>=4.66",
+]
+IMAGES = ["torchvision==0.26.*", "pillow>=10"]
+DEMO = ["espeakng-loader>=0.2"]
+EXTRAS = {
+    "images": IMAGES,
+    "lm": ["flashlight-text>=0.0.7"],
+    "hybrid": ["kaldifst", "kaldi-decoder", "kaldilm"],
+    "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
+    "demo": DEMO,
+    # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech.
+    "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", *IMAGES, *DEMO],
+}
+
+setup(
+    name="biglittle-asr",
+    version="0.1.0",
+    description="Big-Little networks for speech and images: acoustic encoders and classifiers, trained and measured",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["biglittle_asr*"]),
+    package_data={"biglittle_asr": ["py.typed"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["biglittle = biglittle_asr.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
