@@ -1,0 +1,309 @@
+"""Acoustic encoders: log-mel features in, one vector every `time_stride` frames out.
+
+:class:`BigLittleEncoder` is one constructor for Big-Little networks and for the plain twins they are compared with:
+same stem, same head, same resolution in every stage; only the stages differ. :func:`create_encoder` makes the named
+presets. The networks follow Chen et al. (ICLR 2019), section 4.3; the speech half of that work was never published,
+so depths, widths and strides are this project's reading of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biglittle_asr.nnet import (
+    BasicBlock,
+    BigLittleConfig,
+    BigLittlePyramid,
+    BigLittleStage,
+    Layers,
+    TimeMask,
+    frames_to_relative,
+    initialize,
+    output_length,
+    plain_stage,
+    relative_to_frames,
+)
+from biglittle_asr.nnet.layers import ConvNorm, Pair
+from biglittle_asr.nnet.lengths import IntOrTensor, apply_mask, strided_mask
+
+TIME_STRIDES: dict[int, tuple[int, ...]] = {
+    1: (1, 1, 1, 1, 1),
+    2: (2, 1, 1, 1, 1),
+    4: (2, 1, 2, 1, 1),
+    8: (2, 1, 2, 2, 1),
+}
+"""Total time stride -> time stride of the stem and of the entry to each stage."""
+
+FREQUENCY_STRIDES = (2, 1, 2, 2, 2)
+"""Frequency stride of the stem and of the entry to each stage."""
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The shape of an acoustic encoder. Every field is an argument of :func:`create_encoder`, and of a YAML."""
+
+    input_size: int = 80
+    """Features a frame, all channels counted: mel bins x `input_channels`."""
+    input_channels: int = 1
+    """1 for log-mel features, 3 with deltas and delta-deltas, which come as (static, delta, delta-delta)."""
+    channels: Sequence[int] = (32, 64, 128, 256)
+    """Output channels of the four stages; the stem has those of the first."""
+    blocks: Sequence[int] = (3, 3, 2, 2)
+    """Basic blocks of the four stages."""
+    time_stride: int = 4
+    """Frames in per frame out: 1 (a hybrid's one posterior a frame), 2, 4 (default), 8."""
+    output_size: int = 512
+    """Dimension D of the output."""
+    big_little_stages: int = 4
+    """How many stages, from the first, are Big-Little; 0 makes the plain twin. The image nets leave the last plain."""
+    alpha: int = 4
+    """Divides the channels of the little branch."""
+    beta: int = 2
+    """Divides the blocks of the little branch, which has max(1, n // beta - 1) in a stage of n."""
+    branches: int = 2
+    """Number of branches; the published networks have 2."""
+    big_stride: Pair = (2, 2)
+    """(time, frequency) stride of the big branch inside its stage; (1, 2) keeps its time resolution."""
+    upsampling: str = "nearest"
+    """How the big branch comes back to full resolution: "nearest" or "bilinear"."""
+    merge: str = "add"
+    """"add" or "concat"."""
+    pyramid: bool = False
+    """True merges the branches once, before the head, instead of once a stage: an ablation."""
+    time_padding: str = "same"
+    """"same", or "causal": no frame sees the future."""
+    block: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of every block: shortcut, squeeze_excite."""
+
+    def __post_init__(self) -> None:
+        if self.time_stride not in TIME_STRIDES:
+            raise ValueError(f"time_stride is {self.time_stride!r}: take one of {', '.join(map(str, TIME_STRIDES))}")
+        if len(self.channels) != 4 or len(self.blocks) != 4:
+            raise ValueError(
+                f"channels {list(self.channels)} and blocks {list(self.blocks)} need one entry for each of 4 stages"
+            )
+        if self.input_channels < 1 or self.input_size % self.input_channels:
+            raise ValueError(
+                f"input_size {self.input_size} is not a multiple of input_channels {self.input_channels}: "
+                "input_size counts all features of a frame, mel bins x channels"
+            )
+        if not 0 <= self.big_little_stages <= 4:
+            raise ValueError(f"big_little_stages is {self.big_little_stages!r}: take 0 (the plain twin) to 4")
+        if self.pyramid and self.big_little_stages != 4:
+            raise ValueError("pyramid runs the branches through all stages: set big_little_stages to 4")
+
+
+class BigLittleEncoder(nn.Module):
+    """Acoustic encoder that stands wherever SpeechBrain expects one. Its output does not depend on the padding.
+
+    Arguments
+    ---------
+    **config
+        Fields of :class:`EncoderConfig`.
+
+    Attributes
+    ----------
+    config : EncoderConfig
+    output_size : int
+        Dimension D of the output.
+    time_stride : int
+        Frames in per frame out; T' = ceil(T / time_stride).
+
+    Raises
+    ------
+    ValueError
+        For a value that no network can be built with.
+
+    Example
+    -------
+    >>> encoder = BigLittleEncoder(input_size=40, alpha=4, beta=2)
+    >>> encoder(torch.randn(2, 101, 40), torch.tensor([1.0, 0.5])).shape
+    torch.Size([2, 26, 512])
+    """
+
+    def __init__(self, **config: Any):
+        super().__init__()
+        unknown = set(config) - {f.name for f in dataclasses.fields(EncoderConfig)}
+        if unknown:
+            known = sorted(f.name for f in dataclasses.fields(EncoderConfig))
+            raise ValueError(_unknown("encoder argument", sorted(unknown)[0], known))
+        self.config = c = EncoderConfig(**config)
+        self.output_size, self.time_stride = c.output_size, c.time_stride
+        layers = Layers(time_padding=c.time_padding)  # type: ignore[arg-type]
+        strides = list(zip(TIME_STRIDES[c.time_stride], FREQUENCY_STRIDES, strict=True))
+        self.stem = ConvNorm(layers, c.input_channels, c.channels[0], 5, strides[0])
+        self.relu = layers.activation(inplace=True)
+        self.stages = nn.ModuleList(_stages(c, layers, strides[1:]))
+        self.head = nn.Linear(c.channels[-1], c.output_size)
+        initialize(self)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """The encoder as SpeechBrain calls it.
+
+        Arguments
+        ---------
+        x : Tensor, (B, T, F)
+            Features, padded at the end.
+        lengths : Tensor of float, (B,), optional
+            Relative lengths in (0, 1]; None calls every frame valid.
+        **kwargs
+            What SpeechBrain's recipes pass to any encoder and a convolutional one has no use for (`pad_idx`,
+            `dynchunktrain_config`).
+
+        Returns
+        -------
+        Tensor, (B, T', D)
+            Zero on padding.
+        """
+        frames = None if lengths is None else relative_to_frames(lengths, x.shape[1])
+        return self._encode(x, frames)[0]
+
+    def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder as this project calls it: integer lengths in and out.
+
+        Arguments
+        ---------
+        x : Tensor, (B, T, F)
+        frames : Tensor of int64, (B,)
+            Valid frames of each utterance, 1 .. T.
+
+        Returns
+        -------
+        Tensor, (B, T', D), and Tensor of int64, (B,)
+
+        Example
+        -------
+        >>> encoder = create_encoder("bl_resnet22_half", input_size=40)
+        >>> y, frames = encoder.encode(torch.randn(2, 101, 40), torch.tensor([101, 50]))
+        >>> y.shape, frames
+        (torch.Size([2, 26, 512]), tensor([26, 13]))
+        """
+        return self._encode(x, frames)[0], self.output_lengths(frames)
+
+    def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
+        """Frames out for `n` frames in: ceil(n / time_stride)."""
+        return output_length(n, self.time_stride)
+
+    def relative_output_lengths(self, lengths: Tensor, size: int) -> Tensor:
+        """SpeechBrain's relative lengths of the output, exact, from those of an input of `size` frames."""
+        frames = self.output_lengths(relative_to_frames(lengths, size))
+        return frames_to_relative(frames, output_length(size, self.time_stride))
+
+    def _encode(self, x: Tensor, frames: Tensor | None) -> tuple[Tensor, TimeMask | None]:
+        c = self.config
+        if x.dim() != 3 or x.shape[2] != c.input_size:
+            raise ValueError(
+                f"features of shape {tuple(x.shape)} do not fit an encoder of input_size {c.input_size}: "
+                "it takes (batch, frames, input_size)"
+            )
+        batch, size, _ = x.shape
+        mask = TimeMask.for_batch(frames, size)
+        x = x.view(batch, size, c.input_channels, -1).transpose(1, 2)
+        x = apply_mask(x, mask).contiguous(memory_format=torch.channels_last)
+        mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
+        x = self.relu(self.stem(x, mask))
+        for stage in self.stages:
+            x = stage(x, mask)
+            mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
+        x = self.head(x.mean(3).transpose(1, 2))
+        return (x if mask is None else x * mask.frames(x.dtype)[:, 0]), mask
+
+
+def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:
+    """The network between stem and head; `strides` lead into each stage."""
+    big_little = BigLittleConfig(
+        alpha=c.alpha,
+        beta=c.beta,
+        branches=c.branches,
+        big_stride=c.big_stride,
+        upsampling=c.upsampling,
+        merge=c.merge,
+    )
+    if c.pyramid:
+        return [
+            BigLittlePyramid(c.channels[0], c.channels, c.blocks, strides, big_little, BasicBlock, layers, **c.block)
+        ]
+    widths = [c.channels[0], *c.channels]
+    stages: list[nn.Module] = []
+    for index, (blocks, stride) in enumerate(zip(c.blocks, strides, strict=True)):
+        if index < c.big_little_stages:
+            # The fusion block strides into the next Big-Little stage; a plain one strides in its own first block.
+            leaves = strides[index + 1] if index + 1 < c.big_little_stages else (1, 1)
+            stages.append(
+                BigLittleStage(
+                    widths[index], widths[index + 1], blocks, big_little, leaves, BasicBlock, layers, **c.block
+                )
+            )
+        else:
+            stages.append(plain_stage(widths[index], widths[index + 1], blocks, stride, BasicBlock, layers, **c.block))
+    return stages
+
+
+RESNET22 = {"blocks": (3, 3, 2, 2)}
+RESNET34 = {"blocks": (3, 4, 6, 3)}
+PLAIN = {"big_little_stages": 0}
+HALF = {"channels": (16, 32, 64, 128), "output_size": 512}
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "resnet22": {**RESNET22, **PLAIN},
+    "bl_resnet22": {**RESNET22},
+    "resnet34": {**RESNET34, **PLAIN},
+    "bl_resnet34": {**RESNET34},
+    "resnet22_half": {**RESNET22, **PLAIN, **HALF},
+    "bl_resnet22_half": {**RESNET22, **HALF},
+    "resnet34_half": {**RESNET34, **PLAIN, **HALF},
+    "bl_resnet34_half": {**RESNET34, **HALF},
+    "bl_pyramid_resnet22": {**RESNET22, "pyramid": True},
+    "bl_pyramid_resnet34": {**RESNET34, "pyramid": True},
+}
+"""Preset -> what it sets in :class:`EncoderConfig`. A new preset is a new entry here."""
+
+
+def list_encoders() -> list[str]:
+    """Names of the presets, sorted.
+
+    Example
+    -------
+    >>> "bl_resnet22" in list_encoders()
+    True
+    """
+    return sorted(PRESETS)
+
+
+def create_encoder(name: str, **overrides: Any) -> BigLittleEncoder:
+    """An encoder by the name of its preset, with any field of :class:`EncoderConfig` overridden.
+
+    Arguments
+    ---------
+    name : str
+        One of :func:`list_encoders`.
+    **overrides
+        For example alpha, beta, input_size, input_channels, time_stride, time_padding.
+
+    Raises
+    ------
+    ValueError
+        For an unknown preset or field, or a value that no network can be built with.
+
+    Example
+    -------
+    >>> encoder = create_encoder("bl_resnet22", alpha=4, beta=2, input_size=192, input_channels=3, time_stride=1)
+    >>> sum(p.numel() for p in encoder.parameters())
+    3203184
+    """
+    if name not in PRESETS:
+        raise ValueError(_unknown("encoder preset", name, list_encoders()))
+    return BigLittleEncoder(**{**PRESETS[name], **overrides})
+
+
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"unknown {what} {name!r}: {hint}known are {', '.join(known)}"

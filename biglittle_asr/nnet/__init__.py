@@ -1,0 +1,50 @@
+"""Building blocks of Big-Little networks, for images and for speech: torch only, no files, no audio.
+
+Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last two are height and width.
+"""
+
+from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, initialize
+from biglittle_asr.nnet.layers import AveragePool2d, Conv2d, ConvNorm, Layers, Shortcut, SqueezeExcite, upsample
+from biglittle_asr.nnet.lengths import (
+    TimeMask,
+    frames_to_relative,
+    output_length,
+    relative_to_frames,
+    valid_mask,
+)
+from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
+from biglittle_asr.nnet.stages import (
+    BigLittleBranches,
+    BigLittleConfig,
+    BigLittlePyramid,
+    BigLittleStage,
+    BigLittleStem,
+    plain_stage,
+)
+
+__all__ = [
+    "AveragePool2d",
+    "BasicBlock",
+    "BigLittleBranches",
+    "BigLittleConfig",
+    "BigLittlePyramid",
+    "BigLittleStage",
+    "BigLittleStem",
+    "Block",
+    "Blocks",
+    "Bottleneck",
+    "Conv2d",
+    "ConvNorm",
+    "Layers",
+    "MaskedBatchNorm2d",
+    "Shortcut",
+    "SqueezeExcite",
+    "TimeMask",
+    "frames_to_relative",
+    "initialize",
+    "output_length",
+    "plain_stage",
+    "relative_to_frames",
+    "upsample",
+    "valid_mask",
+]

@@ -1,0 +1,196 @@
+"""The two residual blocks. Everything else in the package is assembled from them.
+
+Both map (B, C, T, F) and an optional mask of valid frames to the block's result; `stride` is over (time, frequency)
+and kept as an attribute, by which containers follow the mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from torch import Tensor, nn
+
+from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite
+from biglittle_asr.nnet.lengths import TimeMask, strided_mask
+
+
+class Block(nn.Module):
+    """What blocks share: the options, the shortcut, and the sum.
+
+    Arguments
+    ---------
+    in_channels, out_channels : int
+    stride : (int, int)
+        Over (time, frequency).
+    layers : Layers
+        Layer classes and time padding.
+    shortcut : "pool" or "conv"
+        See :class:`Shortcut`. Big-Little nets pool, torchvision's plain nets convolve.
+    groups : int
+        Groups of the 3x3 convolution (ResNeXt). Bottleneck only.
+    base_width : int
+        Width of a group at 64 output planes (ResNeXt's "4d" is 4); 64 with one group is a plain ResNet.
+    squeeze_excite : bool
+        Gate the channels before the sum.
+    last_activation : bool
+        False leaves out the activation behind the sum: a branch that will be added to another one ends so.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: Pair = (1, 1),
+        layers: Layers = Layers(),  # noqa: B008 (frozen)
+        shortcut: str = "pool",
+        groups: int = 1,
+        base_width: int = 64,
+        squeeze_excite: bool = False,
+        last_activation: bool = True,
+    ):
+        super().__init__()
+        if squeeze_excite and layers.time_padding == "causal":
+            raise ValueError(
+                "squeeze_excite averages over all time, so it sees the future: "
+                'set squeeze_excite to False or time_padding to "same"'
+            )
+        self.stride = stride
+        self._build(in_channels, out_channels, stride, layers, groups, base_width)
+        self.relu = layers.activation(inplace=True)
+        self.downsample = Shortcut(layers, in_channels, out_channels, stride, shortcut)
+        self.se_layer = SqueezeExcite(out_channels) if squeeze_excite else None
+        self.last_activation = last_activation
+
+    def _build(
+        self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
+    ) -> None:
+        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
+
+    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
+        """The block's convolutions; `strided` is the mask behind the strided one."""
+        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
+
+    @property
+    def last_norm(self) -> nn.Module:
+        """The normalization that ends the residual path; at scale zero the block is its shortcut."""
+        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
+        strided = strided_mask(mask, self.stride[0])
+        y = self.residual(x, mask, strided)
+        if self.se_layer is not None:
+            y = self.se_layer(y, strided)
+        y = y + self.downsample(x, strided)
+        return self.relu(y) if self.last_activation else y
+
+
+class BasicBlock(Block):
+    """Two 3x3 convolutions (He et al., 2016), the first of them strided.
+
+    Example
+    -------
+    >>> import torch
+    >>> BasicBlock(4, 8, stride=(2, 1))(torch.zeros(1, 4, 5, 6)).shape
+    torch.Size([1, 8, 3, 6])
+    """
+
+    def _build(
+        self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
+    ) -> None:
+        if groups != 1 or base_width != 64:
+            raise ValueError("BasicBlock has neither groups nor base_width: use Bottleneck")
+        self.conv1 = layers.conv2d(in_channels, out_channels, 3, stride=stride)
+        self.bn1 = layers.norm(out_channels)
+        self.conv2 = layers.conv2d(out_channels, out_channels, 3)
+        self.bn2 = layers.norm(out_channels)
+
+    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x), strided))
+        return self.bn2(self.conv2(y), strided)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.bn2
+
+
+class Bottleneck(Block):
+    """1x1, 3x3, 1x1 convolutions to `out_channels`, a quarter of it wide in between; the 3x3 is strided ("v1.5").
+
+    With `groups` and `base_width` the width is ResNeXt's (Xie et al., 2017): out * base_width / 64 / 4 a group.
+
+    Example
+    -------
+    >>> import torch
+    >>> block = Bottleneck(64, 256, groups=32, base_width=4, squeeze_excite=True)
+    >>> block(torch.zeros(1, 64, 5, 6)).shape, block.conv2.weight.shape
+    (torch.Size([1, 256, 5, 6]), torch.Size([128, 4, 3, 3]))
+    """
+
+    def _build(
+        self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
+    ) -> None:
+        width = out_channels * base_width // 64 // 4 * groups
+        self.conv1 = layers.conv2d(in_channels, width, 1)
+        self.bn1 = layers.norm(width)
+        self.conv2 = layers.conv2d(width, width, 3, stride=stride, groups=groups)
+        self.bn2 = layers.norm(width)
+        self.conv3 = layers.conv2d(width, out_channels, 1)
+        self.bn3 = layers.norm(out_channels)
+
+    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x), mask))
+        y = self.relu(self.bn2(self.conv2(y), strided))
+        return self.bn3(self.conv3(y), strided)
+
+    @property
+    def last_norm(self) -> nn.Module:
+        return self.bn3
+
+
+BlockFactory = Callable[..., Block]
+"""Called with (in_channels, out_channels, stride, layers, ...): BasicBlock, Bottleneck, or a partial of one."""
+
+
+class Blocks(nn.Sequential):
+    """Residual blocks in a row; the mask follows their strides.
+
+    Example
+    -------
+    >>> import torch
+    >>> blocks = Blocks([BasicBlock(4, 4, (2, 2)), BasicBlock(4, 4)])
+    >>> blocks(torch.zeros(1, 4, 5, 6)).shape, blocks.time_stride
+    (torch.Size([1, 4, 3, 3]), 2)
+    """
+
+    def __init__(self, blocks: Iterable[Block]):
+        super().__init__(*blocks)
+
+    @property
+    def time_stride(self) -> int:
+        """Product of the blocks' time strides."""
+        stride = 1
+        for block in self:
+            stride *= block.stride[0]
+        return stride
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        for block in self:
+            x = block(x, mask)
+            mask = strided_mask(mask, block.stride[0])
+        return x
+
+
+def initialize(module: nn.Module) -> None:
+    """Kaiming normal (fan out) convolutions, unit norms, and every block's last norm at zero.
+
+    A block starts as its shortcut (Goyal et al., 2017), which is what the published Big-Little nets do.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Conv2d):
+            nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")
+            if child.bias is not None:
+                nn.init.zeros_(child.bias)
+    for child in module.modules():
+        if isinstance(child, Block):
+            nn.init.zeros_(child.last_norm.weight)

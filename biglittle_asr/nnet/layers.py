@@ -1,0 +1,292 @@
+"""Layers that know which axis is time: convolution, shortcut pooling, upsampling, squeeze-and-excitation.
+
+Layout is (B, C, T, F) throughout; for images T is height and F is width. Each layer turns T frames into
+ceil(T / stride), for every T, and in causal mode pads time on the left only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from biglittle_asr.nnet.lengths import TimeMask, apply_mask
+from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
+
+TimePadding = Literal["same", "causal"]
+Pair = tuple[int, int]
+
+
+class Conv2d(nn.Conv2d):
+    """Bias-free convolution with an odd kernel over (B, C, T, F) that keeps ceil(size / stride) of each axis.
+
+    Arguments
+    ---------
+    in_channels, out_channels : int
+    kernel_size : int or (int, int)
+        Odd, over (time, frequency).
+    stride : int or (int, int)
+        Over (time, frequency).
+    groups : int
+    time_padding : "same" or "causal"
+        "same" pads both ends of time alike; "causal" pads the left end only, so that no frame sees the future.
+
+    Raises
+    ------
+    ValueError
+        For an even kernel, or an unknown `time_padding`.
+
+    Example
+    -------
+    >>> Conv2d(1, 4, 3, stride=(2, 1))(torch.zeros(1, 1, 5, 8)).shape
+    torch.Size([1, 4, 3, 8])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        stride: int | Pair = 1,
+        groups: int = 1,
+        time_padding: TimePadding = "same",
+    ):
+        time_kernel, frequency_kernel = as_pair(kernel_size)
+        if time_kernel % 2 == 0 or frequency_kernel % 2 == 0:
+            raise ValueError(f"kernel_size {kernel_size} must be odd on both axes: an even one has no centre frame")
+        check_time_padding(time_padding)
+        self.left_frames = time_kernel - 1 if time_padding == "causal" else 0
+        padding = (0 if self.left_frames else (time_kernel - 1) // 2, (frequency_kernel - 1) // 2)
+        super().__init__(
+            in_channels, out_channels, (time_kernel, frequency_kernel), as_pair(stride), padding, groups=groups,
+            bias=False,
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.left_frames:
+            x = functional.pad(x, (0, 0, self.left_frames, 0))
+        return super().forward(x)
+
+
+class AveragePool2d(nn.Module):
+    """Average pooling of a strided shortcut: kernel 2s - 1 on each axis of stride s, zeros at the border counted.
+
+    Stride 2 gives the published kernel of 3; an axis of stride 1 is left alone.
+
+    Arguments
+    ---------
+    stride : (int, int)
+        Over (time, frequency).
+    time_padding : "same" or "causal"
+
+    Example
+    -------
+    >>> AveragePool2d((1, 2))(torch.ones(1, 1, 2, 4))
+    tensor([[[[0.6667, 1.0000],
+              [0.6667, 1.0000]]]])
+    """
+
+    def __init__(self, stride: Pair, time_padding: TimePadding = "same"):
+        super().__init__()
+        check_time_padding(time_padding)
+        self.stride = stride
+        self.kernel_size = (2 * stride[0] - 1, 2 * stride[1] - 1)
+        self.left_frames = self.kernel_size[0] - 1 if time_padding == "causal" else 0
+        self.padding = (0 if self.left_frames else stride[0] - 1, stride[1] - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.left_frames:
+            x = functional.pad(x, (0, 0, self.left_frames, 0))
+        return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def extra_repr(self) -> str:
+        return f"stride={self.stride}, kernel_size={self.kernel_size}"
+
+
+class SqueezeExcite(nn.Module):
+    """Squeeze-and-excitation (Hu et al., 2018): channels are scaled by a gate computed from their mean.
+
+    Arguments
+    ---------
+    channels : int
+    reduction : int
+        Factor between `channels` and the hidden width; 16 as published.
+
+    Example
+    -------
+    >>> SqueezeExcite(32)(torch.ones(2, 32, 5, 4)).shape
+    torch.Size([2, 32, 5, 4])
+    """
+
+    def __init__(self, channels: int, reduction: int = 16):
+        super().__init__()
+        self.fc1 = nn.Conv2d(channels, channels // reduction, 1)
+        self.fc2 = nn.Conv2d(channels // reduction, channels, 1)
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        """(B, C, T, F) -> (B, C, T, F); the mean is over valid frames."""
+        if mask is None:
+            mean = x.mean((2, 3), keepdim=True)
+        else:
+            count = (mask.lengths * x.shape[3])[:, None, None, None]
+            mean = (x.sum((2, 3), keepdim=True, dtype=torch.float32) / count).to(x.dtype)
+        return x * torch.sigmoid(self.fc2(functional.relu(self.fc1(mean))))
+
+
+def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: TimeMask | None = None) -> Tensor:
+    """Multiplies time and frequency by `factor` and crops to `size`.
+
+    Cropping makes an odd size come out as interpolating to it would, and keeps frame t of the result on frame
+    t // factor of `x` for every length. Bilinear interpolation looks one frame past the end, so each utterance's
+    last valid frame is repeated there: what an utterance of its own meets at its border.
+
+    Arguments
+    ---------
+    x : Tensor, (B, C, T, F)
+    factor : (int, int)
+    size : (int, int)
+        Frames and bins to crop to, at most `factor` times those of `x`.
+    mode : "nearest" or "bilinear"
+    mask : TimeMask, optional
+        Valid frames of `x`. Frames of the result past the end are not zeroed here.
+
+    Example
+    -------
+    >>> upsample(torch.tensor([[[[1.0], [2.0]]]]), (2, 1), (3, 1)).flatten()
+    tensor([1., 1., 2.])
+    """
+    if factor != (1, 1):
+        if mode == "bilinear":
+            if mask is not None:
+                last = torch.arange(x.shape[2], device=x.device).minimum(mask.lengths[:, None] - 1)
+                x = x.gather(2, last[:, None, :, None].expand_as(x))
+            x = functional.interpolate(
+                x, scale_factor=(float(factor[0]), float(factor[1])), mode="bilinear", align_corners=False
+            )
+        else:
+            # Factors of two and whole numbers only: float32 index arithmetic to a given size goes wrong when long.
+            x = functional.interpolate(x, scale_factor=(float(factor[0]), float(factor[1])), mode="nearest")
+    return x[:, :, : size[0], : size[1]]
+
+
+@dataclass(frozen=True)
+class Layers:
+    """The layer classes that blocks are made of, and how they treat time. Swap one to make a sparse or quantized net.
+
+    Example
+    -------
+    >>> Layers(time_padding="causal").conv2d(1, 2, 3).left_frames
+    2
+    """
+
+    conv: Callable[..., nn.Module] = Conv2d
+    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=)."""
+    norm: Callable[[int], nn.Module] = MaskedBatchNorm2d
+    """Called with the number of channels; its forward takes (x, mask) and returns zeros on invalid frames."""
+    activation: Callable[..., nn.Module] = nn.ReLU
+    """Called with inplace=True; must keep zero at zero."""
+    time_padding: TimePadding = "same"
+    """"same", or "causal": no frame sees the future."""
+
+    def __post_init__(self) -> None:
+        check_time_padding(self.time_padding)
+
+    def conv2d(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """A convolution of this kind, with this time padding."""
+        return self.conv(*args, **kwargs, time_padding=self.time_padding)
+
+    def pool2d(self, stride: Pair) -> nn.Module:
+        """A shortcut's average pooling, with this time padding."""
+        return AveragePool2d(stride, self.time_padding)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution and normalization, children 0 and 1: (B, C, T, F) and the mask of the *result*.
+
+    Example
+    -------
+    >>> ConvNorm(Layers(), 4, 8, 1)(torch.zeros(2, 4, 5, 3)).shape
+    torch.Size([2, 8, 5, 3])
+    """
+
+    def __init__(self, layers: Layers, in_channels: int, out_channels: int, kernel_size: int, stride: int | Pair = 1):
+        super().__init__(
+            layers.conv2d(in_channels, out_channels, kernel_size, stride=stride), layers.norm(out_channels)
+        )
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        return self[1](self[0](x), mask)
+
+
+class Shortcut(nn.Sequential):
+    """The side path of a residual block: pooling where the block strides, 1x1 convolution where it changes channels.
+
+    Children carry the names of the published checkpoints: kind "pool" has the pooling at 0 where there is any, then
+    convolution and norm; kind "conv" is torchvision's strided convolution at 0 and norm at 1. With neither stride nor
+    change of channels it is empty and returns its input.
+
+    Arguments
+    ---------
+    layers : Layers
+    in_channels, out_channels : int
+    stride : (int, int)
+    kind : "pool" or "conv"
+        "pool" averages before a 1x1 convolution of stride 1; "conv" strides the convolution.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind.
+
+    Example
+    -------
+    >>> Shortcut(Layers(), 4, 8, (1, 2))(torch.zeros(1, 4, 5, 6)).shape
+    torch.Size([1, 8, 5, 3])
+    """
+
+    def __init__(self, layers: Layers, in_channels: int, out_channels: int, stride: Pair, kind: str = "pool"):
+        if kind not in ("pool", "conv"):
+            raise ValueError(f'shortcut is {kind!r}: take "pool" (average pool, then 1x1) or "conv" (strided 1x1)')
+        strided = stride != (1, 1)
+        modules: list[nn.Module] = []
+        if kind == "pool" and strided:
+            modules.append(layers.pool2d(stride))
+        if in_channels != out_channels or (kind == "conv" and strided):
+            conv_stride = stride if kind == "conv" else 1
+            modules += [
+                layers.conv2d(in_channels, out_channels, 1, stride=conv_stride),
+                layers.norm(out_channels),
+            ]
+        super().__init__(*modules)
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        """(B, C, T, F), zero on invalid frames -> the same of the block's result, whose valid frames `mask` tells."""
+        if not len(self):
+            return x
+        if len(self) == 1:
+            return apply_mask(self[0](x), mask)
+        *head, norm = self
+        for module in head:
+            x = module(x)
+        return norm(x, mask)
+
+
+def as_pair(value: int | Pair) -> Pair:
+    """(value, value), or the pair itself.
+
+    Example
+    -------
+    >>> as_pair(3)
+    (3, 3)
+    """
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def check_time_padding(time_padding: str) -> None:
+    """Raises ValueError unless `time_padding` is "same" or "causal"."""
+    if time_padding not in ("same", "causal"):
+        raise ValueError(f'time_padding is {time_padding!r}: take "same" or "causal"')

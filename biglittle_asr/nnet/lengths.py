@@ -1,0 +1,171 @@
+"""Time arithmetic: integer lengths, strides, and the mask of valid frames. Nothing else computes with lengths.
+
+Lengths are integers everywhere in this package. Relative lengths, as SpeechBrain passes them, are made and read only
+at its doors, by :func:`frames_to_relative` and :func:`relative_to_frames`.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
+
+
+def output_length(length: IntOrTensor, stride: int) -> IntOrTensor:
+    """Number of frames left after a time stride: ceil(length / stride).
+
+    Every strided module of this package keeps this rule, so strides compose: ceil(ceil(n / a) / b) = ceil(n / ab).
+
+    Arguments
+    ---------
+    length : int or Tensor of int64
+        Number of frames going in.
+    stride : int
+        Total time stride, at least 1.
+
+    Example
+    -------
+    >>> output_length(101, 4)
+    26
+    >>> output_length(torch.tensor([1, 4, 5]), 4)
+    tensor([1, 1, 2])
+    """
+    return (length + (stride - 1)) // stride
+
+
+def valid_mask(lengths: Tensor, size: int) -> Tensor:
+    """Boolean mask (B, size), True on the valid frames of each utterance.
+
+    Arguments
+    ---------
+    lengths : Tensor of int64, (B,)
+        Number of valid frames.
+    size : int
+        Number of frames of the padded batch.
+
+    Example
+    -------
+    >>> valid_mask(torch.tensor([1, 3]), 3).int()
+    tensor([[1, 0, 0],
+            [1, 1, 1]], dtype=torch.int32)
+    """
+    return torch.arange(size, device=lengths.device) < lengths[:, None]
+
+
+def relative_to_frames(relative: Tensor, size: int) -> Tensor:
+    """Integer lengths (B,) from SpeechBrain's relative lengths in (0, 1], rounded and at least 1.
+
+    Arguments
+    ---------
+    relative : Tensor of float, (B,)
+        Share of the padded batch that is valid.
+    size : int
+        Number of frames of the padded batch.
+
+    Raises
+    ------
+    ValueError
+        Where a relative length is above 1, not above 0, or not a number: these are most likely frame counts.
+
+    Example
+    -------
+    >>> relative_to_frames(torch.tensor([1.0, 0.5]), 10)
+    tensor([10,  5])
+    """
+    if relative.numel() and not bool(((relative > 0) & (relative <= 1 + 1e-4)).all()):
+        raise ValueError(
+            f"relative lengths must lie in (0, 1], got {relative.min().item():g} to {relative.max().item():g}: "
+            "divide the number of valid frames by the number of frames of the padded batch"
+        )
+    return (relative * size).round().long().clamp(1, size)
+
+
+def frames_to_relative(frames: Tensor, size: int) -> Tensor:
+    """SpeechBrain's relative lengths (B,), float32, from integer lengths.
+
+    Example
+    -------
+    >>> frames_to_relative(torch.tensor([10, 5]), 10)
+    tensor([1.0000, 0.5000])
+    """
+    return frames.to(torch.float32) / size
+
+
+class TimeMask:
+    """Which frames of a padded batch are valid, at one time resolution, and at coarser ones by :meth:`strided`.
+
+    Modules of this package keep one invariant: **a tensor is zero on the frames its mask calls invalid**. A padded
+    utterance then meets exactly the zeros that its own border padding would give it, and comes out as if alone.
+    Convolutions break the invariant at the border, and the normalization behind each of them restores it.
+
+    Arguments
+    ---------
+    lengths : Tensor of int64, (B,)
+        Number of valid frames, each in 1 .. size.
+    size : int
+        Number of frames of the padded batch.
+
+    Example
+    -------
+    >>> mask = TimeMask(torch.tensor([2, 5]), 5)
+    >>> mask.frames(torch.float32).shape
+    torch.Size([2, 1, 5, 1])
+    >>> mask.strided(2).lengths
+    tensor([1, 3])
+    """
+
+    def __init__(self, lengths: Tensor, size: int):
+        self.lengths = lengths
+        self.size = size
+        self._frames: dict[torch.dtype, Tensor] = {}
+        self._strided: dict[int, TimeMask] = {}
+
+    @classmethod
+    def for_batch(cls, lengths: Tensor | None, size: int) -> TimeMask | None:
+        """The mask of a batch, or None where no frame is padding, which lets every module take its unmasked path.
+
+        Raises
+        ------
+        ValueError
+            Where a length lies outside 1 .. size.
+        """
+        if lengths is None:
+            return None
+        shortest, longest = int(lengths.min()), int(lengths.max())
+        if shortest < 1 or longest > size:
+            raise ValueError(
+                f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}"
+            )
+        return None if shortest == size else cls(lengths, size)
+
+    def frames(self, dtype: torch.dtype) -> Tensor:
+        """The mask as (B, 1, size, 1), one on valid frames and zero elsewhere, in `dtype`; made once and kept."""
+        if dtype not in self._frames:
+            self._frames[dtype] = valid_mask(self.lengths, self.size)[:, None, :, None].to(dtype)
+        return self._frames[dtype]
+
+    @property
+    def count(self) -> Tensor:
+        """Number of valid frames in the batch, a scalar tensor."""
+        return self.lengths.sum()
+
+    def strided(self, stride: int) -> TimeMask:
+        """The mask behind a module of that time stride."""
+        if stride == 1:
+            return self
+        if stride not in self._strided:
+            self._strided[stride] = TimeMask(output_length(self.lengths, stride), output_length(self.size, stride))
+        return self._strided[stride]
+
+
+def strided_mask(mask: TimeMask | None, stride: int) -> TimeMask | None:
+    """`mask.strided(stride)`, or None where there is no mask."""
+    return None if mask is None else mask.strided(stride)
+
+
+def apply_mask(x: Tensor, mask: TimeMask | None) -> Tensor:
+    """`x` (B, C, T, F) with zeros on invalid frames; `x` itself where there is no mask."""
+    return x if mask is None else x * mask.frames(x.dtype)
