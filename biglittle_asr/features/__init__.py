@@ -1,0 +1,10 @@
+"""From waveforms to what an encoder reads: log-mel features, their normalization, and augmentation.
+
+Everything here takes integer lengths and gives each utterance the same result whatever it is batched with.
+"""
+
+from biglittle_asr.features.augment import SpecAugment, SpeedPerturbation
+from biglittle_asr.features.logmel import LogMel
+from biglittle_asr.features.normalization import SentenceNormalization
+
+__all__ = ["LogMel", "SentenceNormalization", "SpecAugment", "SpeedPerturbation"]

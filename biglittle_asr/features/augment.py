@@ -1,0 +1,146 @@
+"""Augmentation for training: speed perturbation of a waveform and SpecAugment on a batch of features.
+
+Both draw from torch's global generator, so that a seed settles them.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torchaudio
+from torch import Tensor, nn
+
+
+class SpeedPerturbation(nn.Module):
+    """Play a waveform at a speed drawn from a few (Ko et al. 2015, "Audio augmentation for speech recognition").
+
+    Arguments
+    ---------
+    orig_freq : int
+        Sample rate in Hz; the result has the same.
+    speeds : sequence of float
+        Speeds to draw from with equal probability; 0.9 makes the waveform 1/0.9 times as long.
+
+    Example
+    -------
+    >>> SpeedPerturbation(16000, speeds=[0.5])(torch.randn(100)).shape
+    torch.Size([200])
+    """
+
+    def __init__(self, orig_freq: int, speeds: Sequence[float] = (0.9, 1.0, 1.1)) -> None:
+        super().__init__()
+        if not speeds or min(speeds) <= 0:
+            raise ValueError(f"speeds must name at least one speed, all above 0, but is {list(speeds)}.")
+        self.speeds = tuple(speeds)
+        # One resampler a speed, so that each filter kernel is computed once.
+        self.resamplers = nn.ModuleList(
+            nn.Identity() if speed == 1.0 else torchaudio.transforms.Resample(round(speed * orig_freq), orig_freq)
+            for speed in speeds
+        )
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Perturb one waveform (S,) into (S',)."""
+        choice = int(torch.randint(len(self.resamplers), ()))
+        return self.resamplers[choice](wav)
+
+
+class SpecAugment(nn.Module):
+    """Zero random bands of frequency and time, in training mode only (Park et al. 2019, "SpecAugment").
+
+    Features are expected to be normalized, so that zero is their mean. Time masks lie within the valid frames of each
+    utterance, and their number and width follow its length ("adaptive" masks, Park et al. 2020).
+
+    Arguments
+    ---------
+    freq_masks : int
+        Frequency masks an utterance.
+    freq_width : int
+        Widest frequency mask, in bins; widths are uniform from 0.
+    time_masks_per_frame : float
+        Time masks of an utterance: this times its frames, rounded down, but at least one.
+    max_time_masks : int
+        At most so many time masks; 0 for none.
+    time_width : int
+        Widest time mask, in frames; widths are uniform from 0.
+    max_time_fraction : float
+        At most this part of an utterance's frames is masked by all its time masks together.
+    channels : int
+        Groups of bins that are masked alike: 3 for features with deltas.
+
+    Example
+    -------
+    >>> augment = SpecAugment()
+    >>> features, frames = torch.ones(2, 50, 80), torch.tensor([50, 20])
+    >>> augment(features, frames).shape
+    torch.Size([2, 50, 80])
+    >>> torch.equal(augment.eval()(features, frames), features)
+    True
+    """
+
+    def __init__(
+        self,
+        freq_masks: int = 2,
+        freq_width: int = 27,
+        time_masks_per_frame: float = 0.02,
+        max_time_masks: int = 10,
+        time_width: int = 40,
+        max_time_fraction: float = 0.25,
+        channels: int = 1,
+    ) -> None:
+        super().__init__()
+        if not 0 <= max_time_fraction <= 1:
+            raise ValueError(f"max_time_fraction must lie between 0 and 1, but is {max_time_fraction}.")
+        self.freq_masks = freq_masks
+        self.freq_width = freq_width
+        self.time_masks_per_frame = time_masks_per_frame
+        self.max_time_masks = max_time_masks
+        self.time_width = time_width
+        self.max_time_fraction = max_time_fraction
+        self.channels = channels
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Mask (B, T, channels * F) features of (B,) integer valid frames."""
+        if not self.training:
+            return features
+        masked = self._frequency_mask(features).unsqueeze(1) | self._time_mask(features, frames).unsqueeze(2)
+        return features.masked_fill(masked, 0.0)
+
+    def _frequency_mask(self, features: Tensor) -> Tensor:
+        bins = features.shape[2] // self.channels
+        widest = features.new_full((features.shape[0], self.freq_masks), min(self.freq_width, bins))
+        return draw_bands(widest, torch.full_like(widest, bins), bins).repeat(1, self.channels)
+
+    def _time_mask(self, features: Tensor, frames: Tensor) -> Tensor:
+        count = (frames * self.time_masks_per_frame).long().clamp(min=1, max=self.max_time_masks)
+        widest = (frames * self.max_time_fraction / count.clamp(min=1)).floor().clamp(max=self.time_width)
+        used = torch.arange(self.max_time_masks, device=frames.device) < count.unsqueeze(1)
+        return draw_bands(widest.unsqueeze(1) * used, frames.unsqueeze(1).expand_as(used), features.shape[1])
+
+
+def draw_bands(widest: Tensor, limits: Tensor, size: int) -> Tensor:
+    """Draw M bands in each of B rows and return where any of them lies.
+
+    Arguments
+    ---------
+    widest : Tensor
+        (B, M) widest width of each band; widths are uniform from 0 to it, both included.
+    limits : Tensor
+        (B, M) bands lie within [0, limit).
+    size : int
+        Length of a row.
+
+    Returns
+    -------
+    Tensor
+        (B, size) bool, true inside a band.
+
+    Example
+    -------
+    >>> bands = draw_bands(torch.tensor([[3]]), torch.tensor([[5]]), size=8)
+    >>> bands[:, 5:].any().item()
+    False
+    """
+    widths = (torch.rand(widest.shape, device=widest.device) * (widest + 1)).long()
+    starts = (torch.rand(widest.shape, device=widest.device) * (limits - widths + 1)).long()
+    positions = torch.arange(size, device=widest.device)
+    inside = (positions >= starts.unsqueeze(-1)) & (positions < (starts + widths).unsqueeze(-1))
+    return inside.any(dim=1)
