@@ -1,0 +1,134 @@
+"""References and hypotheses word by word: which words are correct, substituted, deleted, inserted.
+
+Every error costs 1, and the alignment with the fewest errors is taken (Levenshtein). Where several have equally few,
+jiwer chooses: WER does not depend on it, the split into substitutions, deletions and insertions can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jiwer
+
+from biglittle_asr.scoring.counts import Counts
+
+CORRECT, SUBSTITUTION, DELETION, INSERTION = "", "S", "D", "I"
+OPERATIONS = {"equal": CORRECT, "substitute": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}
+"""Marks of jiwer's operations."""
+
+
+class WordPair(NamedTuple):
+    """One column of an alignment."""
+
+    operation: str
+    """CORRECT, SUBSTITUTION, DELETION or INSERTION."""
+    reference: str
+    """The word, or "" for an insertion."""
+    hypothesis: str
+    """The word, or "" for a deletion."""
+
+
+@dataclass(frozen=True)
+class AlignedUtterance:
+    """An utterance's words in reference and hypothesis, aligned, as they were spelled before comparison."""
+
+    id: str
+    speaker: str | None
+    pairs: tuple[WordPair, ...]
+    counts: Counts
+
+
+class Words(jiwer.AbstractTransform):
+    """Splits at white space, and nothing else; jiwer's own normalizations do more, and some refuse empty texts."""
+
+    def process_string(self, s: str) -> list[str]:
+        """Words of one text, none if it is empty."""
+        return s.split()
+
+    def process_list(self, inp: list[str]) -> list[list[str]]:
+        """Words of each text."""
+        return [self.process_string(text) for text in inp]
+
+
+class Characters(Words):
+    """Splits into characters, spaces included."""
+
+    def process_string(self, s: str) -> list[str]:
+        """Characters of one text."""
+        return list(s)
+
+
+def align(
+    ids: Sequence[str],
+    references: Sequence[str],
+    hypotheses: Sequence[str],
+    speakers: Sequence[str | None],
+    case_sensitive: bool = False,
+) -> list[AlignedUtterance]:
+    """Align every hypothesis with its reference. Words are what stands between white space.
+
+    Arguments
+    ---------
+    ids, references, hypotheses, speakers : sequences of the same length
+        Either text may be empty.
+    case_sensitive : bool
+        Whether "Yes" and "yes" are two words.
+
+    Returns
+    -------
+    list of AlignedUtterance
+        In the order given.
+
+    Example
+    -------
+    >>> (utterance,) = align(["a"], ["one two three"], ["ONE too"], [None])
+    >>> [tuple(pair) for pair in utterance.pairs]
+    [('', 'one', 'ONE'), ('S', 'two', 'too'), ('D', 'three', '')]
+    """
+    reference_words = [text.split() for text in references]
+    hypothesis_words = [text.split() for text in hypotheses]
+    compared_references, compared_hypotheses = (
+        [text if case_sensitive else text.lower() for text in map(" ".join, side)]
+        for side in (reference_words, hypothesis_words)
+    )
+    by_word = jiwer.process_words(compared_references, compared_hypotheses, Words(), Words())
+    by_character = jiwer.process_words(compared_references, compared_hypotheses, Characters(), Characters())
+    utterances = []
+    for index, utterance_id in enumerate(ids):
+        pairs = tuple(_word_pairs(by_word.alignments[index], reference_words[index], hypothesis_words[index]))
+        character_errors = sum(_size(chunk) for chunk in by_character.alignments[index] if chunk.type != "equal")
+        counts = _count(pairs, len(by_character.references[index]), character_errors)
+        utterances.append(AlignedUtterance(utterance_id, speakers[index], pairs, counts))
+    return utterances
+
+
+def _size(chunk: jiwer.AlignmentChunk) -> int:
+    return max(chunk.ref_end_idx - chunk.ref_start_idx, chunk.hyp_end_idx - chunk.hyp_start_idx)
+
+
+def _word_pairs(
+    chunks: Sequence[jiwer.AlignmentChunk], reference: Sequence[str], hypothesis: Sequence[str]
+) -> Iterator[WordPair]:
+    for chunk in chunks:
+        for offset in range(_size(chunk)):
+            yield WordPair(
+                OPERATIONS[chunk.type],
+                "" if chunk.type == "insert" else reference[chunk.ref_start_idx + offset],
+                "" if chunk.type == "delete" else hypothesis[chunk.hyp_start_idx + offset],
+            )
+
+
+def _count(pairs: Sequence[WordPair], characters: int, character_errors: int) -> Counts:
+    operations = [pair.operation for pair in pairs]
+    return Counts(
+        segments=1,
+        correct=operations.count(CORRECT),
+        substitutions=operations.count(SUBSTITUTION),
+        deletions=operations.count(DELETION),
+        insertions=operations.count(INSERTION),
+        segments_with_errors=int(any(operations)),
+        characters=characters,
+        character_errors=character_errors,
+    )

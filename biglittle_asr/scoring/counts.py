@@ -1,0 +1,96 @@
+"""What is counted when hypotheses are compared with references, and the rates made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts over a set of utterances; all rates are in percent of the reference.
+
+    Example
+    -------
+    >>> counts = Counts(segments=2, correct=7, substitutions=2, deletions=1, insertions=1)
+    >>> counts.words, counts.errors, counts.wer
+    (10, 4, 40.0)
+    >>> Counts(segments=1, insertions=3).wer is None
+    True
+    """
+
+    segments: int = 0
+    """Utterances."""
+    correct: int = 0
+    """Reference words that the hypothesis has."""
+    substitutions: int = 0
+    """Reference words that the hypothesis has another word for."""
+    deletions: int = 0
+    """Reference words that the hypothesis lacks."""
+    insertions: int = 0
+    """Hypothesis words that the reference lacks."""
+    segments_with_errors: int = 0
+    """Utterances with at least one wrong word."""
+    characters: int = 0
+    """Characters of the references, the single spaces between words included."""
+    character_errors: int = 0
+    """Fewest character substitutions, deletions and insertions that turn references into hypotheses."""
+
+    @property
+    def words(self) -> int:
+        """Reference words."""
+        return self.correct + self.substitutions + self.deletions
+
+    @property
+    def errors(self) -> int:
+        """Substitutions, deletions and insertions together."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def wer(self) -> float | None:
+        """Word errors in percent of the reference words (may exceed 100); None where there are no such words."""
+        return percent(self.errors, self.words)
+
+    @property
+    def cer(self) -> float | None:
+        """Character errors in percent of the reference characters; None where there are no such characters."""
+        return percent(self.character_errors, self.characters)
+
+    @property
+    def ser(self) -> float | None:
+        """Utterances with errors in percent of all utterances; None where there are no utterances."""
+        return percent(self.segments_with_errors, self.segments)
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Counts and rates as they stand in JSON.
+
+        Example
+        -------
+        >>> Counts(segments=1, correct=3, substitutions=1, segments_with_errors=1).to_dict()["wer"]
+        25.0
+        """
+        names = ("segments", "words", "correct", "substitutions", "deletions", "insertions", "errors")
+        return {name: getattr(self, name) for name in (*names, "segments_with_errors", "wer", "cer", "ser")}
+
+
+def total(parts: Iterable[Counts]) -> Counts:
+    """Add counts up.
+
+    Example
+    -------
+    >>> total([Counts(segments=1, correct=2), Counts(segments=1, insertions=1)])  # doctest: +ELLIPSIS
+    Counts(segments=2, correct=2, substitutions=0, deletions=0, insertions=1, ...)
+    """
+    parts = list(parts)
+    return Counts(**{field.name: sum(getattr(part, field.name) for part in parts) for field in fields(Counts)})
+
+
+def percent(part: int, whole: int) -> float | None:
+    """`part` in percent of `whole`; None if `whole` is 0.
+
+    Example
+    -------
+    >>> percent(1, 8), percent(1, 0)
+    (12.5, None)
+    """
+    return 100.0 * part / whole if whole else None

@@ -1,0 +1,121 @@
+"""A `Score` as text for people: one line, a table, and alignments with their errors marked."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from biglittle_asr.scoring.alignment import AlignedUtterance
+from biglittle_asr.scoring.counts import Counts
+
+if TYPE_CHECKING:
+    from biglittle_asr.scoring.score import Score
+
+COLUMNS = {
+    "segments": "segments",
+    "words": "words",
+    "correct": "correct",
+    "sub": "substitutions",
+    "del": "deletions",
+    "ins": "insertions",
+    "errors": "errors",
+    "WER %": "wer",
+    "CER %": "cer",
+    "SER %": "ser",
+}
+"""Heads of the table's columns and the attributes of `Counts` below them."""
+
+LEGEND = (
+    "WER: word errors in percent of the reference words. CER: the same of characters, single spaces between words\n"
+    "included. SER: utterances with errors in percent of all. OP: S substitution, D deletion, I insertion."
+)
+GAP = "*"
+"""Fills the place of a word that one side lacks."""
+
+
+def format_summary(score: Score) -> str:
+    """Error rates, interval and counts in one line."""
+    counts = score.all
+    interval = (
+        f" [{counts.wer_low:.2f}, {counts.wer_high:.2f}]"
+        if counts.wer_low is not None and counts.wer_high is not None
+        else ""
+    )
+    return (
+        f"WER {_rate(counts.wer)}{interval} ({_number(counts.errors, 'error')} in {_number(counts.words, 'word')}: "
+        f"{counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins), "
+        f"CER {_rate(counts.cer)}, SER {_rate(counts.ser)} "
+        f"({counts.segments_with_errors} of {counts.segments} utterances)"
+    )
+
+
+def format_table(score: Score) -> str:
+    """Counts and rates, a line for each speaker and one for all."""
+    rows = [["speaker", *COLUMNS]]
+    rows += [[name, *_cells(counts)] for name, counts in score.speakers.items()]
+    rows.append(["all", *_cells(score.all)])
+    widths = [max(_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        for row in rows
+    ]
+    return "\n".join(map("  ".join, lines))
+
+
+def format_report(score: Score, title: str) -> str:
+    """Summary, table by speaker, and every utterance's alignment, for `Score.write`."""
+    head = [title, format_summary(score)]
+    if score.all.wer_low is not None:
+        head.append(
+            f"In brackets: 95 % interval of the WER, from {score.all.bootstrap} bootstrap samples of "
+            f"{len(score.speakers)} speakers."
+        )
+    utterances = ["\n".join(_alignment_lines(utterance)) for utterance in score.utterances]
+    return "\n\n".join(["\n".join([*head, LEGEND]), format_table(score), *utterances]) + "\n"
+
+
+def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
+    """Reference above hypothesis above marks, in columns."""
+    counts = utterance.counts
+    speaker = f" ({utterance.speaker})" if utterance.speaker is not None else ""
+    errors = _number(counts.errors, "error") if counts.errors else "correct"
+    yield f"{utterance.id}{speaker}: {_number(counts.words, 'word')}, {errors}"
+    columns = []
+    for operation, reference, hypothesis in utterance.pairs:
+        width = max(_width(reference), _width(hypothesis))
+        words = [word or GAP * width for word in (reference, hypothesis)]
+        columns.append([_pad(text, width) for text in (*words, operation)])
+    for row, name in enumerate(("REF:", "HYP:", "OP: ")):
+        yield " ".join([name, *(column[row] for column in columns)]).rstrip()
+
+
+def _cells(counts: Counts) -> Sequence[str]:
+    values = [getattr(counts, attribute) for attribute in COLUMNS.values()]
+    return [_cell(value) for value in values]
+
+
+def _cell(value: int | float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def _rate(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f} %"
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _pad(text: str, width: int) -> str:
+    return text + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """Columns of a terminal: wide East Asian characters take two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )

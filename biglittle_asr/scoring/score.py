@@ -1,0 +1,208 @@
+"""From texts by utterance ID to a `Score`: counts in all and by speaker, interval, alignments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from biglittle_asr.scoring.alignment import AlignedUtterance, align
+from biglittle_asr.scoring.bootstrap import wer_interval
+from biglittle_asr.scoring.counts import Counts, total
+from biglittle_asr.scoring.report import format_report, format_summary, format_table
+
+
+@dataclass(frozen=True)
+class OverallCounts(Counts):
+    """Counts of all utterances, with the interval of their WER."""
+
+    wer_low: float | None = None
+    """Lower end of the bootstrap interval in percent; None without one."""
+    wer_high: float | None = None
+    """Upper end of the bootstrap interval in percent; None without one."""
+    bootstrap: int = 0
+    """Sets of speakers drawn for the interval; 0 if none was asked for."""
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Counts and rates as they stand in JSON; the interval's ends only where one was asked for."""
+        interval = {"wer_low": self.wer_low, "wer_high": self.wer_high} if self.bootstrap else {}
+        return {**super().to_dict(), **interval}
+
+
+@dataclass(frozen=True)
+class Score:
+    """What `score_texts` found."""
+
+    all: OverallCounts
+    """All utterances together."""
+    speakers: dict[str, Counts]
+    """Each speaker's utterances, sorted by name; empty where speakers are unknown."""
+    utterances: list[AlignedUtterance] = field(repr=False)
+    """Every utterance's alignment, sorted by ID."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `biglittle score --json` prints.
+
+        Example
+        -------
+        >>> score_texts({"a": "one two"}, {"a": "one"}, {"a": "jane"}).to_dict()["speakers"]["jane"]["deletions"]
+        1
+        """
+        speakers = {name: counts.to_dict() for name, counts in self.speakers.items()}
+        return {"all": self.all.to_dict(), "speakers": speakers, "labels": {}}
+
+    def summary(self) -> str:
+        """One line: error rates, interval and counts.
+
+        Example
+        -------
+        >>> score_texts({"a": "one two"}, {"a": "one"}).summary()
+        'WER 50.00 % (1 error in 2 words: 0 sub, 1 del, 0 ins), CER 57.14 %, SER 100.00 % (1 of 1 utterances)'
+        """
+        return format_summary(self)
+
+    def table(self) -> str:
+        """Counts and rates, a line for each speaker and one for all.
+
+        Example
+        -------
+        >>> print(score_texts({"a": "one two"}, {"a": "one"}, {"a": "jane"}).table())
+        speaker  segments  words  correct  sub  del  ins  errors  WER %  CER %   SER %
+        jane            1      2        1    0    1    0       1  50.00  57.14  100.00
+        all             1      2        1    0    1    0       1  50.00  57.14  100.00
+        """
+        return format_table(self)
+
+    def write(self, path: str | PathLike[str], title: str | None = None) -> None:
+        """Write summary, table by speaker, and every utterance's alignment with its errors marked.
+
+        Arguments
+        ---------
+        path : path
+            Such as results/wer_test.txt; replaced if it exists.
+        title : str
+            What was scored, for the first line; the file's name if not given.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Example
+        -------
+        >>> path = getfixture("tmp_path") / "wer_test.txt"
+        >>> score_texts({"a": "one two"}, {"a": "one too"}).write(path)
+        >>> print(path.read_text(encoding="utf-8"))  # doctest: +ELLIPSIS
+        wer_test.txt
+        WER 50.00 % ...
+        a: 2 words, 1 error
+        REF: one two
+        HYP: one too
+        OP:      S
+        <BLANKLINE>
+        """
+        path = Path(path)
+        path.write_text(format_report(self, title or path.name), encoding="utf-8")
+
+
+def score_texts(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    speakers: Mapping[str, str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    case_sensitive: bool = False,
+    missing_as_empty: bool = False,
+) -> Score:
+    """Compare hypotheses with references.
+
+    Arguments
+    ---------
+    references, hypotheses : mappings from utterance ID to text
+        Words are what stands between white space. Either text may be empty; an empty reference counts as an utterance
+        without words, in which every hypothesis word is an insertion.
+    speakers : mapping from utterance ID to speaker
+        Must know every reference; without it there are no counts by speaker and no interval.
+    bootstrap : int
+        Sets of speakers drawn for the interval of the WER; 0 for no interval.
+    seed : int
+        Of the bootstrap.
+    case_sensitive : bool
+        Whether "Yes" and "yes" are two words.
+    missing_as_empty : bool
+        Whether an utterance without hypothesis counts as one with an empty hypothesis, instead of being an error.
+
+    Returns
+    -------
+    Score
+        Does not depend on the order of the mappings.
+
+    Raises
+    ------
+    ValueError
+        If there are no references, hypotheses are missing or have no reference, a speaker is missing, or `bootstrap`
+        is negative.
+
+    Example
+    -------
+    >>> score = score_texts({"a": "yes", "b": "one two"}, {"a": "yes", "b": "one to too"})
+    >>> score.all.wer, score.all.substitutions, score.all.insertions
+    (66.66666666666667, 1, 1)
+    """
+    _check(references, hypotheses, speakers, missing_as_empty)
+    ids = sorted(references)
+    utterances = align(
+        ids,
+        [references[each] for each in ids],
+        [hypotheses.get(each, "") for each in ids],
+        [speakers[each] if speakers is not None else None for each in ids],
+        case_sensitive,
+    )
+    by_speaker: dict[str, list[Counts]] = {}
+    for utterance in utterances:
+        if utterance.speaker is not None:
+            by_speaker.setdefault(utterance.speaker, []).append(utterance.counts)
+    speaker_counts = {name: total(by_speaker[name]) for name in sorted(by_speaker)}
+    overall = _overall(utterances, list(speaker_counts.values()), bootstrap, seed)
+    return Score(overall, speaker_counts, utterances)
+
+
+def _check(
+    references: Mapping[str, str],
+    hypotheses: Mapping[str, str],
+    speakers: Mapping[str, str] | None,
+    missing_as_empty: bool,
+) -> None:
+    if not references:
+        raise ValueError("There are no references to score against; check the reference file.")
+    missing = references.keys() - hypotheses.keys()
+    if missing and not missing_as_empty:
+        raise ValueError(
+            f"{_some(missing, len(references), 'utterance')} no hypothesis; "
+            "add them, or ask for missing hypotheses to count as empty."
+        )
+    extra = hypotheses.keys() - references.keys()
+    if extra:
+        raise ValueError(f"{_some(extra, len(hypotheses), 'hypothesis', 'hypotheses')} no reference; remove them.")
+    unknown = references.keys() - speakers.keys() if speakers is not None else set()
+    if unknown:
+        raise ValueError(f"{_some(unknown, len(references), 'utterance')} no speaker; add them to the speaker list.")
+
+
+def _some(ids: set[str], whole: int, singular: str, plural: str | None = None) -> str:
+    """Such as "3 of 20 utterances (the first is a) have"."""
+    noun = singular if whole == 1 else plural or f"{singular}s"
+    return f"{len(ids)} of {whole} {noun} (the first is {min(ids)}) {'has' if len(ids) == 1 else 'have'}"
+
+
+def _overall(
+    utterances: Sequence[AlignedUtterance], speakers: Sequence[Counts], bootstrap: int, seed: int
+) -> OverallCounts:
+    counts = asdict(total(utterance.counts for utterance in utterances))
+    if not bootstrap:
+        return OverallCounts(**counts)
+    interval = wer_interval([each.errors for each in speakers], [each.words for each in speakers], bootstrap, seed)
+    low, high = interval if interval is not None else (None, None)
+    return OverallCounts(**counts, wer_low=low, wer_high=high, bootstrap=bootstrap)
