@@ -1,0 +1,53 @@
+# make demo [DATA=/path/to/an4]    train a small Big-Little network and print its word error rate
+# make test                        lint, types, tests
+# make lint                        lint and types only
+# make install                     the virtual environment that all of these make for themselves, in .venv
+#
+# PYTHON=/path/to/python chooses the Python (3.10 or newer) of a new .venv.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint
+.DELETE_ON_ERROR:
+
+PY := .venv/bin/python
+INSTALLED := .venv/.installed
+CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python)
+
+# make -C leaves PWD at the folder in which the user stands and names DATA.
+DATA_FOLDER = $(if $(filter /% ~%,$(DATA)),$(DATA),$(or $(PWD),$(CURDIR))/$(DATA))
+
+help:
+	@sed -n 's/^# \(make\)/\1/p' Makefile
+
+install: $(INSTALLED)
+
+demo: $(INSTALLED)
+	@$(PY) recipes/demo.py $(if $(DATA),--data_folder "$(DATA_FOLDER)")
+
+test: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2
+
+lint: $(INSTALLED)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+# The stamp comes last: an install that was interrupted is taken up again, a finished one needs no network.
+$(INSTALLED): setup.py
+	@for candidate in $(CANDIDATES); do \
+	    if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo 'No Python 3.10 or newer found among: $(CANDIDATES); install one, or name it: make PYTHON=/path/to/python' >&2; exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+	    echo "$$python cannot make virtual environments; install its venv package (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=/path/to/python" >&2; exit 1; \
+	fi; \
+	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
+	    echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv .venv || exit 1; \
+	fi; \
+	echo 'Installing into .venv, once: about 5 GB with PyTorch; minutes, as fast as the network is.'; \
+	$(PY) -m pip install --disable-pip-version-check --editable '.[dev,demo]' || { \
+	    echo 'The install failed, see above; the same command goes on from there.' >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,92 @@
+"""Shared fixtures: small corpora that the tests make themselves, and real AN4 where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SAMPLE_RATE = 16000
+
+
+@pytest.fixture(scope="session")
+def an4_folder() -> Path:
+    """The real AN4 corpus, from the environment variable BIGLITTLE_AN4 or from beside the repository."""
+    folder = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
+    if not (folder / "etc").is_dir():
+        pytest.skip(f"no AN4 corpus in {folder}; set BIGLITTLE_AN4")
+    return folder
+
+
+@pytest.fixture
+def tiny_an4(tmp_path: Path) -> Path:
+    """AN4's layout with 12 training speakers and 2 test speakers, 3 utterances each."""
+    return make_an4(tmp_path / "data" / "an4")
+
+
+@pytest.fixture
+def tiny_librispeech(tmp_path: Path) -> Path:
+    """LibriSpeech's layout with 3 splits of 2 readers, 3 utterances each."""
+    return make_librispeech(tmp_path / "data" / "LibriSpeech")
+
+
+def make_an4(folder: Path) -> Path:
+    """Write AN4 as CMU packs it: lists, transcripts with and without sentence marks, SPHERE of either byte order."""
+    sets = {
+        "train": ("an4_clstk", [f"f{name}" for name in ("ash", "bbh", "clc", "ejs")] + [f"mab{n}x" for n in range(8)]),
+        "test": ("an4test_clstk", ["fcaw", "mjgm"]),
+    }
+    (folder / "etc").mkdir(parents=True)
+    for name, (set_folder, speakers) in sets.items():
+        file_ids, transcripts = [], []
+        for speaker in speakers:
+            for index, words in enumerate(("yes", "RUBOUT  G M", "<s> ENTER TWO </s>")):
+                utterance = f"an{index}-{speaker}-b"
+                file_ids.append(f"{set_folder}/{speaker}/{utterance}\n")
+                transcripts.append(f"{words} ({utterance})\n")
+                wav = folder / "wav" / set_folder / speaker / f"{utterance}.sph"
+                write_sphere(wav, num_samples=SAMPLE_RATE // 2 + index, byte_order="><"[index % 2])
+        (folder / "etc" / f"an4_{name}.fileids").write_text("".join(file_ids))
+        (folder / "etc" / f"an4_{name}.transcription").write_text("".join(transcripts))
+    return folder
+
+
+def make_librispeech(folder: Path) -> Path:
+    """Write LibriSpeech as OpenSLR packs it; one transcript file lacks the newline at its end."""
+    for number, split in enumerate(("dev-clean", "test-clean", "train-clean-100")):
+        for reader in (10 * number + 1, 10 * number + 2):
+            chapter = folder / split / str(reader) / "77"
+            chapter.mkdir(parents=True)
+            lines = []
+            for index in range(3):
+                utterance = f"{reader}-77-{index:04d}"
+                lines.append(f"{utterance} STEW FOR DINNER {'TURNIPS ' * index}".strip())
+                soundfile.write(chapter / f"{utterance}.flac", tone(SAMPLE_RATE // 2 + index), SAMPLE_RATE)
+            (chapter / f"{reader}-77.trans.txt").write_text("\n".join(lines))
+    return folder
+
+
+def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:
+    """Write 16-bit NIST SPHERE byte by byte, so that no reader's library is also its own judge."""
+    fields = (
+        "NIST_1A\n   1024\n"
+        f"sample_count -i {num_samples}\n"
+        f"sample_rate -i {SAMPLE_RATE}\n"
+        "sample_n_bytes -i 2\n"
+        f"sample_byte_format -s2 {'01' if byte_order == '<' else '10'}\n"
+        "channel_count -i 1\n"
+        "sample_coding -s3 pcm\n"
+        "end_head\n"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    samples = np.round(tone(num_samples) * 32768).astype(f"{byte_order}i2")
+    path.write_bytes(fields.encode().ljust(1024) + samples.tobytes())
+
+
+def tone(num_samples: int) -> np.ndarray:
+    """A quiet 440 Hz tone, float64 of shape (S,)."""
+    return 0.1 * np.sin(2 * np.pi * 440 / SAMPLE_RATE * np.arange(num_samples))

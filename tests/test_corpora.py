@@ -1,0 +1,372 @@
+"""Corpora: what must hold for every registered one, then what each reads, and what it says about bad input."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import SAMPLE_RATE, make_an4, make_librispeech, tone, write_sphere
+
+from biglittle_asr.corpora import list_corpora, prepare
+from biglittle_asr.corpora.audio import audio_info, read_audio
+from biglittle_asr.corpora.manifest import COLUMNS
+from biglittle_asr.corpora.synthesis import SLOTS, TEMPLATES, Recipe, synthesize
+
+EXAMPLES: dict[str, tuple[Callable[[Path], Path], dict[str, object]]] = {
+    "an4": (make_an4, {"dev_utterances": 7}),
+    "librispeech": (make_librispeech, {}),
+}
+"""A maker of a small corpus, and options that fit it, for each registered corpus."""
+
+SMALL = Recipe(train_speakers=3, dev_speakers=2, test_speakers=2, utterances=4, held_out_utterances=3)
+
+
+@pytest.fixture(params=list_corpora())
+def example(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, dict[str, object]]:
+    """Name, folder and options of a small corpus of each registered kind."""
+    make, options = EXAMPLES[request.param]
+    return request.param, make(tmp_path / "data" / "corpus"), options
+
+
+def read_rows(manifest: Path) -> list[dict[str, str]]:
+    with manifest.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def one_sentence(error: pytest.ExceptionInfo[BaseException]) -> str:
+    text = str(error.value)
+    assert "\n" not in text and text.endswith("."), text
+    return text
+
+
+# Every registered corpus
+
+
+def test_manifests_are_sorted_and_complete(example, tmp_path):
+    corpus, folder, options = example
+    manifests = prepare(corpus, folder, tmp_path / "out", **options)
+    for split, manifest in manifests.items():
+        assert manifest == tmp_path / "out" / f"{split}.csv"
+        rows = read_rows(manifest)
+        assert rows and tuple(rows[0]) == COLUMNS
+        assert [row["ID"] for row in rows] == sorted(row["ID"] for row in rows)
+        for row in rows:
+            assert row["wrd"] and row["wrd"] == " ".join(row["wrd"].upper().split())
+            assert Path(row["wav"]).is_absolute()
+            assert float(row["duration"]) == soundfile.info(row["wav"]).duration
+
+
+def test_ids_are_unique_and_speakers_disjoint(example, tmp_path):
+    corpus, folder, options = example
+    rows = {split: read_rows(path) for split, path in prepare(corpus, folder, tmp_path / "out", **options).items()}
+    ids = [row["ID"] for split in rows.values() for row in split]
+    assert len(ids) == len(set(ids)) == len(list(folder.rglob("*.sph"))) + len(list(folder.rglob("*.flac")))
+    speakers = [{row["spk_id"] for row in split} for split in rows.values()]
+    assert sum(map(len, speakers)) == len(set().union(*speakers))
+
+
+def test_same_bytes_everywhere(example, tmp_path):
+    corpus, folder, options = example
+    prepare(corpus, folder, tmp_path / "one", **options)
+    prepare(corpus, folder, tmp_path / "two", **options)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_second_run_changes_nothing_and_opens_no_audio(example, tmp_path, monkeypatch):
+    corpus, folder, options = example
+    manifests = prepare(corpus, folder, tmp_path / "out", **options)
+    before = contents(tmp_path / "out")
+    with monkeypatch.context() as patch:
+        patch.setattr("biglittle_asr.corpora.manifest.audio_info", lambda path: pytest.fail(f"opened {path}"))
+        assert prepare(corpus, folder, tmp_path / "out", **options) == manifests
+    assert contents(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_text("ID\n")])
+def test_damaged_manifest_is_written_again(example, tmp_path, damage):
+    corpus, folder, options = example
+    manifests = prepare(corpus, folder, tmp_path / "out", **options)
+    before = contents(tmp_path / "out")
+    damage(manifests[min(manifests)])
+    prepare(corpus, folder, tmp_path / "out", **options)
+    assert contents(tmp_path / "out") == before
+
+
+def test_parent_folder_will_do(tmp_path):
+    for corpus, folder_name in (("an4", "an4"), ("librispeech", "LibriSpeech")):
+        make, options = EXAMPLES[corpus]
+        folder = make(tmp_path / corpus / folder_name)
+        direct = prepare(corpus, folder, tmp_path / "out" / corpus, **options)
+        nested = prepare(corpus, folder.parent, tmp_path / "nested" / corpus, **options)
+        assert [path.read_bytes() for path in direct.values()] == [path.read_bytes() for path in nested.values()]
+
+
+def test_missing_folder(example, tmp_path):
+    corpus, _, _ = example
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(corpus, tmp_path / "nowhere", tmp_path / "out")
+    assert str(tmp_path / "nowhere") in one_sentence(error)
+
+
+def test_wrong_folder(example, tmp_path):
+    corpus, _, _ = example
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(corpus, tmp_path / "empty", tmp_path / "out")
+    assert str(tmp_path / "empty") in one_sentence(error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_audio_is_counted(example, tmp_path):
+    corpus, folder, options = example
+    audio = sorted([*folder.rglob("*.sph"), *folder.rglob("*.flac")])
+    for path in audio[:2]:
+        path.unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        prepare(corpus, folder, tmp_path / "out", **options)
+    assert f"2 of {len(audio)}" in one_sentence(error)
+
+
+def test_unreadable_audio_is_counted(example, tmp_path):
+    corpus, folder, options = example
+    audio = sorted([*folder.rglob("*.sph"), *folder.rglob("*.flac")])
+    for path in audio[:2]:
+        path.write_bytes(b"this is no audio")
+    with pytest.raises(ValueError) as error:
+        prepare(corpus, folder, tmp_path / "out", **options)
+    text = str(error.value)
+    assert f"2 of {len(audio)}" in text and any(str(path) in text for path in audio[:2])
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_option(example, tmp_path):
+    corpus, folder, _ = example
+    with pytest.raises(ValueError, match="no option 'colour'"):
+        prepare(corpus, folder, tmp_path / "out", colour="red")
+
+
+# AN4
+
+
+def test_an4_reads_words_and_marks(tiny_an4, tmp_path):
+    rows = read_rows(prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)["test"])
+    assert [row["wrd"] for row in rows if row["spk_id"] == "fcaw"] == ["YES", "RUBOUT G M", "ENTER TWO"]
+
+
+def test_an4_dev_is_whole_speakers_of_both_sexes(tiny_an4, tmp_path):
+    manifests = prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)
+    assert len(read_rows(manifests["train"])) == 27
+    dev = read_rows(manifests["dev"])
+    assert len(dev) == 9
+    assert sorted({row["spk_id"][0] for row in dev}) == ["f", "m"]
+
+
+@pytest.mark.parametrize("dev_utterances, left", [(36, "no train"), (1000, "no train"), (0, "no dev")])
+def test_an4_impossible_dev(tiny_an4, tmp_path, dev_utterances, left):
+    with pytest.raises(ValueError) as error:
+        prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=dev_utterances)
+    assert left in one_sentence(error) and "dev_utterances" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name, line, replacement, place",
+    [
+        ("an4_train.transcription", 3, "", "an4_train.fileids:3"),
+        ("an4_train.fileids", 3, "", "an4_train.transcription:3"),
+        ("an4_train.transcription", 2, "RUBOUT G M", "an4_train.transcription:2"),
+        ("an4_train.transcription", 2, "<s> </s> (an1-fash-b)", "an4_train.transcription:2"),
+        ("an4_train.transcription", 2, "YES (an0-fash-b)", "an4_train.transcription:2"),
+        ("an4_test.fileids", 1, "an0-fcaw-b", "an4_test.fileids:1"),
+        ("an4_test.fileids", 2, "s/fcaw/an1-fcaw-b\ns/fcaw/an1-fcaw-b", "an4_test.fileids:3"),
+    ],
+)
+def test_an4_lists_that_disagree(tiny_an4, tmp_path, name, line, replacement, place):
+    path = tiny_an4 / "etc" / name
+    lines = path.read_text().splitlines()
+    lines[line - 1] = replacement
+    path.write_text("\n".join(lines))
+    with pytest.raises(ValueError) as error:
+        prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)
+    assert place in one_sentence(error)
+
+
+@pytest.mark.parametrize("name", ["an4_train.fileids", "an4_test.transcription"])
+def test_an4_missing_list(tiny_an4, tmp_path, name):
+    (tiny_an4 / "etc" / name).unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)
+    assert name in one_sentence(error)
+
+
+def test_real_an4(an4_folder, tmp_path):
+    rows = {split: read_rows(path) for split, path in prepare("an4", an4_folder, tmp_path / "out").items()}
+    assert len(rows["train"]) + len(rows["dev"]) == 948
+    assert 90 <= len(rows["dev"]) <= 115
+    assert len(rows["test"]) == 130
+    assert sum(len(row["wrd"].split()) for row in rows["test"]) == 773
+    minutes = {split: sum(float(row["duration"]) for row in of_split) / 60 for split, of_split in rows.items()}
+    assert minutes["train"] + minutes["dev"] == pytest.approx(42.44, abs=0.01)
+    assert minutes["test"] == pytest.approx(5.95, abs=0.01)
+    speakers = {split: {row["spk_id"] for row in of_split} for split, of_split in rows.items()}
+    assert len(speakers["train"]) + len(speakers["dev"]) == 74 and len(speakers["test"]) == 10
+    assert not speakers["train"] & speakers["dev"] and not speakers["test"] & (speakers["train"] | speakers["dev"])
+    assert ("mdcs" in speakers["dev"]) == ("mdcs2" in speakers["dev"])
+
+
+# LibriSpeech
+
+
+def test_librispeech_takes_the_splits_that_are_there_or_asked_for(tiny_librispeech, tmp_path):
+    everything = prepare("librispeech", tiny_librispeech, tmp_path / "all")
+    assert sorted(everything) == ["dev-clean", "test-clean", "train-clean-100"]
+    assert list(prepare("librispeech", tiny_librispeech, tmp_path / "one", splits=["test-clean"])) == ["test-clean"]
+    with pytest.raises(FileNotFoundError, match="no split 'dev-other'"):
+        prepare("librispeech", tiny_librispeech, tmp_path / "none", splits=["dev-other"])
+
+
+def test_librispeech_speaker_is_the_reader(tiny_librispeech, tmp_path):
+    rows = read_rows(prepare("librispeech", tiny_librispeech, tmp_path / "out")["test-clean"])
+    assert [row["spk_id"] for row in rows] == ["11"] * 3 + ["12"] * 3
+    assert rows[1]["wrd"] == "STEW FOR DINNER TURNIPS"
+
+
+def test_librispeech_audio_without_transcript(tiny_librispeech, tmp_path):
+    soundfile.write(tiny_librispeech / "dev-clean" / "1" / "77" / "1-77-0009.flac", tone(100), SAMPLE_RATE)
+    with pytest.raises(ValueError) as error:
+        prepare("librispeech", tiny_librispeech, tmp_path / "out")
+    assert "1-77.trans.txt" in one_sentence(error) and "1-77-0009.flac" in str(error.value)
+
+
+def test_librispeech_line_without_words(tiny_librispeech, tmp_path):
+    (tiny_librispeech / "dev-clean" / "1" / "77" / "1-77.trans.txt").write_text("1-77-0000 YES\n1-77-0001\n")
+    with pytest.raises(ValueError) as error:
+        prepare("librispeech", tiny_librispeech, tmp_path / "out")
+    assert "1-77.trans.txt:2" in one_sentence(error)
+
+
+# Registry
+
+
+def test_unknown_corpus(tmp_path):
+    with pytest.raises(ValueError, match="Unknown corpus 'an5'; choose one of: an4, librispeech"):
+        prepare("an5", tmp_path, tmp_path / "out")
+
+
+# Audio
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_sphere_samples(tmp_path, byte_order):
+    write_sphere(tmp_path / "a.sph", 321, byte_order)
+    samples, sample_rate = read_audio(tmp_path / "a.sph")
+    assert sample_rate == SAMPLE_RATE and samples.dtype == np.float32
+    np.testing.assert_allclose(samples, tone(321), atol=1 / 32768)
+
+
+def cut_in_half(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("reader", [audio_info, read_audio])
+def test_bad_audio(tmp_path, reader):
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((100, 2)), SAMPLE_RATE)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), SAMPLE_RATE)
+    write_sphere(tmp_path / "half.sph", 8000)
+    cut_in_half(tmp_path / "half.sph")
+    (tmp_path / "text.wav").write_text("no audio")
+    for name, problem in (
+        ("stereo.wav", "2 channels"),
+        ("empty.wav", "no samples"),
+        ("half.sph", "of the 8000 samples"),
+        ("text.wav", "not readable"),
+    ):
+        with pytest.raises(ValueError, match=problem) as error:
+            reader(tmp_path / name)
+        assert str(tmp_path / name) in one_sentence(error)
+    with pytest.raises(FileNotFoundError, match="no such audio file"):
+        reader(tmp_path / "missing.wav")
+
+
+def test_cut_off_flac(tmp_path):
+    noise = np.random.default_rng(0).standard_normal(SAMPLE_RATE) * 0.1
+    soundfile.write(tmp_path / "half.flac", noise, SAMPLE_RATE)
+    cut_in_half(tmp_path / "half.flac")
+    with pytest.raises(ValueError) as error:
+        read_audio(tmp_path / "half.flac")
+    assert str(tmp_path / "half.flac") in one_sentence(error)
+
+
+# Synthesis
+
+
+@pytest.fixture(scope="module")
+def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic corpus of 7 speakers."""
+    pytest.importorskip("espeakng_loader")
+    return synthesize(tmp_path_factory.mktemp("synthetic") / "corpus", SMALL)
+
+
+def test_synthesis_is_read_as_librispeech(synthetic, tmp_path):
+    rows = {split: read_rows(path) for split, path in prepare("librispeech", synthetic, tmp_path / "out").items()}
+    assert {split: len(of_split) for split, of_split in rows.items()} == {"dev": 6, "test": 6, "train": 12}
+    vocabulary = {word for words in SLOTS.values() for word in words}
+    vocabulary |= {word for template in TEMPLATES for word in template.split() if word.isupper()}
+    for row in (row for of_split in rows.values() for row in of_split):
+        assert set(row["wrd"].split()) <= vocabulary
+        samples, sample_rate = read_audio(row["wav"])
+        assert sample_rate == SAMPLE_RATE and 0.15 < np.abs(samples).max() < 0.95
+        assert 0.3 < float(row["duration"]) < 5
+    sentences = [{row["wrd"] for row in of_split} for of_split in rows.values()]
+    assert sum(map(len, sentences)) == len(set().union(*sentences))
+
+
+def test_synthesis_shares_no_voice_between_splits(synthetic):
+    lines = (synthetic / "SPEAKERS.TXT").read_text().splitlines()[1:]
+    voices: dict[str, set[str]] = {}
+    for _, split, voice, _, _ in (line.split(" | ") for line in lines):
+        voices.setdefault(split, set()).add(voice.partition("+")[2])
+    assert sum(map(len, voices.values())) == len(set().union(*voices.values()))
+
+
+def test_synthesis_makes_the_same_bytes(synthetic, tmp_path):
+    assert contents(synthesize(tmp_path / "again", SMALL)) == contents(synthetic)
+
+
+def test_synthesis_keeps_what_is_complete_and_mends_what_is_not(tmp_path, monkeypatch):
+    pytest.importorskip("espeakng_loader")
+    recipe = Recipe(train_speakers=1, dev_speakers=1, test_speakers=1, utterances=1, held_out_utterances=1)
+    corpus = synthesize(tmp_path / "corpus", recipe)
+    before = contents(corpus)
+    with monkeypatch.context() as patch:
+        patch.setattr("biglittle_asr.corpora.synthesis.Espeak", lambda: pytest.fail("spoke again"))
+        synthesize(corpus, recipe)
+    next(corpus.glob("train/*/*/*.flac")).unlink()
+    synthesize(corpus, recipe)
+    assert contents(corpus) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus"]
+
+
+def test_synthesis_refuses(tmp_path, monkeypatch):
+    with pytest.raises(ValueError) as error:
+        synthesize(tmp_path / "corpus", Recipe(dev_speakers=0))
+    assert "dev" in one_sentence(error)
+    with pytest.raises(ValueError) as error:
+        synthesize(tmp_path / "corpus", Recipe(test_speakers=1000))
+    assert "voices" in one_sentence(error)
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(ValueError, match="not empty"):
+        synthesize(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+    monkeypatch.setitem(sys.modules, "espeakng_loader", None)
+    with pytest.raises(ImportError, match="pip install espeakng-loader"):
+        synthesize(tmp_path / "corpus")
