@@ -181,7 +181,7 @@ def _check(
     if missing and not missing_as_empty:
         raise ValueError(
             f"{_some(missing, len(references), 'utterance')} no hypothesis; "
-            "add them, or ask for missing hypotheses to count as empty."
+            "add them, or have missing ones count as empty (missing-as-empty)."
         )
     extra = hypotheses.keys() - references.keys()
     if extra:

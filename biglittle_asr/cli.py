@@ -1,0 +1,202 @@
+"""The `biglittle` command: each subcommand is an entry in `COMMANDS` and a thin call into a room.
+
+Rooms are imported when their subcommand runs, so that `--help` and `score` do not wait for torch. What a user asked
+for goes to standard output, everything else to standard error. Exit status: 0 where the work was done, 1 where it
+could not be (one sentence says why), 2 for a command line that makes no sense.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biglittle_asr import __version__
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand."""
+
+    name: str
+    """As typed."""
+    help: str
+    """One line for `biglittle --help`."""
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    """Declares its arguments."""
+    run: Callable[[argparse.Namespace], None]
+    """Does the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a subcommand.
+
+    Arguments
+    ---------
+    arguments : sequence of str
+        The words after `biglittle`; taken from the command line if not given.
+
+    Returns
+    -------
+    int
+        Exit status, 0 only where the work was done.
+
+    Raises
+    ------
+    SystemExit
+        After help or version (0), and for wrong usage (2).
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "ref.txt").write_text("one two")
+    >>> main(["score", "--ref", str(folder / "ref.txt"), "--hyp", str(folder / "ref.txt"), "--bootstrap", "0"])
+    speaker  segments  words  correct  sub  del  ins  errors  WER %  CER %  SER %
+    all             1      2        2    0    0    0       0   0.00   0.00   0.00
+    <BLANKLINE>
+    WER 0.00 % (0 errors in 2 words: 0 sub, 0 del, 0 ins), CER 0.00 %, SER 0.00 % (0 of 1 utterances)
+    0
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (OSError, ValueError) as error:
+        _tell(_sentence(error))
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="biglittle", description="Big-Little networks for speech and images.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        subparser = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        command.add_arguments(subparser)
+        subparser.set_defaults(run=command.run)
+    return parser
+
+
+def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4 or librispeech")
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
+    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the manifests, one CSV file a split")
+    _add_json(parser)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from biglittle_asr.corpora import prepare
+
+    manifests = prepare(options.corpus, options.data, options.out)
+    splits = {split: _describe(path) for split, path in manifests.items()}
+    if options.json:
+        print(json.dumps(splits))
+        return
+    print("split             utterances  speakers   hours  manifest")
+    for split, facts in splits.items():
+        print("{:<16}{utterances:>12}{speakers:>10}{hours:>8.2f}  {manifest}".format(split, **facts))
+
+
+def _describe(manifest: Path) -> dict[str, Any]:
+    """Size of a split, from its manifest."""
+    with manifest.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        "utterances": len(rows),
+        "speakers": len({row["spk_id"] for row in rows}),
+        "hours": sum(float(row["duration"]) for row in rows) / 3600,
+        "manifest": str(manifest),
+    }
+
+
+def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ref", required=True, type=Path, help="file of what was said")
+    parser.add_argument("--hyp", required=True, type=Path, help="file of what was recognized")
+    parser.add_argument(
+        "--format",
+        choices=("auto", "plain", "kaldi", "trn"),
+        default="auto",
+        help="of both files: plain (line against line), kaldi (ID words), trn (words (speaker-utterance)); "
+        "auto (the default) takes kaldi or trn only where every line clearly has an ID",
+    )
+    parser.add_argument(
+        "--utt2spk", type=Path, help="file with lines `ID speaker`, for kaldi, or in place of the speakers in trn's IDs"
+    )
+    parser.add_argument("--alignments", type=Path, help="file to write every utterance's alignment to, errors marked")
+    parser.add_argument(
+        "--bootstrap",
+        type=_count,
+        default=1000,
+        metavar="N",
+        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0: no interval)",
+    )
+    parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
+    parser.add_argument(
+        "--missing-as-empty", action="store_true", help="count an utterance without hypothesis as an empty hypothesis"
+    )
+    _add_json(parser)
+
+
+def _score(options: argparse.Namespace) -> None:
+    from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
+
+    pair = read_pair(options.ref, options.hyp, options.format)
+    if options.format == "auto":
+        _tell(f"reading {options.ref} and {options.hyp} as {pair.format} (if that is wrong, use --format).")
+    speakers = pair.references.speakers
+    if options.utt2spk is not None:
+        if pair.format == "plain":
+            raise ValueError(
+                f"{options.utt2spk}: plain text has no utterance IDs to find speakers by; use kaldi or trn."
+            )
+        speakers = read_utt2spk(options.utt2spk)
+    score = score_texts(
+        pair.references.texts,
+        pair.hypotheses.texts,
+        speakers,
+        bootstrap=options.bootstrap,
+        case_sensitive=options.case_sensitive,
+        missing_as_empty=options.missing_as_empty,
+    )
+    if options.alignments is not None:
+        score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format})")
+    if options.bootstrap and score.all.wer_low is None:
+        _tell("no interval for the WER: that takes two speakers or more, and reference words.")
+    print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
+
+
+COMMANDS = (
+    Command("prepare", "Check a corpus and write its manifests.", _add_prepare_arguments, _prepare),
+    Command("score", "Compare recognized words with what was said.", _add_score_arguments, _score),
+)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
+    return int(text)
+
+
+def _tell(message: str) -> None:
+    print(f"biglittle: {message}", file=sys.stderr)
+
+
+def _sentence(error: Exception) -> str:
+    """What to tell the user; the system's own errors (a full disk, a folder in place of a file) name the file last."""
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror}."
+    return str(error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
