@@ -12,13 +12,13 @@ SHELL := /bin/sh
 
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
-CANDIDATES := $(if $(PYTHON),"$(PYTHON)",python3 python3.13 python3.12 python3.11 python3.10 python)
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11 python3.10 python)
 
 # make -C leaves PWD at the folder in which the user stands and names DATA.
 DATA_FOLDER = $(if $(filter /% ~%,$(DATA)),$(DATA),$(or $(PWD),$(CURDIR))/$(DATA))
 
 help:
-	@sed -n 's/^# \(make\)/\1/p' Makefile
+	@sed -n 's/^# \(make [a-z]\)/\1/p' Makefile
 
 install: $(INSTALLED)
 
@@ -45,7 +45,7 @@ $(INSTALLED): setup.py
 	    echo "$$python cannot make virtual environments; install its venv package (Debian, Ubuntu: apt install python3-venv), or name another: make PYTHON=/path/to/python" >&2; exit 1; \
 	fi; \
 	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-	    echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv .venv || exit 1; \
+	    echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv --clear .venv || exit 1; \
 	fi; \
 	echo 'Installing into .venv, once: about 5 GB with PyTorch; minutes, as fast as the network is.'; \
 	$(PY) -m pip install --disable-pip-version-check --editable '.[dev,demo]' || { \
