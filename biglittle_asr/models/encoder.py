@@ -205,8 +205,11 @@ class BigLittleEncoder(nn.Module):
             )
         batch, size, _ = x.shape
         mask = TimeMask.for_batch(frames, size)
-        x = x.view(batch, size, c.input_channels, -1).transpose(1, 2)
-        x = apply_mask(x, mask).contiguous(memory_format=torch.channels_last)
+        planes = x.reshape(batch, size, c.input_channels, -1).transpose(1, 2)
+        # Convolutions are fastest channels last. Copied, because with a single channel .contiguous() is satisfied by
+        # strides that the convolution takes for channels first, and the whole network would follow.
+        x = torch.empty(planes.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        x = apply_mask(x.copy_(planes), mask)
         mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
         x = self.relu(self.stem(x, mask))
         for stage in self.stages:

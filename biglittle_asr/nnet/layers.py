@@ -170,7 +170,9 @@ def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: T
         else:
             # Factors of two and whole numbers only: float32 index arithmetic to a given size goes wrong when long.
             x = functional.interpolate(x, scale_factor=(float(factor[0]), float(factor[1])), mode="nearest")
-    return x[:, :, : size[0], : size[1]]
+    # Cropping by padding, since the gradient of a slice comes back channels first, and slow.
+    extra = (size[0] - x.shape[2], size[1] - x.shape[3])
+    return x if extra == (0, 0) else functional.pad(x, (0, extra[1], 0, extra[0]))
 
 
 @dataclass(frozen=True)

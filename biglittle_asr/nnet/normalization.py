@@ -87,7 +87,9 @@ class _MaskedBatchNorm(torch.autograd.Function):
         if frames is not None:
             x = x * frames
         positions = x.numel() // x.shape[1]
-        mean, variance = torch.batch_norm_update_stats(x, None, None, 0.0)
+        # The kernel keeps sums in the precision of the running statistics it is handed, even for bfloat16 input.
+        unused = torch.zeros_like(weight)
+        mean, variance = torch.batch_norm_update_stats(x, unused, unused.clone(), 0.0)
         sums = torch.stack([mean, variance + mean.square()]) * positions
         count = count.to(sums.dtype)
         if together:
