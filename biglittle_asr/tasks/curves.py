@@ -1,0 +1,80 @@
+"""What happened in each epoch, kept in a file that survives a resume, and the picture of it."""
+
+import csv
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
+
+COLUMNS = ("epoch", "lr", "train_loss", "dev_loss", "dev_wer", "dev_cer", "seconds")
+
+
+class EpochHistory:
+    """A CSV file with a row for each epoch.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        File to write; rows that it has already are kept.
+
+    Example
+    -------
+    >>> history = EpochHistory(getfixture("tmp_path") / "epochs.csv")
+    >>> for wer in (90.0, 50.0):
+    ...     row = dict.fromkeys(COLUMNS, 1.0) | {"epoch": len(history.rows) + 1, "dev_wer": wer}
+    ...     history.add(row)
+    >>> EpochHistory(history.path).rows[1]["dev_wer"]
+    50.0
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                self.rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append an epoch. Rows of this and later epochs are dropped: a run that was interrupted had written them."""
+        self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
+        with self.path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> None:
+    """Draw loss and error rates by epoch.
+
+    Arguments
+    ---------
+    rows : list of dict
+        Rows of an :class:`EpochHistory`.
+    path : pathlib.Path
+        Picture to write, such as curves.png.
+    title : str
+        What was trained.
+    """
+    epochs = [row["epoch"] for row in rows]
+    figure, (losses, errors) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for name, label in (("train_loss", "train (augmented)"), ("dev_loss", "dev")):
+        losses.plot(epochs, [row[name] for row in rows], label=label, marker=".")
+    losses.set(xlabel="epoch", ylabel="CTC loss per token (nats)", yscale="log")
+    for name, label in (("dev_wer", "WER"), ("dev_cer", "CER")):
+        (line,) = errors.plot(epochs, [row[name] for row in rows], label=label, marker=".")
+        errors.annotate(
+            f"{rows[-1][name]:.1f}",
+            (epochs[-1], rows[-1][name]),
+            textcoords="offset points",
+            xytext=(6, 4),
+            color=line.get_color(),
+        )
+    errors.set(xlabel="epoch", ylabel="dev error rate (%)", ylim=(0, 105))
+    for axes in (losses, errors):
+        axes.grid(alpha=0.3, which="both")
+        axes.legend()
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,218 @@
+"""What every recipe's train.py shares: reading its YAML file, preparing the corpus, tokenizer and model.
+
+A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file whose whole content is
+`!include:other.yaml` with some keys is the other file with these keys replaced, so that two recipes can differ in
+nothing but what they say.
+"""
+
+import difflib
+import io
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAML, YAMLError
+from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.logger import get_logger
+from speechbrain.utils.run_opts import RunOptions
+
+from biglittle_asr.corpora import prepare
+from biglittle_asr.tasks.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+logger = get_logger(__name__)
+
+RECIPE_KEYS = frozenset(
+    """
+    seed output_folder save_folder train_log data_folder skip_prep corpus_options skip_test cache_audio
+    number_of_epochs batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
+    train_dataloader_opts valid_dataloader_opts test_dataloader_opts
+    sample_rate token_type vocab_size output_neurons
+    compute_features normalize wav_augment fea_augment modules encoder model
+    opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
+    """.split()
+)
+"""Keys that the recipes read. A YAML file may have others only where it refers to them itself."""
+
+MANIFESTS = ("train", "dev", "test")
+
+
+class RecipeError(ValueError):
+    """A recipe's YAML file or command line is wrong."""
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1."""
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        logger.debug("The traceback of the error:", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
+    """Read a recipe's command line and YAML file, and make its output folder.
+
+    Arguments
+    ---------
+    argv : sequence of str
+        YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
+        of the YAML file.
+
+    Returns
+    -------
+    hparams : dict
+        What the YAML file defines.
+    run_opts : speechbrain.RunOptions
+        The other options.
+
+    Raises
+    ------
+    RecipeError
+        If the file is malformed, lacks a value, or file or command line have a key that nothing reads.
+    FileNotFoundError
+        If the file is missing.
+    """
+    file, run_opts, overrides = sb.parse_arguments(list(argv))
+    path = Path(file)
+    tree = _read_yaml(path)
+    changes = _parse_overrides(overrides)
+    _check_keys(path, tree, changes)
+    ddp_init_group(run_opts)
+    try:
+        resolved = resolve_references(_as_stream(tree, path), overrides).getvalue()
+        hparams = load_hyperpyyaml(resolved)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, ImportError, YAMLError) as error:
+        raise RecipeError(_explain(path, error)) from error
+    missing = sorted(RECIPE_KEYS - hparams.keys())
+    if missing:
+        raise RecipeError(f"{path}: lacks the key {missing[0]}; hparams/AN4/ctc_bl_resnet22.yaml explains it.")
+    output_folder = Path(hparams["output_folder"])
+    sb.create_experiment_directory(output_folder)
+    if if_main_process():
+        (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+    return hparams, run_opts
+
+
+def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
+    """Prepare the corpus, unless `skip_prep`; returns the manifests of train, dev and test.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the data folder does not hold the corpus.
+    """
+    folder = Path(hparams["save_folder"]) / "manifests"
+    if not hparams["skip_prep"]:
+        run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=hparams["corpus_options"])
+    return {name: folder / f"{name}.csv" for name in MANIFESTS}
+
+
+def make_tokenizer(manifests: Mapping[str, Path], hparams: Mapping[str, Any]) -> Tokenizer:
+    """Train the tokenizer on the training transcripts, or load the one that was; saved as tokenizer.json.
+
+    Raises
+    ------
+    ValueError
+        If `output_neurons` is set and differs from its size.
+    """
+    if not manifests["train"].is_file():
+        raise FileNotFoundError(f"{manifests['train']}: no such manifest; run without skip_prep, which makes it.")
+    path = Path(hparams["save_folder"]) / "tokenizer.json"
+    if if_main_process():
+        texts = [row["wrd"] for row in load_data_csv(manifests["train"]).values()]
+        train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"])
+    ddp_barrier()
+    tokenizer = load_tokenizer(path)
+    if hparams["output_neurons"] not in (None, tokenizer.size):
+        raise RecipeError(
+            f"output_neurons: is {hparams['output_neurons']}, but the tokenizer ({path}) has {tokenizer.size} tokens "
+            "with the blank; leave the key empty to take its size."
+        )
+    return tokenizer
+
+
+def _read_yaml(path: Path) -> Any:
+    """The YAML tree of a recipe, a whole-file include replaced by what it stands for."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
+    try:
+        tree: Any = YAML().load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise RecipeError(_explain(path, error)) from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
+    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+    if not tag.startswith("!include:"):
+        return tree
+    base = _read_yaml(path.parent / tag.removeprefix("!include:"))
+    for key in tree:
+        if key not in base:
+            raise RecipeError(_unknown_key(_place(path, tree, key), key, base))
+        base[key] = tree[key]
+    return base
+
+
+class _NamedStream(io.StringIO):
+    name: str
+
+
+def _as_stream(tree: Any, path: Path) -> io.StringIO:
+    """A tree as a stream; its name tells HyperPyYAML where included files are."""
+    stream = _NamedStream()
+    YAML().dump(tree, stream)
+    stream.seek(0)
+    stream.name = str(path)
+    return stream
+
+
+def _parse_overrides(overrides: str) -> dict[str, Any]:
+    try:
+        changes = YAML().load(overrides) if overrides else {}
+    except YAMLError as error:
+        raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.") from error
+    if not isinstance(changes, Mapping):
+        raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.")
+    return dict(changes)
+
+
+def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any]) -> None:
+    for key in changes:
+        if key not in tree:
+            raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in tree]))
+    text = _as_stream(tree, path).getvalue()
+    referred = set(re.findall(r"<(\w+)[\[\].\w]*>", text))
+    known = RECIPE_KEYS | set(RunOptions().as_dict()) | referred
+    for key in tree:
+        if key not in known and not key.startswith("__"):
+            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
+
+
+def _place(path: Path, tree: Any, key: str) -> str:
+    return f"{path}, line {tree.lc.key(key)[0] + 1}"
+
+
+def _unknown_key(where: str, key: str, known: Any) -> str:
+    closest = difflib.get_close_matches(key, list(known), n=1)
+    hint = f"did you mean {closest[0]}?" if closest else "remove it."
+    return f"{where}: no recipe key is named {key}; {hint}"
+
+
+def _explain(path: Path, error: Exception) -> str:
+    if isinstance(error, YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        return f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error})."
+    text = ": ".join(str(argument) for argument in error.args)
+    placeholder = re.match(r"'(\S+)' is a !PLACEHOLDER", text)
+    if placeholder:
+        key = placeholder[1]
+        return f"{path}: {key} has no value; give it on the command line: --{key} VALUE."
+    return f"{path}: {text}"

@@ -1,0 +1,257 @@
+"""Text to token indices and back, for CTC: index 0 is the blank, real tokens start at 1.
+
+A tokenizer is trained on the transcripts of the training set and saved as one JSON file, which is data: nothing in it
+is executed when it is loaded.
+"""
+
+import base64
+import binascii
+import hashlib
+import io
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+
+BLANK = 0
+SENTENCEPIECE_TYPES = ("unigram", "bpe")
+TOKEN_TYPES = ("character", *SENTENCEPIECE_TYPES)
+
+
+class Tokenizer(ABC):
+    """What every tokenizer can do.
+
+    `size` counts the blank: it is the size of the output layer.
+    """
+
+    kind: str
+    size: int
+
+    @abstractmethod
+    def encode(self, text: str, unknown: str = "refuse") -> list[int]:
+        """Token indices of a text.
+
+        Arguments
+        ---------
+        text : str
+            Words separated by single spaces.
+        unknown : str
+            What to do with characters that training did not contain: "refuse" or "drop".
+
+        Raises
+        ------
+        ValueError
+            For an unknown character, unless they are dropped.
+        """
+
+    @abstractmethod
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of token indices; words separated by single spaces."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """What :func:`load_tokenizer` needs, as plain data."""
+
+
+class CharacterTokenizer(Tokenizer):
+    """One token a character.
+
+    Example
+    -------
+    >>> tokenizer = CharacterTokenizer.train(["AN FOUR"])
+    >>> tokenizer.size
+    8
+    >>> tokenizer.decode(tokenizer.encode("FAN"))
+    'FAN'
+    """
+
+    kind = "character"
+
+    def __init__(self, symbols: Sequence[str]) -> None:
+        self.symbols = list(symbols)
+        self.size = len(self.symbols) + 1
+        self._index = {symbol: index for index, symbol in enumerate(self.symbols, start=1)}
+
+    @classmethod
+    def train(cls, texts: Iterable[str]) -> "CharacterTokenizer":
+        """Make a table of the characters that occur."""
+        return cls(sorted({character for text in texts for character in text}))
+
+    def encode(self, text: str, unknown: str = "refuse") -> list[int]:
+        """See :meth:`Tokenizer.encode`."""
+        if unknown == "refuse":
+            _refuse_unknown(text, [character for character in text if character not in self._index])
+        return [self._index[character] for character in text if character in self._index]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See :meth:`Tokenizer.decode`."""
+        return " ".join("".join(self.symbols[index - 1] for index in ids).split())
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Tokenizer.state`."""
+        return {"symbols": self.symbols}
+
+
+class SentencePieceTokenizer(Tokenizer):
+    """Word pieces of a SentencePiece model, unigram or BPE.
+
+    SentencePiece's index 0, its unknown piece, is never a target; the blank takes its place, so that all other indices
+    are SentencePiece's own.
+
+    Example
+    -------
+    >>> tokenizer = SentencePieceTokenizer.train(["RUBOUT ONE TWO", "ENTER FOUR"] * 9, kind="bpe", vocab_size=30)
+    >>> tokenizer.decode(tokenizer.encode("TWO FOUR"))
+    'TWO FOUR'
+    """
+
+    def __init__(self, model: bytes, kind: str) -> None:
+        self.model = model
+        self.kind = kind
+        self._processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self.size = self._processor.get_piece_size()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], kind: str, vocab_size: int) -> "SentencePieceTokenizer":
+        """Train a model whose size, blank included, is `vocab_size`.
+
+        Raises
+        ------
+        ValueError
+            If the texts do not allow that size.
+        """
+        model = io.BytesIO()
+        try:
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(texts),
+                model_writer=model,
+                model_type=kind,
+                vocab_size=vocab_size,
+                character_coverage=1.0,
+                unk_id=BLANK,
+                bos_id=-1,
+                eos_id=-1,
+                normalization_rule_name="identity",
+                minloglevel=2,
+            )
+        except RuntimeError as error:
+            reason = str(error).rpartition("] ")[2].strip().rstrip(".")
+            raise ValueError(
+                f"vocab_size: SentencePiece cannot make {vocab_size} {kind} pieces of the training transcripts "
+                f"({reason}); choose another size."
+            ) from error
+        return cls(model.getvalue(), kind)
+
+    def encode(self, text: str, unknown: str = "refuse") -> list[int]:
+        """See :meth:`Tokenizer.encode`."""
+        ids = self._processor.encode(text)
+        if unknown == "refuse" and BLANK in ids:
+            pieces = self._processor.encode(text, out_type=str)
+            _refuse_unknown(text, [piece for piece, index in zip(pieces, ids, strict=True) if index == BLANK])
+        return [index for index in ids if index != BLANK]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See :meth:`Tokenizer.decode`."""
+        return " ".join(self._processor.decode(list(ids)).split())
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Tokenizer.state`."""
+        return {"model": base64.b64encode(self.model).decode("ascii")}
+
+
+def train_tokenizer(
+    texts: Sequence[str], path: Path, token_type: str = "character", vocab_size: int | None = None
+) -> Tokenizer:
+    """Train a tokenizer and save it, or load the one that the same texts and settings gave before.
+
+    Arguments
+    ---------
+    texts : sequence of str
+        Transcripts of the training set.
+    path : pathlib.Path
+        JSON file to write.
+    token_type : str
+        "character", "unigram" or "bpe".
+    vocab_size : int
+        Tokens with blank; word pieces only, the characters are those that occur.
+
+    Raises
+    ------
+    ValueError
+        If the type is unknown, or the file holds a tokenizer made of other texts or settings: a network trained with it
+        would read this one's indices wrongly.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "tokenizer.json"
+    >>> train_tokenizer(["YES", "NO"], path).size
+    6
+    >>> load_tokenizer(path).size
+    6
+    """
+    if token_type not in TOKEN_TYPES:
+        raise ValueError(f"token_type: '{token_type}' is none of {', '.join(TOKEN_TYPES)}.")
+    if token_type in SENTENCEPIECE_TYPES and vocab_size is None:
+        raise ValueError(f"vocab_size: {token_type} pieces need one; set it in the YAML file.")
+    made_of = {
+        "kind": token_type,
+        "vocab_size": None if token_type == "character" else vocab_size,
+        "texts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
+    }
+    if path.is_file():
+        saved = _read(path)
+        if saved.get("made_of") != made_of:
+            raise ValueError(
+                f"{path}: holds a tokenizer made of other transcripts or settings; "
+                "choose another output_folder, or delete this one to train anew."
+            )
+        return load_tokenizer(path)
+    tokenizer: Tokenizer
+    if token_type == "character":
+        tokenizer = CharacterTokenizer.train(texts)
+    else:
+        assert vocab_size is not None
+        tokenizer = SentencePieceTokenizer.train(texts, token_type, vocab_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {"kind": token_type, **tokenizer.state(), "made_of": made_of}
+    path.write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return tokenizer
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Load a tokenizer from the JSON file that :func:`train_tokenizer` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no tokenizer.
+    """
+    state = _read(path)
+    try:
+        if state["kind"] == "character":
+            return CharacterTokenizer(state["symbols"])
+        return SentencePieceTokenizer(base64.b64decode(state["model"], validate=True), state["kind"])
+    except (KeyError, TypeError, RuntimeError, binascii.Error) as error:
+        raise ValueError(f"{path}: holds no tokenizer; delete it to train it anew.") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such tokenizer; train the model first.")
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        state = None
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: holds no tokenizer; delete it to train it anew.")
+    return state
+
+
+def _refuse_unknown(text: str, unknown: Sequence[str]) -> None:
+    if unknown:
+        raise ValueError(f"'{unknown[0]}' in '{text}' does not occur in the training transcripts.")
