@@ -1,0 +1,143 @@
+"""Features, normalization and augmentation: an utterance's result does not depend on what it is batched with."""
+
+import pytest
+import torch
+
+from biglittle_asr.features import LogMel, SentenceNormalization, SpecAugment, SpeedPerturbation
+from biglittle_asr.features.augment import draw_bands
+from biglittle_asr.features.logmel import delta
+
+SAMPLES = [1, 2, 80, 159, 160, 161, 399, 400, 401, 4000, 15999, 16000]
+
+
+def padded_batch(samples: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(0)
+    wavs = torch.zeros(len(samples), max(samples))
+    for row, count in zip(wavs, samples, strict=True):
+        row[:count] = 0.1 * torch.randn(count)
+    return wavs, torch.tensor(samples)
+
+
+@pytest.mark.parametrize("deltas", [False, True])
+def test_features_alone_equal_features_in_batch(deltas: bool) -> None:
+    compute, normalize = LogMel(deltas=deltas), SentenceNormalization()
+    wavs, samples = padded_batch(SAMPLES)
+    features, frames = compute(wavs, samples)
+    normalized = normalize(features, frames)
+    assert features.shape[2] == compute.output_size
+    for index, count in enumerate(SAMPLES):
+        alone, alone_frames = compute(wavs[index : index + 1, :count], samples[index : index + 1])
+        valid = int(frames[index])
+        assert int(alone_frames) == alone.shape[1] == valid == compute.output_lengths(count)
+        torch.testing.assert_close(alone[0], features[index, :valid], atol=1e-5, rtol=0)
+        torch.testing.assert_close(normalize(alone, alone_frames)[0], normalized[index, :valid], atol=1e-5, rtol=0)
+        assert not features[index, valid:].any() and not normalized[index, valid:].any()
+
+
+def test_lengths_are_integers() -> None:
+    _, frames = LogMel()(*padded_batch([5, 500]))
+    assert frames.dtype == torch.long
+
+
+def test_digital_silence_is_finite_and_normalizes_to_zero() -> None:
+    features, frames = LogMel()(torch.zeros(1, 800), torch.tensor([800]))
+    assert features.isfinite().all()
+    assert not SentenceNormalization()(features, frames).any()
+
+
+def test_features_stay_float32_under_autocast() -> None:
+    wavs, samples = padded_batch([3000])
+    expected, _ = LogMel()(wavs, samples)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features, frames = LogMel()(wavs, samples)
+        normalized = SentenceNormalization()(features, frames)
+    assert features.dtype == normalized.dtype == torch.float32
+    torch.testing.assert_close(features, expected)
+
+
+def test_window_longer_than_fft_is_refused() -> None:
+    with pytest.raises(ValueError, match="n_fft=256 is shorter than the window of 25.0 ms.*at least 400"):
+        LogMel(n_fft=256)
+
+
+def test_normalization_gives_zero_mean_and_unit_variance() -> None:
+    torch.manual_seed(0)
+    features = 5 + 3 * torch.randn(2, 60, 8)
+    normalized = SentenceNormalization()(features, torch.tensor([60, 25]))
+    for row, frames in zip(normalized, (60, 25), strict=True):
+        torch.testing.assert_close(row[:frames].mean(0), torch.zeros(8), atol=1e-5, rtol=0)
+        torch.testing.assert_close(row[:frames].std(0, correction=0), torch.ones(8), atol=1e-4, rtol=0)
+    assert not normalized[1, 25:].any()
+    only_mean = SentenceNormalization(std=False)(features, torch.tensor([60, 25]))
+    torch.testing.assert_close(only_mean[0], features[0] - features[0].mean(0), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 40])
+def test_deltas_leak_no_padding(frames: int) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(1, 40, 4)
+    alone = delta(features[:, :frames], torch.tensor([frames]))
+    torch.testing.assert_close(delta(features, torch.tensor([frames]))[:, :frames], alone)
+    if frames == 1:
+        assert not alone.any()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_masks_lie_within_valid_frames_and_mask_channels_alike(channels: int) -> None:
+    augment = SpecAugment(freq_masks=0, channels=channels, time_width=30, max_time_fraction=0.5)
+    frames = torch.tensor([200, 90, 40, 3, 1])
+    features = torch.ones(5, 200, 80 * channels)
+    torch.manual_seed(0)
+    masked_parts = torch.zeros(5)
+    for _ in range(50):
+        masked = augment(features, frames) == 0
+        for row, valid in zip(masked, frames.tolist(), strict=True):
+            assert not row[valid:].any()
+            assert row.any(1).sum() <= 0.5 * valid
+        masked_parts += masked.any(2).sum(1) / frames
+    assert (masked_parts[:3] / 50 > 0.05).all()
+    bands = SpecAugment(max_time_masks=0, channels=channels)(features, frames) == 0
+    for channel in bands.view(5, 200, channels, 80).unbind(2):
+        assert torch.equal(channel, bands.view(5, 200, channels, 80)[:, :, 0])
+    assert bands.any()
+    # Utterances are masked independently.
+    assert len({tuple(row[0].tolist()) for row in bands}) > 1
+
+
+def test_augmentation_follows_the_seed_and_rests_in_evaluation() -> None:
+    augment, features, frames = SpecAugment(), torch.ones(3, 100, 80), torch.tensor([100, 60, 30])
+    torch.manual_seed(1)
+    first = augment(features, frames)
+    torch.manual_seed(1)
+    assert torch.equal(first, augment(features, frames))
+    assert not torch.equal(first, augment(features, frames))
+    assert augment.eval()(features, frames) is features
+    assert (features == 1).all()
+
+
+def test_bands_reach_every_position() -> None:
+    torch.manual_seed(0)
+    widest, limits = torch.full((500, 1), 4), torch.full((500, 1), 10)
+    hits = draw_bands(widest, limits, size=12).sum(0)
+    assert (hits[:10] > 0).all() and not hits[10:].any()
+
+
+def test_speed_perturbation_changes_length_and_pitch() -> None:
+    wav = torch.sin(2 * torch.pi * 1000 * torch.arange(16000) / 16000)
+    for speed in (0.9, 1.0, 1.1):
+        faster = SpeedPerturbation(16000, [speed])(wav)
+        assert abs(len(faster) - 16000 / speed) <= 1
+        peak = faster.abs().new_tensor(torch.fft.rfft(faster).abs().argmax().item()) * 16000 / len(faster)
+        assert abs(float(peak) - 1000 * speed) < 2
+
+
+def test_speed_perturbation_draws_all_speeds() -> None:
+    torch.manual_seed(0)
+    perturb = SpeedPerturbation(16000)
+    assert len({len(perturb(torch.zeros(9900))) for _ in range(40)}) == 3
+
+
+@pytest.mark.parametrize("speeds", [[], [0.0], [-1.0, 1.0]])
+def test_impossible_speeds_are_refused(speeds: list[float]) -> None:
+    with pytest.raises(ValueError, match="speeds must name at least one speed"):
+        SpeedPerturbation(16000, speeds)
