@@ -154,10 +154,11 @@ class CTCBrain(sb.Brain):
     """
 
     def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        modules = {**hparams["modules"], "model": model}
         checkpointer = hparams["checkpointer"]
         checkpointer.add_recoverables({"model": model, "counter": hparams["epoch_counter"]})
         super().__init__(
-            modules={**hparams["modules"], "model": model},
+            modules={name: module for name, module in modules.items() if module is not None},
             opt_class=hparams["opt_class"],
             hparams=hparams,
             run_opts=run_opts,
@@ -216,7 +217,8 @@ class CTCBrain(sb.Brain):
         batch = batch.to(self.device)
         features, frames = self.modules.compute_features(batch.sig.data, batch.num_samples.to(self.device))
         features = self.modules.normalize(features, frames)
-        features = self.modules.fea_augment(features, frames)
+        if "fea_augment" in self.modules:
+            features = self.modules.fea_augment(features, frames)
         return self.modules.model(features, frames)
 
     def compute_objectives(self, predictions: tuple[Tensor, Tensor], batch: Any, stage: sb.Stage) -> Tensor:
