@@ -63,7 +63,7 @@ def write_tones(folder: Path, texts: Sequence[str] = WORDS) -> None:
         wav = folder / f"u{index}.wav"
         soundfile.write(wav, 0.3 * np.concatenate(letters), SAMPLE_RATE)
         rows.append([f"u{index}", len(text) * SECONDS_PER_LETTER, wav, f"s{index}", text])
-    for name in recipe.MANIFESTS:
+    for name in recipe.OWN_SPLITS:
         with (manifests / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["ID", "duration", "wav", "spk_id", "wrd"], *rows])
 

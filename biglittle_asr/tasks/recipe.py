@@ -38,7 +38,8 @@ RECIPE_KEYS = frozenset(
 )
 """Keys that the recipes read. A YAML file may have others only where it refers to them itself."""
 
-MANIFESTS = ("train", "dev", "test")
+OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
+"""Names of the sets in a corpus that calls them as the recipes do."""
 
 
 class RecipeError(ValueError):
@@ -101,8 +102,24 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     return hparams, run_opts
 
 
-def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
-    """Prepare the corpus, unless `skip_prep`; returns the manifests of train, dev and test.
+def prepare_manifests(
+    corpus: str, hparams: Mapping[str, Any], splits: Mapping[str, str] = OWN_SPLITS
+) -> dict[str, Path]:
+    """Prepare the corpus, unless `skip_prep`.
+
+    Arguments
+    ---------
+    corpus : str
+        One of `biglittle_asr.corpora.list_corpora()`.
+    hparams : mapping
+        Reads data_folder, save_folder, skip_prep, corpus_options.
+    splits : mapping
+        Names that the corpus has for "train", "dev" and "test", as {"train": "train-clean-100", ...}.
+
+    Returns
+    -------
+    dict from "train", "dev", "test" to pathlib.Path
+        The manifests.
 
     Raises
     ------
@@ -112,7 +129,7 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     folder = Path(hparams["save_folder"]) / "manifests"
     if not hparams["skip_prep"]:
         run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=hparams["corpus_options"])
-    return {name: folder / f"{name}.csv" for name in MANIFESTS}
+    return {name: folder / f"{split}.csv" for name, split in splits.items()}
 
 
 def make_tokenizer(manifests: Mapping[str, Path], hparams: Mapping[str, Any]) -> Tokenizer:
