@@ -31,7 +31,7 @@ from biglittle_asr.nnet import (
     relative_to_frames,
 )
 from biglittle_asr.nnet.layers import ConvNorm, Pair
-from biglittle_asr.nnet.lengths import IntOrTensor, apply_mask, strided_mask
+from biglittle_asr.nnet.lengths import IntOrTensor, strided_mask
 
 TIME_STRIDES: dict[int, tuple[int, ...]] = {
     1: (1, 1, 1, 1, 1),
@@ -163,7 +163,7 @@ class BigLittleEncoder(nn.Module):
             Zero on padding.
         """
         frames = None if lengths is None else relative_to_frames(lengths, x.shape[1])
-        return self._encode(x, frames)[0]
+        return self._encode(x, frames)
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder as this project calls it: integer lengths in and out.
@@ -185,7 +185,7 @@ class BigLittleEncoder(nn.Module):
         >>> y.shape, frames
         (torch.Size([2, 26, 512]), tensor([26, 13]))
         """
-        return self._encode(x, frames)[0], self.output_lengths(frames)
+        return self._encode(x, frames), self.output_lengths(frames)
 
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
         """Frames out for `n` frames in: ceil(n / time_stride)."""
@@ -196,7 +196,7 @@ class BigLittleEncoder(nn.Module):
         frames = self.output_lengths(relative_to_frames(lengths, size))
         return frames_to_relative(frames, output_length(size, self.time_stride))
 
-    def _encode(self, x: Tensor, frames: Tensor | None) -> tuple[Tensor, TimeMask | None]:
+    def _encode(self, x: Tensor, frames: Tensor | None) -> Tensor:
         c = self.config
         if x.dim() != 3 or x.shape[2] != c.input_size:
             raise ValueError(
@@ -209,14 +209,18 @@ class BigLittleEncoder(nn.Module):
         # Convolutions are fastest channels last. Copied, because with a single channel .contiguous() is satisfied by
         # strides that the convolution takes for channels first, and the whole network would follow.
         x = torch.empty(planes.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
-        x = apply_mask(x.copy_(planes), mask)
+        x.copy_(planes)
+        if mask is not None:
+            mask.zero_(x)
         mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
         x = self.relu(self.stem(x, mask))
         for stage in self.stages:
             x = stage(x, mask)
             mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
         x = self.head(x.mean(3).transpose(1, 2))
-        return (x if mask is None else x * mask.frames(x.dtype)[:, 0]), mask
+        if mask is not None:
+            mask.zero_(x.transpose(1, 2).unsqueeze(3))
+        return x
 
 
 def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biglittle_asr.nnet.lengths import TimeMask, apply_mask
+from biglittle_asr.nnet.lengths import TimeMask
 from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
 
 TimePadding = Literal["same", "causal"]
@@ -270,7 +270,8 @@ class Shortcut(nn.Sequential):
         if not len(self):
             return x
         if len(self) == 1:
-            return apply_mask(self[0](x), mask)
+            x = self[0](x)
+            return x if mask is None else mask.zero_(x)
         *head, norm = self
         for module in head:
             x = module(x)

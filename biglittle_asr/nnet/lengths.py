@@ -111,8 +111,9 @@ class TimeMask:
     Example
     -------
     >>> mask = TimeMask(torch.tensor([2, 5]), 5)
-    >>> mask.frames(torch.float32).shape
-    torch.Size([2, 1, 5, 1])
+    >>> mask.zero_(torch.ones(2, 1, 5, 1)).flatten(1)
+    tensor([[1., 1., 0., 0., 0.],
+            [1., 1., 1., 1., 1.]])
     >>> mask.strided(2).lengths
     tensor([1, 3])
     """
@@ -120,7 +121,7 @@ class TimeMask:
     def __init__(self, lengths: Tensor, size: int):
         self.lengths = lengths
         self.size = size
-        self._frames: dict[torch.dtype, Tensor] = {}
+        self._invalid: tuple[Tensor, slice, Tensor] | None = None
         self._strided: dict[int, TimeMask] = {}
 
     @classmethod
@@ -141,11 +142,21 @@ class TimeMask:
             )
         return None if shortest == size else cls(lengths, size)
 
-    def frames(self, dtype: torch.dtype) -> Tensor:
-        """The mask as (B, 1, size, 1), one on valid frames and zero elsewhere, in `dtype`; made once and kept."""
-        if dtype not in self._frames:
-            self._frames[dtype] = valid_mask(self.lengths, self.size)[:, None, :, None].to(dtype)
-        return self._frames[dtype]
+    @property
+    def invalid(self) -> tuple[Tensor, slice, Tensor]:
+        """Index of the invalid frames: `x[mask.invalid]` is (frames, C, F) for `x` (B, C, T, F); made once and kept.
+
+        Padding is the small part of a batch, so indexing it costs far less than a pass over the whole tensor.
+        """
+        if self._invalid is None:
+            batch, frame = torch.nonzero(~valid_mask(self.lengths, self.size), as_tuple=True)
+            self._invalid = (batch, slice(None), frame)
+        return self._invalid
+
+    def zero_(self, x: Tensor) -> Tensor:
+        """Zeros the invalid frames of `x` (B, C, T, F) in place, whatever is on them, and returns it."""
+        x[self.invalid] = 0
+        return x
 
     @property
     def count(self) -> Tensor:
@@ -164,8 +175,3 @@ class TimeMask:
 def strided_mask(mask: TimeMask | None, stride: int) -> TimeMask | None:
     """`mask.strided(stride)`, or None where there is no mask."""
     return None if mask is None else mask.strided(stride)
-
-
-def apply_mask(x: Tensor, mask: TimeMask | None) -> Tensor:
-    """`x` (B, C, T, F) with zeros on invalid frames; `x` itself where there is no mask."""
-    return x if mask is None else x * mask.frames(x.dtype)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+from torch.nn import functional
 
 from biglittle_asr.nnet.lengths import TimeMask
 
@@ -44,12 +45,11 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
         if not self.training or (mask is None and not together):
             y = super().forward(x)
-            return y if mask is None else y * mask.frames(y.dtype)
+            return y if mask is None else mask.zero_(y)
         self._check_input_dim(x)
         count = x.new_tensor(x.shape[0] * x.shape[2], dtype=torch.long) if mask is None else mask.count
-        frames = None if mask is None else mask.frames(x.dtype)
         y, mean, variance, count = _MaskedBatchNorm.apply(
-            x, self.weight, self.bias, frames, count * x.shape[3], self.eps, together
+            x, self.weight, self.bias, mask, count * x.shape[3], self.eps, together
         )
         if self.track_running_stats:
             self._update_running(mean, variance, count)
@@ -67,10 +67,10 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 class _MaskedBatchNorm(torch.autograd.Function):
     """Masked training statistics on torch's own BatchNorm kernels, which know no masks.
 
-    With zeros on the N - n invalid of N positions, sums over all positions are sums over the n valid ones, so the
-    kernels' mean and variance over N give the valid ones by a factor r = N / n. The same holds for the two sums of
-    the backward pass: torch's training backward divides them by N, and
-    r * backward(dy) - (r - 1) * dy * weight / std is what dividing them by n gives.
+    The kernels sum over all positions, fast; what the few invalid ones put in is summed apart and taken out again. In
+    both directions the kernels then run in their evaluation mode, whose statistics are given. The gradient is
+    dx = weight / std * (dy - sum(dy) / n - xhat * sum(dy * xhat) / n), and its last two terms are themselves a
+    normalization of x.
     """
 
     @staticmethod
@@ -79,18 +79,18 @@ class _MaskedBatchNorm(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        frames: Tensor | None,
+        mask: TimeMask | None,
         count: Tensor,
         eps: float,
         together: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        if frames is not None:
-            x = x * frames
-        positions = x.numel() // x.shape[1]
         # The kernel keeps sums in the precision of the running statistics it is handed, even for bfloat16 input.
         unused = torch.zeros_like(weight)
         mean, variance = torch.batch_norm_update_stats(x, unused, unused.clone(), 0.0)
-        sums = torch.stack([mean, variance + mean.square()]) * positions
+        sums = torch.stack([mean, variance + mean.square()]) * (x.numel() // x.shape[1])
+        if mask is not None:
+            invalid = x[mask.invalid].to(sums.dtype)
+            sums -= torch.stack([invalid.sum((0, 2)), invalid.square().sum((0, 2))])
         count = count.to(sums.dtype)
         if together:
             packed = torch.cat([sums.flatten(), count[None]])
@@ -98,40 +98,31 @@ class _MaskedBatchNorm(torch.autograd.Function):
             sums, count = packed[:-1].view_as(sums), packed[-1]
         mean, square = sums / count
         variance = (square - mean.square()).clamp_(min=0.0)
-        inverse_std = (variance + eps).rsqrt()
-        y = torch.nn.functional.batch_norm(x, mean, variance, weight, bias, training=False, eps=eps)
-        if frames is not None:
-            y.mul_(frames)
-        ctx.save_for_backward(x, weight, frames, mean, inverse_std, count)
-        ctx.eps, ctx.together, ctx.positions = eps, together, positions
+        y = functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+        if mask is not None:
+            mask.zero_(y)
+        ctx.save_for_backward(x, weight, mean, variance, count)
+        ctx.mask, ctx.eps, ctx.together = mask, eps, together
         ctx.mark_non_differentiable(mean, variance, count)
         return y, mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        x, weight, frames, mean, inverse_std, count = ctx.saved_tensors
-        dy = grads[0] if frames is None else grads[0] * frames
-        variance = inverse_std.square().reciprocal() - ctx.eps
-        local = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, variance, mean, inverse_std, not ctx.together, ctx.eps, [True, True, True]
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, variance, count = ctx.saved_tensors
+        dy, mask = grads[0], ctx.mask
+        inverse_std = (variance + ctx.eps).rsqrt()
+        dx, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            dy, x, weight, mean, variance, mean, inverse_std, False, ctx.eps, [True, True, True]
         )
-        dx, d_weight, d_bias = local
-        scale = weight * inverse_std
+        if mask is not None:
+            dy_invalid, x_invalid = dy[mask.invalid].to(mean.dtype), x[mask.invalid].to(mean.dtype)
+            d_bias -= dy_invalid.sum((0, 2))
+            d_weight -= (dy_invalid * (x_invalid - mean[:, None])).sum((0, 2)) * inverse_std
+        sums = torch.stack([d_weight, d_bias])
         if ctx.together:
-            # The kernel's evaluation mode gave dx = dy * scale; the sums over all processes are subtracted here.
-            sums = torch.stack([d_weight, d_bias])
             distributed.all_reduce(sums)
-            dot, total = sums / count
-            slope = -scale * dot * inverse_std
-            offset = -scale * total - slope * mean
-            dx = dx + (x * _channelwise(slope, x) + _channelwise(offset, x))
-        else:
-            ratio = ctx.positions / count
-            dx = (dx * ratio.to(dx.dtype)).addcmul_(dy, _channelwise((1 - ratio) * scale, dy))
-        if frames is not None:
-            dx = dx * frames
+        slope, offset = -sums / count * weight * inverse_std
+        dx += functional.batch_norm(x, mean, variance, slope, offset, eps=ctx.eps)
+        if mask is not None:
+            mask.zero_(dx)
         return dx, d_weight, d_bias, None, None, None, None
-
-
-def _channelwise(values: Tensor, like: Tensor) -> Tensor:
-    return values.to(like.dtype)[None, :, None, None]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from biglittle_asr.nnet.blocks import BasicBlock, BlockFactory, Blocks
 from biglittle_asr.nnet.layers import ConvNorm, Layers, Pair, upsample
-from biglittle_asr.nnet.lengths import TimeMask, apply_mask, strided_mask
+from biglittle_asr.nnet.lengths import TimeMask, strided_mask
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ class BigLittleBranches(nn.Module):
         if self.config.merge == "concat":
             return self.relu(self.concat(merged, merged_mask))
         # A coarse frame that straddles the end reaches one fine frame past it.
-        return self.relu(apply_mask(merged, merged_mask))
+        return self.relu(merged if merged_mask is None else merged_mask.zero_(merged))
 
 
 class BigLittleStage(BigLittleBranches):
