@@ -6,7 +6,8 @@ and kept as an attribute, by which containers follow the mask.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -70,9 +71,8 @@ class Block(nn.Module):
         """The block's convolutions; `strided` is the mask behind the strided one."""
         raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
 
-    @property
-    def last_norm(self) -> nn.Module:
-        """The normalization that ends the residual path; at scale zero the block is its shortcut."""
+    def last_norm_scale(self) -> Tensor:
+        """Scale of the normalization that ends the residual path; at zero the block is its shortcut."""
         raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
@@ -109,9 +109,8 @@ class BasicBlock(Block):
         y = self.relu(self.bn1(self.conv1(x), strided))
         return self.bn2(self.conv2(y), strided)
 
-    @property
-    def last_norm(self) -> nn.Module:
-        return self.bn2
+    def last_norm_scale(self) -> Tensor:
+        return cast(Tensor, self.bn2.weight)
 
 
 class Bottleneck(Block):
@@ -143,9 +142,8 @@ class Bottleneck(Block):
         y = self.relu(self.bn2(self.conv2(y), strided))
         return self.bn3(self.conv3(y), strided)
 
-    @property
-    def last_norm(self) -> nn.Module:
-        return self.bn3
+    def last_norm_scale(self) -> Tensor:
+        return cast(Tensor, self.bn3.weight)
 
 
 BlockFactory = Callable[..., Block]
@@ -165,6 +163,9 @@ class Blocks(nn.Sequential):
 
     def __init__(self, blocks: Iterable[Block]):
         super().__init__(*blocks)
+
+    def __iter__(self) -> Iterator[Block]:
+        return cast(Iterator[Block], super().__iter__())
 
     @property
     def time_stride(self) -> int:
@@ -193,4 +194,4 @@ def initialize(module: nn.Module) -> None:
                 nn.init.zeros_(child.bias)
     for child in module.modules():
         if isinstance(child, Block):
-            nn.init.zeros_(child.last_norm.weight)
+            nn.init.zeros_(child.last_norm_scale())

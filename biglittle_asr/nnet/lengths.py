@@ -137,9 +137,7 @@ class TimeMask:
             return None
         shortest, longest = int(lengths.min()), int(lengths.max())
         if shortest < 1 or longest > size:
-            raise ValueError(
-                f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}"
-            )
+            raise ValueError(f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}")
         return None if shortest == size else cls(lengths, size)
 
     @property

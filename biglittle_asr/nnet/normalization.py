@@ -30,7 +30,8 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
-        """
+        """Normalize; in training, take the statistics and update the running ones.
+
         Arguments
         ---------
         x : Tensor, (B, C, T, F)
@@ -51,12 +52,13 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         y, mean, variance, count = _MaskedBatchNorm.apply(
             x, self.weight, self.bias, mask, count * x.shape[3], self.eps, together
         )
-        if self.track_running_stats:
-            self._update_running(mean, variance, count)
+        self._update_running(mean, variance, count)
         return y
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
+            return
         self.num_batches_tracked.add_(1)
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         unbiased = variance * (count / (count - 1).clamp(min=1))
