@@ -12,7 +12,7 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -170,8 +170,69 @@ def _score(options: argparse.Namespace) -> None:
     print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
 
 
+def _add_profile_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="preset of an acoustic encoder, such as bl_resnet22")
+    parser.add_argument(
+        "overrides",
+        metavar="KEY=VALUE",
+        nargs="*",
+        help="of the encoder's configuration, such as alpha=2 time_stride=1",
+    )
+    parser.add_argument(
+        "--runs", type=_count, default=10, help="forward passes to time (default: %(default)s; 0: none)"
+    )
+    _add_json(parser)
+
+
+def _profile(options: argparse.Namespace) -> None:
+    import torch
+
+    from biglittle_asr.models import create_encoder
+    from biglittle_asr.profiling import encoder_costs, measure_latency
+
+    overrides = dict(_override(text) for text in options.overrides)
+    encoder = create_encoder(options.model, **overrides)
+    costs = encoder_costs(encoder)
+    ten_seconds = torch.zeros(1, 1000, encoder.config.input_size)
+    latency = measure_latency(encoder, ten_seconds, runs=options.runs) if options.runs else None
+    if options.json:
+        facts = {
+            "name": " ".join([options.model, *options.overrides]),
+            "convention": "macs",
+            "input": f"1 s of audio: 100 frames x {encoder.config.input_size} features",
+            "parameters": costs.parameters,
+            "nonzero_parameters": costs.nonzero_parameters,
+            "macs": costs.macs,
+            "encoder_macs": costs.macs,
+            "head_macs": 0,
+            "latency_ms": None if latency is None else asdict(latency),
+        }
+        print(json.dumps(facts))
+        return
+    print(" ".join([options.model, *options.overrides]))
+    print(f"  parameters           {costs.parameters:>15,}   without an output layer")
+    print(f"  MACs per s of audio  {costs.macs:>15,}   convention: macs (convolutions and linear layers)")
+    if latency is not None:
+        print(
+            f"  latency, 10 s audio  {latency.median:>12.1f} ms   {latency.low:.1f} to {latency.high:.1f} in "
+            f"{options.runs} runs, {latency.threads} threads, batch {latency.batch}, {latency.dtype}"
+        )
+
+
+def _override(text: str) -> tuple[str, Any]:
+    """Key and value of `alpha=2`; a value is a number, a list, true or false, or else text."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"'{text}' is not KEY=VALUE, such as alpha=2.")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value
+
+
 COMMANDS = (
     Command("prepare", "Check a corpus and write its manifests.", _add_prepare_arguments, _prepare),
+    Command("profile", "Count an encoder's parameters and MACs, and time it.", _add_profile_arguments, _profile),
     Command("score", "Compare recognized words with what was said.", _add_score_arguments, _score),
 )
 

@@ -6,6 +6,7 @@ and kept as an attribute, by which containers follow the mask.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
@@ -15,7 +16,7 @@ from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite
 from biglittle_asr.nnet.lengths import TimeMask, strided_mask
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """What blocks share: the options, the shortcut, and the sum.
 
     Arguments
@@ -62,18 +63,19 @@ class Block(nn.Module):
         self.se_layer = SqueezeExcite(out_channels) if squeeze_excite else None
         self.last_activation = last_activation
 
+    @abstractmethod
     def _build(
         self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
     ) -> None:
-        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
+        """Make the convolutions and norms, under the names of the published checkpoints."""
 
+    @abstractmethod
     def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
         """The block's convolutions; `strided` is the mask behind the strided one."""
-        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
 
+    @abstractmethod
     def last_norm_scale(self) -> Tensor:
         """Scale of the normalization that ends the residual path; at zero the block is its shortcut."""
-        raise TypeError("Block is abstract: use BasicBlock or Bottleneck")
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
