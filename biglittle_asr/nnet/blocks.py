@@ -132,6 +132,11 @@ class Bottleneck(Block):
         self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
     ) -> None:
         width = out_channels * base_width // 64 // 4 * groups
+        if width < 1:
+            raise ValueError(
+                f"Bottleneck of {out_channels} channels and base_width {base_width} has no channels in between: "
+                "take more channels, a smaller alpha, or BasicBlock"
+            )
         self.conv1 = layers.conv2d(in_channels, width, 1)
         self.bn1 = layers.norm(width)
         self.conv2 = layers.conv2d(width, width, 3, stride=stride, groups=groups)

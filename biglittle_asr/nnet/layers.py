@@ -114,7 +114,7 @@ class SqueezeExcite(nn.Module):
     ---------
     channels : int
     reduction : int
-        Factor between `channels` and the hidden width; 16 as published.
+        Factor between `channels` and the hidden width, which is at least 1; 16 as published.
 
     Example
     -------
@@ -124,8 +124,9 @@ class SqueezeExcite(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
-        self.fc1 = nn.Conv2d(channels, channels // reduction, 1)
-        self.fc2 = nn.Conv2d(channels // reduction, channels, 1)
+        hidden = max(1, channels // reduction)
+        self.fc1 = nn.Conv2d(channels, hidden, 1)
+        self.fc2 = nn.Conv2d(hidden, channels, 1)
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
         """(B, C, T, F) -> (B, C, T, F); the mean is over valid frames."""
@@ -133,7 +134,8 @@ class SqueezeExcite(nn.Module):
             mean = x.mean((2, 3), keepdim=True)
         else:
             count = (mask.lengths * x.shape[3])[:, None, None, None]
-            mean = (x.sum((2, 3), keepdim=True, dtype=torch.float32) / count).to(x.dtype)
+            accurate = torch.promote_types(x.dtype, torch.float32)
+            mean = (x.sum((2, 3), keepdim=True, dtype=accurate) / count).to(x.dtype)
         return x * torch.sigmoid(self.fc2(functional.relu(self.fc1(mean))))
 
 

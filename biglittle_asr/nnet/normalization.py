@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as distributed
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from biglittle_asr.nnet.lengths import TimeMask
@@ -109,6 +110,7 @@ class _MaskedBatchNorm(torch.autograd.Function):
         return y, mean, variance, count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance, count = ctx.saved_tensors
         dy, mask = grads[0], ctx.mask

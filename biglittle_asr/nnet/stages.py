@@ -88,7 +88,12 @@ class BigLittleConfig:
         if groups == 1:
             return dict(options)
         scale = self.alpha**branch
-        return {**options, "groups": groups // scale, "base_width": options["base_width"] * scale}
+        if groups % scale:
+            raise ValueError(
+                f"alpha {self.alpha} with {self.branches} branches does not divide {groups} groups: "
+                "choose an alpha that does"
+            )
+        return {**options, "groups": groups // scale, "base_width": options.get("base_width", 64) * scale}
 
 
 def plain_stage(
@@ -100,13 +105,15 @@ def plain_stage(
     layers: Layers = Layers(),  # noqa: B008 (frozen)
     **options: Any,
 ) -> Blocks:
-    """`blocks` residual blocks, the first of them strided: a stage of a plain ResNet.
+    """`blocks` residual blocks, 1 or more, the first of them strided: a stage of a plain ResNet.
 
     Example
     -------
     >>> plain_stage(4, 8, 2, stride=(1, 2))(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 5, 3])
     """
+    if blocks < 1:
+        raise ValueError(f"a stage needs 1 block or more; got {blocks}")
     last_activation = options.pop("last_activation", True)
     return Blocks(
         block(
