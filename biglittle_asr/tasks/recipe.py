@@ -7,6 +7,7 @@ nothing but what they say.
 
 import difflib
 import io
+import logging
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +19,7 @@ from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
-from speechbrain.utils.logger import get_logger
+from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.corpora import prepare
@@ -38,8 +39,17 @@ RECIPE_KEYS = frozenset(
 )
 """Keys that the recipes read. A YAML file may have others only where it refers to them itself."""
 
+OPTIONAL_KEYS = frozenset({"splits"})
+"""Keys that the recipes read where a YAML file has them."""
+
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
 """Names of the sets in a corpus that calls them as the recipes do."""
+
+CHATTY = tuple(
+    f"speechbrain.{name}"
+    for name in ("core", "dataio.sampler", "utils.checkpoints", "utils.epoch_loop", "utils.quirks")
+)
+"""SpeechBrain's loggers whose routine messages are about itself, several an epoch; their warnings are shown."""
 
 
 class RecipeError(ValueError):
@@ -50,6 +60,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1."""
     try:
         main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on after the last whole epoch.", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, OSError) as error:
         logger.debug("The traceback of the error:", exc_info=True)
         print(f"error: {error}", file=sys.stderr)
@@ -96,15 +109,30 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     if missing:
         raise RecipeError(f"{path}: lacks the key {missing[0]}; hparams/AN4/ctc_bl_resnet22.yaml explains it.")
     output_folder = Path(hparams["output_folder"])
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     sb.create_experiment_directory(output_folder)
     if if_main_process():
         (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+    _plain_console()
     return hparams, run_opts
 
 
-def prepare_manifests(
-    corpus: str, hparams: Mapping[str, Any], splits: Mapping[str, str] = OWN_SPLITS
-) -> dict[str, Path]:
+class _PlainFormatter(logging.Formatter):
+    """The message alone; a level only where it is worth a look. Times and loggers' names are in log.txt."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record)
+        return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+
+
+def _plain_console() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, TqdmCompatibleStreamHandler):
+            handler.setFormatter(_PlainFormatter())
+
+
+def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
     """Prepare the corpus, unless `skip_prep`.
 
     Arguments
@@ -112,9 +140,8 @@ def prepare_manifests(
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
     hparams : mapping
-        Reads data_folder, save_folder, skip_prep, corpus_options.
-    splits : mapping
-        Names that the corpus has for "train", "dev" and "test", as {"train": "train-clean-100", ...}.
+        Reads data_folder, save_folder, skip_prep, corpus_options, and splits: names that the corpus has for "train",
+        "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are not read.
 
     Returns
     -------
@@ -124,11 +151,17 @@ def prepare_manifests(
     Raises
     ------
     FileNotFoundError, ValueError
-        If the data folder does not hold the corpus.
+        If the data folder does not hold the corpus, or `splits` does not name the three.
     """
     folder = Path(hparams["save_folder"]) / "manifests"
+    options = dict(hparams["corpus_options"])
+    splits = hparams.get("splits", OWN_SPLITS)
+    if not isinstance(splits, Mapping) or splits.keys() != OWN_SPLITS.keys():
+        raise RecipeError(f"splits: is {splits}, but must be {{train: NAME, dev: NAME, test: NAME}}.")
+    if "splits" in hparams:
+        options["splits"] = list(splits.values())
     if not hparams["skip_prep"]:
-        run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=hparams["corpus_options"])
+        run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=options)
     return {name: folder / f"{split}.csv" for name, split in splits.items()}
 
 
@@ -206,7 +239,7 @@ def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any]) -> None:
             raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in tree]))
     text = _as_stream(tree, path).getvalue()
     referred = set(re.findall(r"<(\w+)[\[\].\w]*>", text))
-    known = RECIPE_KEYS | set(RunOptions().as_dict()) | referred
+    known = RECIPE_KEYS | OPTIONAL_KEYS | set(RunOptions().as_dict()) | referred
     for key in tree:
         if key not in known and not key.startswith("__"):
             raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
