@@ -7,6 +7,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
+from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 
 COLUMNS = ("epoch", "lr", "train_loss", "dev_loss", "dev_wer", "dev_cer", "seconds")
 
@@ -46,7 +47,7 @@ class EpochHistory:
 
 
 def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> None:
-    """Draw loss and error rates by epoch.
+    """Draw loss and error rates by epoch; the legends give the last epoch's values.
 
     Arguments
     ---------
@@ -59,22 +60,24 @@ def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> No
     """
     epochs = [row["epoch"] for row in rows]
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for name, label in (("train_loss", "train (augmented)"), ("dev_loss", "dev")):
-        losses.plot(epochs, [row[name] for row in rows], label=label, marker=".")
-    losses.set(xlabel="epoch", ylabel="CTC loss per token (nats)", yscale="log")
-    for name, label in (("dev_wer", "WER"), ("dev_cer", "CER")):
-        (line,) = errors.plot(epochs, [row[name] for row in rows], label=label, marker=".")
-        errors.annotate(
-            f"{rows[-1][name]:.1f}",
-            (epochs[-1], rows[-1][name]),
-            textcoords="offset points",
-            xytext=(6, 4),
-            color=line.get_color(),
-        )
-    errors.set(xlabel="epoch", ylabel="dev error rate (%)", ylim=(0, 105))
+    for name, label in (("train_loss", "train, augmented"), ("dev_loss", "dev")):
+        losses.plot(epochs, [row[name] for row in rows], label=f"{label}: {rows[-1][name]:.2f}")
+    losses.set(ylabel="CTC loss (nats per token)", yscale="log")
+    losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    losses.yaxis.set_major_formatter(FormatStrFormatter("%g"))
+    losses.yaxis.set_minor_formatter(NullFormatter())
+    for name, label in (("dev_wer", "dev WER"), ("dev_cer", "dev CER")):
+        errors.plot(epochs, [row[name] for row in rows], label=f"{label}: {rows[-1][name]:.1f} %")
+    errors.set(ylabel="error rate (%)", ylim=(0, 105))
     for axes in (losses, errors):
-        axes.grid(alpha=0.3, which="both")
-        axes.legend()
+        for line in axes.lines:
+            line.set(linewidth=2, marker="o", markersize=3)
+        axes.set(xlabel="epoch", xlim=(0, epochs[-1] + 1))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        # Above the axes, where no line can be.
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
     plt.close(figure)
