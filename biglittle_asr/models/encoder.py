@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,9 @@ TIME_STRIDES: dict[int, tuple[int, ...]] = {
 
 FREQUENCY_STRIDES = (2, 1, 2, 2, 2)
 """Frequency stride of the stem and of the entry to each stage."""
+
+BLOCK_OPTIONS = ("shortcut", "squeeze_excite")
+"""Arguments of BasicBlock that are left to choose."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,28 @@ class EncoderConfig:
     """True merges the branches once, before the head, instead of once a stage: an ablation."""
     time_padding: str = "same"
     """"same", or "causal": no frame sees the future."""
-    block: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of every block: shortcut, squeeze_excite."""
+    block: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of every block: those of `BLOCK_OPTIONS`."""
 
     def __post_init__(self) -> None:
-        if self.time_stride not in TIME_STRIDES:
+        for key in ("input_size", "input_channels", "output_size"):
+            if not _is_positive(getattr(self, key)):
+                raise ValueError(f"{key} is {getattr(self, key)!r}: take a whole number from 1 up")
+        for key in ("channels", "blocks"):
+            value = getattr(self, key)
+            if not isinstance(value, Sequence) or len(value) != 4 or not all(map(_is_positive, value)):
+                raise ValueError(f"{key} is {value!r}: take 4 whole numbers from 1 up, one for each stage")
+        if not isinstance(self.time_stride, int) or self.time_stride not in TIME_STRIDES:
             raise ValueError(f"time_stride is {self.time_stride!r}: take one of {', '.join(map(str, TIME_STRIDES))}")
-        if len(self.channels) != 4 or len(self.blocks) != 4:
-            raise ValueError(
-                f"channels {list(self.channels)} and blocks {list(self.blocks)} need one entry for each of 4 stages"
-            )
-        if self.input_channels < 1 or self.input_size % self.input_channels:
+        unknown = set(self.block) - set(BLOCK_OPTIONS)
+        if unknown:
+            raise ValueError(_unknown("block argument", sorted(unknown)[0], sorted(BLOCK_OPTIONS)))
+        if self.input_size % self.input_channels:
             raise ValueError(
                 f"input_size {self.input_size} is not a multiple of input_channels {self.input_channels}: "
                 "input_size counts all features of a frame, mel bins x channels"
             )
-        if not 0 <= self.big_little_stages <= 4:
+        if self.big_little_stages not in range(5):
             raise ValueError(f"big_little_stages is {self.big_little_stages!r}: take 0 (the plain twin) to 4")
         if self.pyramid and self.big_little_stages != 4:
             raise ValueError("pyramid runs the branches through all stages: set big_little_stages to 4")
@@ -204,6 +213,11 @@ class BigLittleEncoder(nn.Module):
                 "it takes (batch, frames, input_size)"
             )
         batch, size, _ = x.shape
+        if frames is not None and frames.shape != (batch,):
+            raise ValueError(
+                f"lengths of shape {tuple(frames.shape)} do not fit a batch of {batch}: "
+                "take one length for each utterance"
+            )
         mask = TimeMask.for_batch(frames, size)
         planes = x.reshape(batch, size, c.input_channels, -1).transpose(1, 2)
         # Convolutions are fastest channels last. Copied, because with a single channel .contiguous() is satisfied by
@@ -308,6 +322,10 @@ def create_encoder(name: str, **overrides: Any) -> BigLittleEncoder:
     if name not in PRESETS:
         raise ValueError(_unknown("encoder preset", name, list_encoders()))
     return BigLittleEncoder(**{**PRESETS[name], **overrides})
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 def _unknown(what: str, name: str, known: list[str]) -> str:

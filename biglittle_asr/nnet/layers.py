@@ -67,8 +67,11 @@ class Conv2d(nn.Conv2d):
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.left_frames:
-            x = functional.pad(x, (0, 0, self.left_frames, 0))
+        # Zeros that change nothing, since the border's padding is zeros as well: where there are fewer bins than the
+        # stride, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.11 on the CPU).
+        missing_bins = max(0, self.stride[1] - x.shape[3])
+        if self.left_frames or missing_bins:
+            x = functional.pad(x, (0, missing_bins, self.left_frames, 0))
         return super().forward(x)
 
 

@@ -55,9 +55,9 @@ class BigLittleConfig:
             value = getattr(self, key)
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"{key} is {value!r}: take a whole number from {least} up")
-        object.__setattr__(self, "big_stride", tuple(self.big_stride))
-        if len(self.big_stride) != 2 or not set(self.big_stride) <= {1, 2}:
+        if not isinstance(self.big_stride, Sequence) or len(self.big_stride) != 2 or not set(self.big_stride) <= {1, 2}:
             raise ValueError(f"big_stride is {self.big_stride!r}: take 1 or 2 for time and for frequency, as (2, 2)")
+        object.__setattr__(self, "big_stride", tuple(self.big_stride))
         if self.upsampling not in ("nearest", "bilinear"):
             raise ValueError(f'upsampling is {self.upsampling!r}: take "nearest" or "bilinear"')
         if self.merge not in ("add", "concat"):
