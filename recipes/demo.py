@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import shlex
 import subprocess
 import sys
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
         if status < 0:
             say(f"error: the training was ended by signal {-status}; the same command goes on from there.")
         return 1
-    print(report(demo, given))
+    print(report(demo, data_folder if given else None))
     return 0
 
 
@@ -83,7 +84,10 @@ def train(demo: Demo, data_folder: Path) -> int:
         say(f"A trained network is there already and is scored again; to train anew, remove {demo.output_folder}.")
     command = [demo.script, demo.hparams, "--data_folder", str(data_folder), "--output_folder", demo.output_folder]
     say(f"Training and scoring with the command\n  {in_shell(*command)}")
-    return subprocess.run([sys.executable, *command], cwd=REPOSITORY, stdout=sys.stderr, check=False).returncode
+    # tqdm takes its defaults from TQDM_*: a finished progress bar is cleared, so that one line an epoch remains.
+    environment = {**os.environ, "TQDM_LEAVE": ""}
+    done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, env=environment, stdout=sys.stderr, check=False)
+    return done.returncode
 
 
 def report(demo: Demo, data_folder: Path | None) -> str:
