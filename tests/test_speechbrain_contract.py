@@ -1,0 +1,263 @@
+"""What SpeechBrain expects of an encoder, for every preset, against SpeechBrain's own containers and models."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import REPOSITORY, SAMPLE_RATE
+from helpers import assert_near, randomize_batchnorm
+from hyperpyyaml import load_hyperpyyaml
+from speechbrain.dataio.encoder import CTCTextEncoder
+from speechbrain.decoders.ctc import ctc_greedy_decode
+from speechbrain.inference.ASR import EncoderASR
+from speechbrain.lobes.features import Fbank
+from speechbrain.lobes.models.transformer.TransformerASR import TransformerASR
+from speechbrain.nnet.activations import Softmax
+from speechbrain.nnet.containers import LengthsCapableSequential
+from speechbrain.nnet.linear import Linear
+from speechbrain.nnet.losses import ctc_loss
+from speechbrain.processing.features import InputNormalization
+from speechbrain.utils.callchains import lengths_arg_exists
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from biglittle_asr.models import BigLittleEncoder, create_encoder, list_encoders
+
+SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "input_size": 20, "output_size": 24}
+TOKENS = 6
+YAML_FILES = sorted((REPOSITORY / "hparams" / "encoders").glob("*.yaml"))
+
+every_preset = pytest.mark.parametrize("name", list_encoders())
+
+
+def build(name: str, **overrides: Any) -> BigLittleEncoder:
+    """A small encoder with random BatchNorm, in evaluation mode."""
+    torch.manual_seed(0)
+    encoder = create_encoder(name, **{**SMALL, **overrides})
+    randomize_batchnorm(encoder, torch.Generator().manual_seed(1))
+    return encoder.eval()
+
+
+def chain(encoder: BigLittleEncoder) -> LengthsCapableSequential:
+    """Waveforms to log-probabilities, as an EncoderASR's `encoder` is."""
+    return LengthsCapableSequential(
+        compute_features=Fbank(n_mels=20),
+        normalize=InputNormalization(norm_type="sentence"),
+        encoder=encoder,
+        ctc_lin=Linear(n_neurons=TOKENS, input_size=encoder.output_size),
+        log_softmax=Softmax(apply_log=True),
+    ).eval()
+
+
+@pytest.fixture
+def features() -> tuple[Tensor, Tensor]:
+    """(4, 40, 20) features and the relative lengths of 40, 20, 9 and 1 frames."""
+    torch.manual_seed(0)
+    return torch.randn(4, 40, 20), torch.tensor([40, 20, 9, 1]) / 40
+
+
+@pytest.fixture
+def wavs() -> tuple[Tensor, Tensor]:
+    """Half a second of noise twice, and relative lengths."""
+    torch.manual_seed(0)
+    return 0.1 * torch.randn(2, SAMPLE_RATE // 2), torch.tensor([1.0, 0.5])
+
+
+# 1. forward(x, lengths=None, **kwargs)
+
+
+@every_preset
+def test_call_with_and_without_lengths(name: str, features: tuple[Tensor, Tensor]) -> None:
+    encoder, (x, lengths) = build(name), features
+    y = encoder(x)
+    assert torch.equal(encoder(x, lengths=torch.ones(4)), y)
+    assert torch.equal(encoder(x, pad_idx=0, dynchunktrain_config=None), y)
+    assert torch.equal(encoder(x, lengths, pad_idx=0), encoder(x, lengths=lengths))
+
+
+# 2. The argument is named `lengths`
+
+
+@every_preset
+def test_containers_pass_lengths(name: str, features: tuple[Tensor, Tensor]) -> None:
+    encoder, (x, lengths) = build(name), features
+    assert lengths_arg_exists(encoder.forward)
+    assert torch.equal(LengthsCapableSequential(encoder)(x, lengths=lengths), encoder(x, lengths))
+    assert not torch.equal(encoder(x, lengths), encoder(x))
+
+
+@every_preset
+def test_containers_infer_the_shape(name: str) -> None:
+    encoder = build(name)
+    model = LengthsCapableSequential(input_shape=[None, None, 20], encoder=encoder)
+    model.append(Linear, n_neurons=TOKENS, layer_name="ctc_lin")
+    assert model.ctc_lin.w.in_features == encoder.output_size
+
+
+# 3. One tensor, and 4. frames' proportional to frames
+
+
+@every_preset
+@pytest.mark.parametrize("time_stride", [1, 4, 8])
+def test_frames_out_are_proportional(name: str, time_stride: int) -> None:
+    encoder = build(name, time_stride=time_stride, input_size=5)
+    frames = torch.arange(1, 41)
+    relative = frames / 40
+    y = encoder(torch.randn(40, 40, 5), relative)
+    assert isinstance(y, Tensor) and y.dim() == 3
+    rounded = (relative * y.shape[1]).round()
+    assert ((rounded - encoder.output_lengths(frames)).abs() <= 1).all()
+    exact = encoder.relative_output_lengths(relative, 40)
+    assert torch.equal((exact * y.shape[1]).round().long(), encoder.output_lengths(frames))
+
+
+@every_preset
+def test_ctc_loss_and_greedy_decoding(name: str, wavs: tuple[Tensor, Tensor]) -> None:
+    model = chain(build(name, time_stride=4))
+    log_probs = model(*wavs)
+    assert log_probs.shape == (2, 13, TOKENS)
+    loss = ctc_loss(log_probs, torch.tensor([[1, 2], [3, 0]]), wavs[1], torch.tensor([1.0, 0.5]), blank_index=0)
+    loss.backward()
+    assert torch.isfinite(loss) and all(p.grad is not None for p in model.encoder.parameters())
+    decoded = ctc_greedy_decode(log_probs, wavs[1], blank_id=0)
+    assert len(decoded) == 2 and len(decoded[1]) <= 7
+
+
+@every_preset
+def test_encoder_asr_transcribes(name: str, wavs: tuple[Tensor, Tensor]) -> None:
+    tokenizer = CTCTextEncoder()
+    tokenizer.insert_blank(index=0)
+    tokenizer.update_from_iterable("ABCDE", sequence_input=False)
+    model = EncoderASR(
+        modules={"encoder": chain(build(name))},
+        hparams={
+            "tokenizer": tokenizer,
+            "decoding_function": functools.partial(ctc_greedy_decode, blank_id=0),
+            "sample_rate": SAMPLE_RATE,
+        },
+    )
+    words, tokens = model.transcribe_batch(*wavs)
+    assert [len(word) for word in words] == [len(row) for row in tokens]
+    # The whole of an utterance is decoded alone as in the batch; Fbank and InputNormalization see no padding there.
+    assert model.transcribe_batch(wavs[0][:1], torch.ones(1))[1][0] == tokens[0]
+
+
+@every_preset
+def test_transformer_takes_the_output(name: str, features: tuple[Tensor, Tensor]) -> None:
+    """In place of the convolutional front end of the Transformer recipes."""
+    encoder, (x, lengths) = build(name), features
+    transformer = TransformerASR(
+        TOKENS,
+        input_size=encoder.output_size,
+        d_model=16,
+        nhead=2,
+        num_encoder_layers=1,
+        num_decoder_layers=1,
+        d_ffn=16,
+        normalize_before=True,
+    ).eval()
+    target = torch.tensor([[1, 2, 3]] * 4)
+    encoded, decoded = transformer(encoder(x, lengths), target, lengths, pad_idx=0)
+    assert encoded.shape == (4, encoder.output_lengths(40), 16)
+    assert decoded.shape == (4, 3, 16)
+    (encoded.sum() + decoded.sum()).backward()
+    assert all(p.grad is not None for p in encoder.parameters())
+
+
+# 5. Padding is masked
+
+
+@every_preset
+def test_containers_do_not_see_padding(name: str, features: tuple[Tensor, Tensor]) -> None:
+    model = LengthsCapableSequential(build(name), nn.Identity())
+    x, lengths = features
+    x[1, 20:], x[2, 9:], x[3, 1:] = 1e6, float("nan"), float("inf")
+    y = model(x, lengths=lengths)
+    for row, frames in enumerate((40, 20, 9, 1)):
+        alone = model(x[row : row + 1, :frames])
+        assert_near(y[row : row + 1, : alone.shape[1]], alone)
+
+
+# 6. A module like any other
+
+
+@every_preset
+def test_output_size_is_known_before_the_first_call(name: str) -> None:
+    encoder = build(name, output_size=48)
+    assert (encoder.output_size, encoder.time_stride) == (48, 4)
+    assert encoder(torch.zeros(1, 1, 20)).shape == (1, 1, 48)
+    assert create_encoder(name).output_size == 512
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A process group of this process alone."""
+    store = tmp_path_factory.mktemp("distributed") / "store"
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@every_preset
+@pytest.mark.parametrize("merge", ["add", "concat"])
+def test_ddp_finds_no_unused_parameter(
+    name: str, merge: str, features: tuple[Tensor, Tensor], one_process: None
+) -> None:
+    x, lengths = features
+    model = DistributedDataParallel(build(name, merge=merge).train(), find_unused_parameters=False)
+    for batch_lengths in (lengths, None, lengths):  # the second call fails where the first left a parameter unused
+        model(x, lengths=batch_lengths).square().mean().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+# 7. Importable where the YAML is loaded
+
+
+def test_imported_from_anywhere(tmp_path: Path) -> None:
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    code = "from biglittle_asr.models import BigLittleEncoder, create_encoder"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_there_is_yaml() -> None:
+    assert YAML_FILES
+
+
+@pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: file.stem)
+def test_yaml_makes_its_preset(file: Path) -> None:
+    encoder = load_hyperpyyaml(f"encoder: !include:{file}\n")["encoder"]
+    assert isinstance(encoder, BigLittleEncoder)
+    assert encoder.config == create_encoder(file.stem).config
+
+
+@pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: file.stem)
+def test_yaml_included_with_overrides(file: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "n_mels: 40\n"
+        f"encoder: !include:{file}\n"
+        "    input_size: !ref <n_mels>\n"
+        "    time_stride: 2\n"
+        "ctc_lin: !new:speechbrain.nnet.linear.Linear\n"
+        "    input_size: !ref <encoder.output_size>\n"
+        "    n_neurons: 29\n"
+    )
+    with recipe.open() as stream:
+        hparams = load_hyperpyyaml(stream)
+    y = hparams["ctc_lin"](hparams["encoder"](torch.zeros(1, 9, 40)))
+    assert y.shape == (1, 5, 29)
+
+
+def test_class_named_in_yaml() -> None:
+    hparams = load_hyperpyyaml(
+        "encoder: !new:biglittle_asr.models.BigLittleEncoder\n    alpha: 2\n    blocks: [2, 2, 2, 2]"
+    )
+    assert hparams["encoder"].config.alpha == 2
