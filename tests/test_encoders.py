@@ -86,7 +86,7 @@ def build(case: Case, **overrides: Any) -> BigLittleEncoder:
     randomize_batchnorm(encoder, torch.Generator().manual_seed(1))
     for module in encoder.modules():
         if isinstance(module, SqueezeExcite):
-            nn.init.ones_(module.fc1.bias)  # so narrow a gate may have no other ReLU that is alive
+            nn.init.constant_(module.fc1.bias, 5.0)  # a gate this narrow may have no other ReLU that is alive
     return encoder.eval()
 
 
