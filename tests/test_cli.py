@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 
 from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
@@ -157,7 +158,6 @@ def test_score_runs_as_a_program_without_torch(files):
 @pytest.fixture
 def librispeech(tmp_path):
     """Half a second of silence in LibriSpeech's layout."""
-    soundfile = pytest.importorskip("soundfile")
     folder = tmp_path / "LibriSpeech" / "dev-clean" / "84" / "121123"
     folder.mkdir(parents=True)
     soundfile.write(folder / "84-121123-0000.flac", [0.0] * 8000, 16000)

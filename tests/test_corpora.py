@@ -312,7 +312,6 @@ def test_cut_off_flac(tmp_path):
 @pytest.fixture(scope="module")
 def synthetic(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic corpus of 7 speakers."""
-    pytest.importorskip("espeakng_loader")
     return synthesize(tmp_path_factory.mktemp("synthetic") / "corpus", SMALL)
 
 
@@ -343,7 +342,6 @@ def test_synthesis_makes_the_same_bytes(synthetic, tmp_path):
 
 
 def test_synthesis_keeps_what_is_complete_and_mends_what_is_not(tmp_path, monkeypatch):
-    pytest.importorskip("espeakng_loader")
     recipe = Recipe(train_speakers=1, dev_speakers=1, test_speakers=1, utterances=1, held_out_utterances=1)
     corpus = synthesize(tmp_path / "corpus", recipe)
     before = contents(corpus)

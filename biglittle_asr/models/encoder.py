@@ -270,7 +270,7 @@ def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[n
 RESNET22 = {"blocks": (3, 3, 2, 2)}
 RESNET34 = {"blocks": (3, 4, 6, 3)}
 PLAIN = {"big_little_stages": 0}
-HALF = {"channels": (16, 32, 64, 128), "output_size": 512}
+HALF = {"channels": (16, 32, 64, 128)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "resnet22": {**RESNET22, **PLAIN},
