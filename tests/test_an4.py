@@ -14,8 +14,7 @@ from biglittle_asr.corpora import prepare
 from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.features import LogMel, SentenceNormalization
-from biglittle_asr.models import create_encoder
-from biglittle_asr.tasks.ctc import CTCModel
+from biglittle_asr.models import CTCModel, create_encoder
 
 
 @pytest.mark.parametrize("preset", ["bl_resnet22", "resnet22"])

@@ -14,12 +14,12 @@ import speechbrain as sb
 import torch
 from conftest import REPOSITORY, SAMPLE_RATE
 
+from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.tasks import recipe
 from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, ctc_loss, frames_needed
 from biglittle_asr.tasks.curves import EpochHistory
 from biglittle_asr.tasks.data import Datasets, build_datasets, train_loader_options
 from biglittle_asr.tasks.schedule import WarmupCosine
-from biglittle_asr.tasks.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"
 TWIN_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_resnet22.yaml"

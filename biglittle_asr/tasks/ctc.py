@@ -1,4 +1,4 @@
-"""CTC: the model, its loss, and the Brain that trains, evaluates and averages it."""
+"""CTC: the loss, and the Brain that trains, evaluates and averages it."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ from speechbrain.utils.optimizers import rm_vector_weight_decay
 from torch import Tensor, nn
 
 from biglittle_asr.decoding import ctc_greedy
-from biglittle_asr.models import BigLittleEncoder
+from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.scoring import Score, score_texts
 from biglittle_asr.tasks.curves import EpochHistory, plot_curves
 from biglittle_asr.tasks.data import Datasets, train_loader_options
-from biglittle_asr.tasks.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
@@ -31,42 +31,6 @@ MAX_LEFT_OUT = 0.01
 
 class NonFiniteLossError(ValueError):
     """The loss or its gradient is infinite or not a number."""
-
-
-class CTCModel(nn.Module):
-    """Encoder, dropout, and the output layer.
-
-    Arguments
-    ---------
-    encoder : BigLittleEncoder
-        Or any module with `output_size`, `output_lengths` and `encode`.
-    output_neurons : int
-        Tokens V, blank included.
-    dropout : float
-        Before the output layer.
-
-    Example
-    -------
-    >>> from biglittle_asr.models import create_encoder
-    >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=29)
-    >>> log_probs, frames = model(torch.randn(2, 100, 80), torch.tensor([100, 50]))
-    >>> log_probs.shape, frames.tolist()
-    (torch.Size([2, 25, 29]), [25, 13])
-    """
-
-    def __init__(self, encoder: BigLittleEncoder, output_neurons: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(encoder.output_size, output_neurons)
-
-    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
-        encoded, frames = self.encoder.encode(features, frames)
-        # bfloat16 would leave three digits of a log-probability.
-        with torch.autocast(encoded.device.type, enabled=False):
-            logits = self.output(self.dropout(encoded.float()))
-            return logits.log_softmax(dim=-1), frames
 
 
 def frames_needed(tokens: Sequence[int]) -> int:

@@ -13,7 +13,7 @@ from speechbrain.utils.logger import get_logger
 from torch import Tensor
 
 from biglittle_asr.corpora.audio import read_audio
-from biglittle_asr.tasks.tokenizer import Tokenizer
+from biglittle_asr.decoding.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 

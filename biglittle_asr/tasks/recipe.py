@@ -23,7 +23,7 @@ from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.corpora import prepare
-from biglittle_asr.tasks.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 logger = get_logger(__name__)
 

@@ -1,0 +1,42 @@
+"""The CTC model: an encoder and the layer that turns its frames into log-probabilities of tokens."""
+
+import torch
+from torch import Tensor, nn
+
+from biglittle_asr.models.encoder import BigLittleEncoder
+
+
+class CTCModel(nn.Module):
+    """Encoder, dropout, and the output layer.
+
+    Arguments
+    ---------
+    encoder : BigLittleEncoder
+        Or any module with `output_size`, `output_lengths` and `encode`.
+    output_neurons : int
+        Tokens V, blank included.
+    dropout : float
+        Before the output layer.
+
+    Example
+    -------
+    >>> from biglittle_asr.models import create_encoder
+    >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=29)
+    >>> log_probs, frames = model(torch.randn(2, 100, 80), torch.tensor([100, 50]))
+    >>> log_probs.shape, frames.tolist()
+    (torch.Size([2, 25, 29]), [25, 13])
+    """
+
+    def __init__(self, encoder: BigLittleEncoder, output_neurons: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.output = nn.Linear(encoder.output_size, output_neurons)
+
+    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
+        encoded, frames = self.encoder.encode(features, frames)
+        # bfloat16 would leave three digits of a log-probability.
+        with torch.autocast(encoded.device.type, enabled=False):
+            logits = self.output(self.dropout(encoded.float()))
+            return logits.log_softmax(dim=-1), frames
