@@ -1,0 +1,139 @@
+"""Where the time goes: seconds by activity of a long piece of work, and the table of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from types import TracebackType
+
+IDLE = nullcontext()
+"""What measuring is where it is off: one object, made once."""
+
+
+class Stopwatch:
+    """Charges every moment to one activity, the innermost that is open, so that the shares add up to the whole.
+
+    Off, a measurement costs one comparison.
+
+    Arguments
+    ---------
+    enabled : bool
+        Measure at all.
+    synchronize : callable, optional
+        Waits until the device has done what it was given, such as `torch.cuda.synchronize`; called at every change of
+        activity, for a device that works on its own would otherwise be charged to whatever waits for it.
+    clock : callable
+        Returns seconds; never goes back.
+
+    Example
+    -------
+    >>> watch = Stopwatch(clock=iter([0.0, 1.0, 2.0, 5.0, 6.0, 8.0]).__next__)   # one reading a change
+    >>> with watch("forward"):
+    ...     with watch("features"):
+    ...         pass
+    >>> watch.seconds
+    {'forward': 2.0, 'features': 3.0}
+    >>> print(watch.table())
+    activity      seconds    share    times
+    features          3.0   37.5 %        1
+    forward           2.0   25.0 %        1
+    not measured      3.0   37.5 %
+    total             8.0  100.0 %
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        synchronize: Callable[[], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.enabled = enabled
+        self.seconds: dict[str, float] = {}
+        """Seconds of each activity, without those of activities inside it."""
+        self.times: dict[str, int] = {}
+        """How often each was measured."""
+        self.parallel: dict[str, float] = {}
+        """Seconds of other processes, beside those of this one."""
+        self._synchronize = synchronize
+        self._clock = clock
+        self._open: list[str] = []
+        self._start = self._changed = clock() if enabled else 0.0
+
+    def __call__(self, activity: str) -> AbstractContextManager[None]:
+        """Charge what happens in a `with` block to an activity."""
+        return _Activity(self, activity) if self.enabled else IDLE
+
+    def start(self, activity: str) -> None:
+        """Open an activity, as entering the `with` block does."""
+        if self.enabled:
+            self._change()
+            self._open.append(activity)
+            self.seconds.setdefault(activity, 0.0)
+            self.times[activity] = self.times.get(activity, 0) + 1
+
+    def stop(self) -> None:
+        """Close the innermost open activity."""
+        if self.enabled:
+            self._change()
+            self._open.pop()
+
+    def add(self, seconds: Mapping[str, float]) -> None:
+        """Charge seconds that were measured elsewhere in this process, and take them off the open activity.
+
+        Example
+        -------
+        >>> watch = Stopwatch(clock=iter([0.0, 0.0, 5.0]).__next__)
+        >>> with watch("waiting for data"):
+        ...     watch.add({"reading": 4.0})
+        >>> watch.seconds
+        {'waiting for data': 1.0, 'reading': 4.0}
+        """
+        if self.enabled:
+            for activity, amount in seconds.items():
+                self.seconds[activity] = self.seconds.get(activity, 0.0) + amount
+                self.times[activity] = self.times.get(activity, 0) + 1
+                if self._open:
+                    self.seconds[self._open[-1]] -= amount
+
+    def add_parallel(self, seconds: Mapping[str, float]) -> None:
+        """Note seconds of another process, which have passed beside this one's and are no part of the whole."""
+        if self.enabled:
+            for activity, amount in seconds.items():
+                self.parallel[activity] = self.parallel.get(activity, 0.0) + amount
+
+    def table(self) -> str:
+        """Seconds, share of the time since this object was made, and number of measurements, longest first."""
+        total = max(self._clock() - self._start, 1e-9)
+        rows = sorted(self.seconds.items(), key=lambda row: -row[1])
+        lines = [(name, seconds, f"{self.times[name]:9}") for name, seconds in rows]
+        lines += [("not measured", total - sum(self.seconds.values()), ""), ("total", total, "")]
+        width = max(len(name) for name in [*self.seconds, *self.parallel, "not measured"])
+        text = [f"{'activity':{width}}  seconds    share    times"]
+        text += [f"{name:{width}}{took:9.1f}{100 * took / total:7.1f} %{times}" for name, took, times in lines]
+        if self.parallel:
+            text.append("in worker processes, beside the above:")
+            text += [f"{name:{width}}{took:9.1f}" for name, took in sorted(self.parallel.items())]
+        return "\n".join(text)
+
+    def _change(self) -> None:
+        if self._synchronize is not None:
+            self._synchronize()
+        now = self._clock()
+        if self._open:
+            self.seconds[self._open[-1]] += now - self._changed
+        self._changed = now
+
+
+class _Activity(AbstractContextManager[None]):
+    def __init__(self, stopwatch: Stopwatch, activity: str) -> None:
+        self.stopwatch = stopwatch
+        self.activity = activity
+
+    def __enter__(self) -> None:
+        self.stopwatch.start(self.activity)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stopwatch.stop()
