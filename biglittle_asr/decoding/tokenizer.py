@@ -5,10 +5,10 @@ is executed when it is loaded.
 """
 
 import base64
-import binascii
 import hashlib
 import io
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -157,6 +157,10 @@ class SentencePieceTokenizer(Tokenizer):
         """See :meth:`Tokenizer.decode`."""
         return " ".join(self._processor.decode(list(ids)).split())
 
+    def pieces(self) -> list[str]:
+        """Every piece, by index."""
+        return [self._processor.id_to_piece(index) for index in range(self.size)]
+
     def state(self) -> dict[str, Any]:
         """See :meth:`Tokenizer.state`."""
         return {"model": base64.b64encode(self.model).decode("ascii")}
@@ -231,13 +235,45 @@ def load_tokenizer(path: Path) -> Tokenizer:
     ValueError
         If it holds no tokenizer.
     """
-    state = _read(path)
     try:
-        if state["kind"] == "character":
-            return CharacterTokenizer(state["symbols"])
-        return SentencePieceTokenizer(base64.b64decode(state["model"], validate=True), state["kind"])
-    except (KeyError, TypeError, RuntimeError, binascii.Error) as error:
-        raise ValueError(f"{path}: holds no tokenizer; delete it to train it anew.") from error
+        return tokenizer_from_state(_read(path))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error} Delete it to train it anew.") from error
+
+
+def tokenizer_from_state(state: Any) -> Tokenizer:
+    """Make a tokenizer of plain data: `{"kind": ..., **tokenizer.state()}`, whoever wrote them.
+
+    Raises
+    ------
+    ValueError
+        If they describe no tokenizer, or one whose tokens could not be printed.
+
+    Example
+    -------
+    >>> tokenizer_from_state({"kind": "character", "symbols": [" ", "A"]}).size
+    3
+    """
+    tokenizer: Tokenizer
+    kind = state.get("kind") if isinstance(state, dict) else None
+    if kind == "character":
+        symbols = state.get("symbols")
+        if not isinstance(symbols, list) or any(not isinstance(each, str) or len(each) != 1 for each in symbols):
+            raise ValueError("holds no tokenizer: symbols must be a list of single characters.")
+        if len(set(symbols)) != len(symbols):
+            raise ValueError("holds no tokenizer: a symbol occurs twice.")
+        tokenizer, pieces = CharacterTokenizer(symbols), symbols
+    elif kind in SENTENCEPIECE_TYPES:
+        try:
+            tokenizer = SentencePieceTokenizer(base64.b64decode(state["model"], validate=True), kind)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError("holds no tokenizer: model is no SentencePiece model.") from error
+        pieces = tokenizer.pieces()
+    else:
+        raise ValueError(f"holds no tokenizer: kind must be one of {', '.join(TOKEN_TYPES)}.")
+    if not pieces or any(unicodedata.category(character) in ("Cc", "Cs") for piece in pieces for character in piece):
+        raise ValueError("holds no tokenizer: there are no tokens, or control characters in them.")
+    return tokenizer
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -248,7 +284,7 @@ def _read(path: Path) -> dict[str, Any]:
     except ValueError:
         state = None
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds no tokenizer; delete it to train it anew.")
+        raise ValueError(f"{path}: holds no tokenizer. Delete it to train it anew.")
     return state
 
 

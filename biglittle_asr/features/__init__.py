@@ -5,6 +5,13 @@ Everything here takes integer lengths and gives each utterance the same result w
 
 from biglittle_asr.features.augment import SpecAugment, SpeedPerturbation
 from biglittle_asr.features.logmel import LogMel
-from biglittle_asr.features.normalization import SentenceNormalization
+from biglittle_asr.features.normalization import NORMALIZATIONS, GlobalNormalization, SentenceNormalization
 
-__all__ = ["LogMel", "SentenceNormalization", "SpecAugment", "SpeedPerturbation"]
+__all__ = [
+    "NORMALIZATIONS",
+    "GlobalNormalization",
+    "LogMel",
+    "SentenceNormalization",
+    "SpecAugment",
+    "SpeedPerturbation",
+]

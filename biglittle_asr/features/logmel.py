@@ -1,6 +1,6 @@
 """Log-mel filterbank features, optionally with deltas, that do not depend on the batch."""
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torchaudio
@@ -36,6 +36,13 @@ class LogMel(nn.Module):
     deltas : bool
         Append first and second time derivatives: 3F features a frame, in the order static, delta, delta-delta.
 
+    Attributes
+    ----------
+    config : dict
+        The arguments, as plain data: `LogMel(**compute.config)` is its twin.
+    output_size : int
+        Features of a frame.
+
     Example
     -------
     >>> features, frames = LogMel()(torch.randn(2, 16000), torch.tensor([16000, 8000]))
@@ -55,6 +62,16 @@ class LogMel(nn.Module):
         deltas: bool = False,
     ) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {
+            "sample_rate": sample_rate,
+            "n_mels": n_mels,
+            "n_fft": n_fft,
+            "win_length": win_length,
+            "hop_length": hop_length,
+            "f_min": f_min,
+            "floor": floor,
+            "deltas": deltas,
+        }
         self.sample_rate = sample_rate
         self.hop_samples = round(sample_rate * hop_length / 1000)
         window_samples = round(sample_rate * win_length / 1000)

@@ -1,6 +1,14 @@
-"""Normalization of features over an utterance's own frames."""
+"""Normalization of features: over an utterance's own frames, or by what was learned from the training data.
+
+All take features (B, T, F) and frames (B,), and have the attribute `config`: their arguments as plain data.
+"""
+
+from __future__ import annotations
+
+from typing import Any
 
 import torch
+import torch.distributed as distributed
 from torch import Tensor, nn
 
 from biglittle_asr.nnet.lengths import valid_mask
@@ -28,6 +36,7 @@ class SentenceNormalization(nn.Module):
 
     def __init__(self, std: bool = True, min_std: float = 1e-2) -> None:
         super().__init__()
+        self.config: dict[str, Any] = {"std": std, "min_std": min_std}
         self.std = std
         self.min_std = min_std
 
@@ -42,3 +51,73 @@ class SentenceNormalization(nn.Module):
             deviation = (centered.square().sum(1, keepdim=True) / count).sqrt()
             centered = centered / deviation.clamp(min=self.min_std)
         return centered.to(torch.promote_types(features.dtype, torch.float32))
+
+
+class GlobalNormalization(nn.Module):
+    """Subtract each feature's mean over the training data, and divide by its standard deviation.
+
+    What a streaming model uses: it needs nothing of the utterance that is still to come. In training mode each batch is
+    first added to the statistics, then normalized with them; they settle within the first epoch, and belong to the
+    weights of the model that was trained on them. In evaluation mode they rest. Before the first batch features come
+    out as they are.
+
+    Arguments
+    ---------
+    num_features : int
+        Features of a frame F, deltas included.
+    min_std : float
+        Standard deviations below it count as it, so that a constant feature becomes zero rather than noise.
+
+    Example
+    -------
+    >>> normalize = GlobalNormalization(1)
+    >>> normalize(torch.tensor([[[1.0], [3.0], [0.0]]]), torch.tensor([2])).flatten().tolist()
+    [-1.0, 1.0, 0.0]
+    >>> normalize.eval()(torch.tensor([[[4.0]]]), torch.tensor([1])).item()
+    2.0
+    """
+
+    count: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, num_features: int, min_std: float = 1e-2) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {"num_features": num_features, "min_std": min_std}
+        self.min_std = min_std
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(num_features, dtype=torch.float64))
+        self.register_buffer("variance", torch.ones(num_features, dtype=torch.float64))
+
+    def forward(self, features: Tensor, frames: Tensor) -> Tensor:
+        """Normalize (B, T, F) features of (B,) integer valid frames; what lies behind them becomes zero."""
+        valid = valid_mask(frames, features.shape[1]).unsqueeze(-1)
+        if self.training:
+            self._learn(features, valid)
+        return self._normalize(features).masked_fill(~valid, 0.0)
+
+    def _normalize(self, features: Tensor) -> Tensor:
+        normalized = (features.double() - self.mean) / self.variance.sqrt().clamp(min=self.min_std)
+        return normalized.to(torch.promote_types(features.dtype, torch.float32))
+
+    @torch.no_grad()
+    def _learn(self, features: Tensor, valid: Tensor) -> None:
+        """Add a batch, of all processes together, to the statistics."""
+        # Around the mean so far, so that the difference of two large sums costs no digits.
+        centered = (features.double() - self.mean).masked_fill(~valid, 0.0)
+        sums = torch.cat([centered.sum((0, 1)), centered.square().sum((0, 1)), valid.sum().double()[None]])
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.all_reduce(sums)
+        shift, square, count = sums[: len(self.mean)], sums[len(self.mean) : -1], sums[-1]
+        total = self.count + count
+        shift = shift / total
+        # A variance around another point is larger by the squared distance.
+        self.variance.copy_(((self.variance * self.count + square) / total - shift.square()).clamp(min=0.0))
+        self.mean.add_(shift)
+        self.count.copy_(total)
+
+
+NORMALIZATIONS: dict[str, type[nn.Module]] = {
+    normalization.__name__: normalization for normalization in (SentenceNormalization, GlobalNormalization)
+}
+"""Class name -> class, for what names its normalization in a file."""

@@ -1,0 +1,6 @@
+"""From a trained model folder to words: nothing in a folder is executed when it is loaded."""
+
+from biglittle_asr.inference.folder import load_model, save_model
+from biglittle_asr.inference.recognizer import Recognizer
+
+__all__ = ["Recognizer", "load_model", "save_model"]

@@ -1,0 +1,219 @@
+"""config.json of a model folder: what a network is built of, as plain data, and the strict way back.
+
+Whatever such a file says is checked before anything is built of it: every key, every type, every size. What a key may
+hold follows from the arguments of what is built: a value must be of the kind of the argument's default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+
+from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import BigLittleEncoder, CTCModel, EncoderConfig
+from biglittle_asr.nnet import BasicBlock
+
+FORMAT = "biglittle_asr"
+VERSION = 1
+
+KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
+
+MOST = {"blocks": 128, "branches": 4, "output_neurons": 1 << 18, "sample_rate": 1 << 20, "n_mels": 1024}
+"""Largest whole number of a key: so that the wildest file is refused rather than tried."""
+MOST_OTHERS = 1 << 14
+LARGEST_REAL = 1e6
+LONGEST_TEXT = 64
+
+
+def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What :func:`build_recognizer` needs, as plain data.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+    training : mapping from str to number or text, optional
+        Facts about the training, for the record: nothing is built of them.
+    """
+    kind = type(recognizer.normalize).__name__
+    if NORMALIZATIONS.get(kind) is not type(recognizer.normalize):
+        raise ValueError(f"a model folder can hold the normalizations {', '.join(NORMALIZATIONS)}, but not {kind}.")
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "features": recognizer.compute_features.config,
+        "normalization": {"kind": kind, **cast("dict[str, Any]", recognizer.normalize.config)},
+        "encoder": dataclasses.asdict(recognizer.model.encoder.config),
+        "output_neurons": recognizer.model.output.out_features,
+        "training": dict(training or {}),
+    }
+
+
+def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
+    """Build what a config describes, its weights on torch's meta device: nothing as large as they is allocated.
+
+    Arguments
+    ---------
+    config : Any
+        What stands in config.json.
+    tokenizer : Tokenizer
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is unknown, missing, of a wrong type, too large, or that nothing can be built with.
+    """
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
+    if type(config.get("version")) is not int or config["version"] != VERSION:
+        raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
+    _check_keys(config, KEYS)
+    _check_facts(config["training"])
+    features = _arguments(config["features"], "features", _defaults(LogMel))
+    encoder = _arguments(config["encoder"], "encoder", _encoder_defaults())
+    normalization = config["normalization"]
+    kind = normalization.get("kind") if isinstance(normalization, dict) else None
+    if not isinstance(kind, str) or kind not in NORMALIZATIONS:
+        raise ValueError(f"normalization.kind is {show(kind)}, but must be one of {', '.join(NORMALIZATIONS)}.")
+    others = {key: value for key, value in normalization.items() if key != "kind"}
+    normalization = _arguments(others, "normalization", _defaults(NORMALIZATIONS[kind]))
+    output_neurons = _like(config["output_neurons"], 1, "output_neurons", "output_neurons")
+    if output_neurons != tokenizer.size:
+        raise ValueError(
+            f"output_neurons is {output_neurons}, but tokenizer.json has {tokenizer.size} tokens, blank included: "
+            "they are not of the same model."
+        )
+    compute_features = _build("features", LogMel, features)
+    if compute_features.output_size != encoder["input_size"]:
+        raise ValueError(
+            f"encoder.input_size is {encoder['input_size']}, but there are {compute_features.output_size} features."
+        )
+    with torch.device("meta"):
+        normalize = _build("normalization", NORMALIZATIONS[kind], normalization)
+        model = CTCModel(_build("encoder", BigLittleEncoder, encoder), output_neurons)
+    return Recognizer(compute_features, normalize, model, tokenizer)
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, no key twice, no NaN or Infinity.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+
+    Example
+    -------
+    >>> parse_json(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: is not valid JSON (key 'a' occurs twice).
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("is not valid JSON (nested too deeply).") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not valid JSON (not UTF-8).") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON (line {error.lineno}: {error.msg}).") from None
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON ({error}).") from None
+
+
+def show(value: Any) -> str:
+    """A value from a file, short and without control characters, for a message."""
+    text = ascii(value)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough for a sentence."""
+    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+
+
+def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {show(key)} occurs twice")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_keys(value: Any, known: Iterable[str], inside: str = "") -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{inside.rstrip('.')} is {show(value)}, but must be an object.")
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise ValueError(f"has the unknown key {show(inside + unknown[0])}.")
+    missing = [key for key in known if key not in value]
+    if missing:
+        raise ValueError(f"lacks the key {inside}{missing[0]}.")
+
+
+def _check_facts(facts: Any) -> None:
+    if not isinstance(facts, dict):
+        raise ValueError(f"training is {show(facts)}, but must be an object.")
+    for key, value in facts.items():
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(f"training.{show(key)} is {show(value)}, but must be a number or text.")
+
+
+def _defaults(callable_: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments and their defaults; one without default is a size, a whole number."""
+    parameters = inspect.signature(callable_).parameters
+    return {name: 1 if each.default is each.empty else each.default for name, each in parameters.items()}
+
+
+def _encoder_defaults() -> dict[str, Any]:
+    config = EncoderConfig()
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+
+
+def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    _check_keys(value, defaults, f"{name}.")
+    return {key: _like(value[key], default, f"{name}.{key}", key) for key, default in defaults.items()}
+
+
+def _like(value: Any, default: Any, where: str, key: str) -> Any:
+    """The value, if it is of the kind of the default."""
+    if isinstance(default, Mapping):
+        known = _defaults(BasicBlock)
+        if not isinstance(value, dict) or any(name not in known for name in value):
+            raise ValueError(f"{where} is {show(value)}, but must be an object with block options.")
+        return {name: _like(each, known[name], f"{where}.{name}", name) for name, each in value.items()}
+    if isinstance(default, Sequence) and not isinstance(default, str):
+        if not isinstance(value, list) or len(value) != len(default):
+            raise ValueError(f"{where} is {show(value)}, but must be a list of {len(default)} whole numbers.")
+        return tuple(_like(each, default[0], where, key) for each in value)
+    most = MOST.get(key, MOST_OTHERS)
+    kind, fits = {
+        bool: ("true or false", lambda: isinstance(value, bool)),
+        int: (f"a whole number from 0 to {most}", lambda: type(value) is int and 0 <= value <= most),
+        float: (
+            f"a number from 0 to {LARGEST_REAL:g}",
+            lambda: type(value) in (int, float) and math.isfinite(value) and 0 <= value <= LARGEST_REAL,
+        ),
+        str: ("a short text", lambda: isinstance(value, str) and len(value) <= LONGEST_TEXT),
+    }[type(default)]
+    if not fits():
+        raise ValueError(f"{where} is {show(value)}, but must be {kind}.")
+    return value
+
+
+def _build(name: str, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be built ({first_line(error)}).") from error

@@ -1,0 +1,203 @@
+"""The model folder: everything needed to recognize speech with a trained network, as data.
+
+    config.json          what the network is built of
+    model.safetensors    its weights, and the statistics of its normalizations
+    tokenizer.json       its tokens
+    README.md            the model card, for people
+    hyperparams.yaml     for SpeechBrain's EncoderASR only: never read here
+
+Loading reads the first three, trusts none of them, and executes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from biglittle_asr.decoding.tokenizer import tokenizer_from_state
+from biglittle_asr.inference.config import build_recognizer, first_line, parse_json, recognizer_config
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.inference.weights import read_weights
+
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
+NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
+LARGEST_JSON = 32 << 20
+"""Bytes of the largest JSON file that is read; a tokenizer of 32 thousand word pieces takes one million."""
+
+DERIVED = "compute_features."
+"""State that follows from config.json: window and filterbank are computed, not stored."""
+
+Result = TypeVar("Result")
+
+
+def save_model(folder: str | Path, recognizer: Recognizer, card: str = "") -> Path:
+    """Write a model folder, whole or not at all; an older model folder of that name is replaced.
+
+    Arguments
+    ---------
+    folder : path
+    recognizer : Recognizer
+    card : str
+        Markdown of its README.md.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If the recognizer could not be loaded again (weights that are not finite, parts that a folder cannot hold), or
+        something else than a model folder is there.
+
+    Example
+    -------
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.features import LogMel, SentenceNormalization
+    >>> from biglittle_asr.models import CTCModel, create_encoder
+    >>> tokenizer = CharacterTokenizer(" AB")
+    >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), tokenizer.size)
+    >>> folder = getfixture("tmp_path") / "model"
+    >>> _ = save_model(folder, Recognizer(LogMel(), SentenceNormalization(), model, tokenizer))
+    >>> load_model(folder).tokenizer.symbols
+    [' ', 'A', 'B']
+    """
+    tokenizer = {"kind": recognizer.tokenizer.kind, **recognizer.tokenizer.state()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(recognizer).items()}
+    return write_folder(
+        Path(folder),
+        {
+            CONFIG: _dump(recognizer_config(recognizer)),
+            WEIGHTS: safetensors.torch.save(weights),
+            TOKENIZER: _dump(tokenizer),
+            CARD: card.encode(),
+        },
+    )
+
+
+def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
+    """Load a model folder. Nothing in it is executed, whoever made it.
+
+    Arguments
+    ---------
+    folder : path
+    device : str or torch.device
+
+    Returns
+    -------
+    Recognizer
+        In evaluation mode.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If there is no such folder, or a file is missing in it.
+    ValueError
+        If a file is not what it should be; the message names it.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise FileNotFoundError(f"{folder}: no such model folder.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    config, weights, tokenizer = (_file_inside(folder, name) for name in NEEDED)
+    return load_files(config, weights, tokenizer, device)
+
+
+def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch.device = "cpu") -> Recognizer:
+    """Load the three files of a model folder, wherever they are; see :func:`load_model`."""
+    tokens = _checked(tokenizer, lambda: tokenizer_from_state(parse_json(_read(tokenizer))))
+    recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
+    state = _checked(weights, lambda: read_weights(weights, stored_state(recognizer)))
+    recognizer.load_state_dict(state, strict=False, assign=True)
+    _checked(config, lambda: _try(recognizer))
+    return recognizer.to(device)
+
+
+@torch.inference_mode()
+def _try(recognizer: Recognizer) -> None:
+    """Run the network once, on a tenth of a second of a ramp: sizes that only look right show here."""
+    samples = max(1, recognizer.sample_rate // 10)
+    try:
+        log_probs, _ = recognizer(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
+    except (ArithmeticError, RuntimeError, ValueError) as error:
+        raise ValueError(f"describes a network that cannot run ({first_line(error)}).") from error
+    if not bool(torch.isfinite(log_probs).all()):
+        raise ValueError("describes a network whose output is not finite.")
+
+
+def stored_state(recognizer: Recognizer) -> dict[str, Tensor]:
+    """The tensors of model.safetensors by name."""
+    return {name: tensor for name, tensor in recognizer.state_dict().items() if not name.startswith(DERIVED)}
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """Write a model folder beside its place, check that it loads, and move it there."""
+    if folder.exists() and not is_model_folder(folder):
+        raise ValueError(f"{folder}: exists and is no model folder; choose another name.")
+    partial, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("partial", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        for name, content in files.items():
+            with (partial / name).open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        load_model(partial)
+        # A folder cannot be replaced in one step; the old one steps aside until the new one is there.
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a folder has the files of a model folder; whether they can be loaded is another question."""
+    return folder.is_dir() and all((folder / name).is_file() for name in NEEDED)
+
+
+def _file_inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.exists():
+        link = "is a link that leads nowhere" if path.is_symlink() else "no such file"
+        raise FileNotFoundError(f"{path}: {link}; {folder} is no whole model folder.")
+    if not path.is_file():
+        raise ValueError(f"{path}: is no regular file.")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"{path}: is a link that leads out of the folder; put the file itself there.")
+    return path
+
+
+def _read(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > LARGEST_JSON:
+        raise ValueError(f"has {size} bytes; up to {LARGEST_JSON} are read.")
+    return path.read_bytes()
+
+
+def _checked(path: Path, load: Callable[[], Result]) -> Result:
+    """Have every complaint name the file."""
+    try:
+        return load()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _dump(data: object) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
