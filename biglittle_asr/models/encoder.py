@@ -23,6 +23,7 @@ from biglittle_asr.nnet import (
     BigLittlePyramid,
     BigLittleStage,
     Layers,
+    ReceptiveField,
     TimeMask,
     frames_to_relative,
     initialize,
@@ -204,6 +205,50 @@ class BigLittleEncoder(nn.Module):
         """SpeechBrain's relative lengths of the output, exact, from those of an input of `size` frames."""
         frames = self.output_lengths(relative_to_frames(lengths, size))
         return frames_to_relative(frames, output_length(size, self.time_stride))
+
+    @property
+    def context(self) -> tuple[int, int]:
+        """Input frames (left, right) before and after frame `time_stride * t` on which output frame t can depend.
+
+        Every t keeps to it, and some t reach it. In causal mode nothing lies to the right.
+
+        Raises
+        ------
+        ValueError
+            With squeeze-excite, which averages over all time.
+
+        Example
+        -------
+        >>> create_encoder("bl_resnet22").context, create_encoder("bl_resnet22", time_padding="causal").context
+        ((112, 88), (200, 0))
+        """
+        field = self._receptive_field()
+        return field.left, field.right
+
+    @property
+    def alignment(self) -> int:
+        """An input shifted by a multiple of so many frames gives the output shifted by whole frames, and the same.
+
+        It is a multiple of `time_stride`, larger where the big branches of the last stages stride further than that.
+        Long audio cut into windows that begin at multiples of it, and overlap by `context`, comes out as in one piece.
+
+        Raises
+        ------
+        ValueError
+            With squeeze-excite, which averages over all time.
+
+        Example
+        -------
+        >>> create_encoder("bl_resnet22").alignment, create_encoder("resnet22").alignment
+        (8, 4)
+        """
+        return self._receptive_field().alignment
+
+    def _receptive_field(self) -> ReceptiveField:
+        field = self.stem.receptive_field(ReceptiveField())
+        for stage in self.stages:
+            field = stage.receptive_field(field)  # type: ignore[operator]
+        return field
 
     def _encode(self, x: Tensor, frames: Tensor | None) -> Tensor:
         c = self.config

@@ -6,6 +6,7 @@ Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last
 from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, initialize
 from biglittle_asr.nnet.layers import AveragePool2d, Conv2d, ConvNorm, Layers, Shortcut, SqueezeExcite, upsample
 from biglittle_asr.nnet.lengths import (
+    ReceptiveField,
     TimeMask,
     frames_to_relative,
     output_length,
@@ -37,6 +38,7 @@ __all__ = [
     "ConvNorm",
     "Layers",
     "MaskedBatchNorm2d",
+    "ReceptiveField",
     "Shortcut",
     "SqueezeExcite",
     "TimeMask",

@@ -13,7 +13,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite
-from biglittle_asr.nnet.lengths import TimeMask, strided_mask
+from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
 
 
 class Block(nn.Module, ABC):
@@ -85,6 +85,22 @@ class Block(nn.Module, ABC):
             y = self.se_layer(y, strided)
         y = y + self.downsample(x, strided)
         return self.relu(y) if self.last_activation else y
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input.
+
+        Raises
+        ------
+        ValueError
+            With squeeze-excite.
+        """
+        if self.se_layer is not None:
+            raise ValueError("squeeze_excite averages over all time: every frame depends on every other one")
+        residual = before
+        for name, child in self.named_children():
+            if name.startswith("conv"):
+                residual = child.receptive_field(residual)  # type: ignore[operator]
+        return residual.merged(self.downsample.receptive_field(before))
 
 
 class BasicBlock(Block):
@@ -187,6 +203,12 @@ class Blocks(nn.Sequential):
             x = block(x, mask)
             mask = strided_mask(mask, block.stride[0])
         return x
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        for block in self:
+            before = block.receptive_field(before)
+        return before
 
 
 def initialize(module: nn.Module) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biglittle_asr.nnet.lengths import TimeMask
+from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask
 from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
 
 TimePadding = Literal["same", "causal"]
@@ -74,6 +74,10 @@ class Conv2d(nn.Conv2d):
             x = functional.pad(x, (0, missing_bins, self.left_frames, 0))
         return super().forward(x)
 
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        return before.windowed(self.kernel_size[0], self.stride[0], self.left_frames + int(self.padding[0]))
+
 
 class AveragePool2d(nn.Module):
     """Average pooling of a strided shortcut: kernel 2s - 1 on each axis of stride s, zeros at the border counted.
@@ -105,6 +109,10 @@ class AveragePool2d(nn.Module):
         if self.left_frames:
             x = functional.pad(x, (0, 0, self.left_frames, 0))
         return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        return before.windowed(self.kernel_size[0], self.stride[0], self.left_frames + self.padding[0])
 
     def extra_repr(self) -> str:
         return f"stride={self.stride}, kernel_size={self.kernel_size}"
@@ -191,7 +199,8 @@ class Layers:
     """
 
     conv: Callable[..., nn.Module] = Conv2d
-    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=)."""
+    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=); a :class:`Conv2d` in what
+    it does with time."""
     norm: Callable[[int], nn.Module] = MaskedBatchNorm2d
     """Called with the number of channels; its forward takes (x, mask) and returns zeros on invalid frames."""
     activation: Callable[..., nn.Module] = nn.ReLU
@@ -227,6 +236,10 @@ class ConvNorm(nn.Sequential):
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
         return self[1](self[0](x), mask)
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        return self[0].receptive_field(before)  # type: ignore[operator]
 
 
 class Shortcut(nn.Sequential):
@@ -281,6 +294,13 @@ class Shortcut(nn.Sequential):
         for module in head:
             x = module(x)
         return norm(x, mask)
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        for module in self:
+            if hasattr(module, "receptive_field"):
+                before = module.receptive_field(before)  # type: ignore[operator]
+        return before
 
 
 def as_pair(value: int | Pair) -> Pair:

@@ -1,4 +1,6 @@
-"""Time arithmetic: integer lengths, strides, and the mask of valid frames. Nothing else computes with lengths.
+"""Time arithmetic: integer lengths, strides, receptive fields, and the mask of valid frames.
+
+Nothing else computes with lengths.
 
 Lengths are integers everywhere in this package. Relative lengths, as SpeechBrain passes them, are made and read only
 at its doors, by :func:`frames_to_relative` and :func:`relative_to_frames`.
@@ -6,6 +8,9 @@ at its doors, by :func:`frames_to_relative` and :func:`relative_to_frames`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -92,6 +97,77 @@ def frames_to_relative(frames: Tensor, size: int) -> Tensor:
     tensor([1.0000, 0.5000])
     """
     return frames.to(torch.float32) / size
+
+
+@dataclass(frozen=True)
+class ReceptiveField:
+    """Which frames of the network's input each frame of some tensor can depend on.
+
+    Modules map the field of what they read to the field of what they put out, by their `receptive_field(before)`. It
+    is exact: where strides and upsampling meet, odd frames see farther to one side than even ones.
+
+    Example
+    -------
+    >>> field = ReceptiveField().windowed(kernel=3, stride=2, left=1)
+    >>> field
+    ReceptiveField(stride=2, spans=((-1, 1),))
+    >>> field.upsampled(2)
+    ReceptiveField(stride=1, spans=((-1, 1), (-1, 1)))
+    >>> field.upsampled(2).left, field.upsampled(2).right, field.upsampled(2).alignment
+    (2, 1, 2)
+    """
+
+    stride: int = 1
+    """Input frames from one frame to the next."""
+    spans: tuple[tuple[int, int], ...] = ((0, 0),)
+    """First and last input frame that frames 0, 1, ... see; later frames repeat these, shifted by `alignment`."""
+
+    @property
+    def alignment(self) -> int:
+        """Input frames after which the spans repeat: every tensor on the way then has shifted by whole frames."""
+        return self.stride * len(self.spans)
+
+    @property
+    def left(self) -> int:
+        """Most input frames that a frame t sees before frame `stride * t`."""
+        return max(self.stride * t - first for t, (first, _) in enumerate(self.spans))
+
+    @property
+    def right(self) -> int:
+        """Most input frames that a frame t sees after frame `stride * t`."""
+        return max(last - self.stride * t for t, (_, last) in enumerate(self.spans))
+
+    def windowed(self, kernel: int, stride: int, left: int) -> ReceptiveField:
+        """Behind a layer whose frame t reads `kernel` frames, `left` of them before frame `stride * t`."""
+        step = self.stride * stride
+        count = math.lcm(self.alignment, step) // step
+        starts = [stride * t - left for t in range(count)]
+        return ReceptiveField(step, tuple(self._seen_by(range(start, start + kernel)) for start in starts))
+
+    def upsampled(self, factor: int, mode: str = "nearest") -> ReceptiveField:
+        """Behind :func:`upsample`: frame t is frame t // `factor`, or lies between that one and a neighbor."""
+        times = range(factor * len(self.spans))
+        if mode == "nearest" or factor == 1:
+            read = [(t // factor,) * 2 for t in times]
+        else:
+            read = [((2 * t + 1 - factor) // (2 * factor), (2 * t + 1 + factor) // (2 * factor)) for t in times]
+        return ReceptiveField(self.stride // factor, tuple(map(self._seen_by, read)))
+
+    def merged(self, other: ReceptiveField) -> ReceptiveField:
+        """Of the sum or concatenation of two tensors of one stride."""
+        spans = []
+        for t in range(math.lcm(self.alignment, other.alignment) // self.stride):
+            firsts, lasts = zip(self._seen_by([t]), other._seen_by([t]), strict=True)
+            spans.append((min(firsts), max(lasts)))
+        return ReceptiveField(self.stride, tuple(spans))
+
+    def _seen_by(self, frames: Iterable[int]) -> tuple[int, int]:
+        """First and last input frame that any of these frames sees."""
+        spans = []
+        for frame in frames:
+            periods, t = divmod(frame, len(self.spans))
+            spans.append([periods * self.alignment + end for end in self.spans[t]])
+        return min(first for first, _ in spans), max(last for _, last in spans)
 
 
 class TimeMask:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from biglittle_asr.nnet.blocks import BasicBlock, BlockFactory, Blocks
 from biglittle_asr.nnet.layers import ConvNorm, Layers, Pair, upsample
-from biglittle_asr.nnet.lengths import TimeMask, strided_mask
+from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
 
 
 @dataclass(frozen=True)
@@ -186,6 +186,17 @@ class BigLittleBranches(nn.Module):
         # A coarse frame that straddles the end reaches one fine frame past it.
         return self.relu(merged if merged_mask is None else merged_mask.zero_(merged))
 
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        merged: ReceptiveField | None = None
+        for name in self.names:
+            field: ReceptiveField = self.get_submodule(name).receptive_field(before)  # type: ignore[operator]
+            if merged is not None:
+                field = field.merged(merged.upsampled(self.config.big_stride[0], self.config.upsampling))
+            merged = field
+        assert merged is not None
+        return merged
+
 
 class BigLittleStage(BigLittleBranches):
     """Big and little branch, their merge, and the fusion block, which carries the stride into the next stage.
@@ -258,6 +269,9 @@ class BigLittleStage(BigLittleBranches):
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
         return self.fusion(super().forward(x, mask), strided_mask(mask, super().time_stride))
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        return self.fusion.receptive_field(super().receptive_field(before))
 
 
 class BigLittlePyramid(BigLittleBranches):
@@ -358,3 +372,11 @@ class BigLittleStem(nn.Module):
         little = self.relu(self.bn_l1(self.l_conv1(little), quarter))
         little = self.bn_l2(self.l_conv2(little), quarter)
         return self.relu(self.bn_bl_init(self.bl_init(self.relu(big + little)), quarter))
+
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+        big = little = self.conv1.receptive_field(before)  # type: ignore[operator]
+        for layer in (self.l_conv0, self.l_conv1, self.l_conv2):
+            little = layer.receptive_field(little)  # type: ignore[operator]
+        merged = little.merged(self.b_conv0.receptive_field(big))  # type: ignore[operator]
+        return self.bl_init.receptive_field(merged)  # type: ignore[operator]
