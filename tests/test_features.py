@@ -1,9 +1,19 @@
 """Features, normalization and augmentation: an utterance's result does not depend on what it is batched with."""
 
+import json
+
 import pytest
 import torch
+from torch import nn
 
-from biglittle_asr.features import LogMel, SentenceNormalization, SpecAugment, SpeedPerturbation
+from biglittle_asr.features import (
+    NORMALIZATIONS,
+    GlobalNormalization,
+    LogMel,
+    SentenceNormalization,
+    SpecAugment,
+    SpeedPerturbation,
+)
 from biglittle_asr.features.augment import draw_bands
 from biglittle_asr.features.logmel import delta
 
@@ -70,6 +80,71 @@ def test_normalization_gives_zero_mean_and_unit_variance() -> None:
     assert not normalized[1, 25:].any()
     only_mean = SentenceNormalization(std=False)(features, torch.tensor([60, 25]))
     torch.testing.assert_close(only_mean[0], features[0] - features[0].mean(0), atol=1e-5, rtol=0)
+
+
+def random_batch(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(index)
+    scale, shift = torch.tensor([3.0, 1e-3, 50.0]), torch.tensor([-1e4, 1.0, 8.0])
+    features = shift + scale * torch.randn(3, 40, 3, generator=generator)
+    frames = torch.randint(1, 41, (3,), generator=generator)
+    features[0, int(frames[0]) :] = float("nan")
+    return features, frames
+
+
+def test_global_normalization_learns_the_statistics_of_valid_frames() -> None:
+    normalize = GlobalNormalization(3, min_std=1e-6)
+    seen: list[torch.Tensor] = []
+    for index in range(5):
+        features, frames = random_batch(index)
+        normalized = normalize(features, frames)
+        seen += [row[:valid].double() for row, valid in zip(features, frames, strict=True)]
+        mean, std = torch.cat(seen).mean(0), torch.cat(seen).std(0, correction=0)
+        for row, source, valid in zip(normalized, features, frames.tolist(), strict=True):
+            torch.testing.assert_close(row[:valid], ((source[:valid] - mean) / std).float(), atol=1e-4, rtol=1e-5)
+            assert not row[valid:].any()
+    assert int(normalize.count) == len(torch.cat(seen))
+    state = {name: value.clone() for name, value in normalize.state_dict().items()}
+    rested = normalize.eval()(features, frames)
+    torch.testing.assert_close(normalize.state_dict(), state, atol=0, rtol=0)
+    torch.testing.assert_close(rested, normalized)
+
+
+def test_global_normalization_resumes() -> None:
+    undisturbed, interrupted = GlobalNormalization(3), GlobalNormalization(3)
+    for index in range(2):
+        assert torch.equal(undisturbed(*random_batch(index)), interrupted(*random_batch(index)))
+    resumed = GlobalNormalization(3)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert torch.equal(undisturbed(*random_batch(2)), resumed(*random_batch(2)))
+
+
+def test_global_normalization_without_data_changes_nothing() -> None:
+    features = torch.randn(2, 5, 3)
+    assert torch.equal(GlobalNormalization(3).eval()(features, torch.tensor([5, 5])), features)
+
+
+CONFIGURED: list[nn.Module] = [
+    LogMel(8000, n_mels=40, n_fft=256, deltas=True),
+    SentenceNormalization(std=False, min_std=0.5),
+    GlobalNormalization(7, min_std=0.5),
+]
+
+
+@pytest.mark.parametrize("module", CONFIGURED, ids=lambda module: type(module).__name__)
+def test_config_is_plain_data_that_rebuilds(module: nn.Module) -> None:
+    twin = type(module)(**json.loads(json.dumps(module.config)))
+    twin.load_state_dict(module.state_dict())
+    assert twin.config == module.config
+
+    def plain(module: nn.Module) -> dict[str, object]:
+        return {name: value for name, value in vars(module).items() if isinstance(value, (bool, int, float, str))}
+
+    assert plain(twin) == plain(module)
+
+
+def test_normalizations_are_found_by_name() -> None:
+    assert {name: kind.__name__ for name, kind in NORMALIZATIONS.items()} == {name: name for name in NORMALIZATIONS}
+    assert {type(module) for module in CONFIGURED} == {LogMel, *NORMALIZATIONS.values()}
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4, 5, 40])

@@ -208,6 +208,22 @@ def test_average_is_the_mean_of_checkpoints(tmp_path: Path) -> None:
     assert epochs in ([2, 3], [1, 2, 3])
 
 
+def test_learned_normalization_is_saved_and_averaged_with_the_weights(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    _, *options = small(tmp_path, skip_prep=True, average_checkpoints="[2]", wav_augment="null")
+    brain, datasets, hparams = load([str(REPOSITORY / "hparams/AN4/ctc_bl_resnet22_causal.yaml"), *options])
+    brain.fit_datasets(datasets, hparams)
+    learned = brain.modules.normalize.state_dict()
+    checkpoints = brain.checkpointer.find_checkpoints(max_num_checkpoints=2)
+    states = [torch.load(checkpoint.paramfiles["normalize"]) for checkpoint in checkpoints]
+    torch.testing.assert_close(states[0], learned, rtol=0, atol=0)
+    # Every epoch sees the same frames once more, in another order.
+    assert states[0]["count"] == 2 * states[1]["count"] > 0
+    torch.testing.assert_close(states[0]["mean"], states[1]["mean"])
+    brain.load_average(checkpoints)
+    torch.testing.assert_close(brain.modules.normalize.mean, (states[0]["mean"] + states[1]["mean"]) / 2)
+
+
 # Optimization
 
 

@@ -121,6 +121,8 @@ class CTCBrain(sb.Brain):
         modules = {**hparams["modules"], "model": model}
         checkpointer = hparams["checkpointer"]
         checkpointer.add_recoverables({"model": model, "counter": hparams["epoch_counter"]})
+        if modules["normalize"].state_dict():
+            checkpointer.add_recoverable("normalize", modules["normalize"])
         super().__init__(
             modules={name: module for name, module in modules.items() if module is not None},
             opt_class=hparams["opt_class"],
@@ -379,8 +381,10 @@ class CTCBrain(sb.Brain):
         self.load_average(candidates[self.weights])
 
     def load_average(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Load the average of checkpoints' weights and BatchNorm statistics."""
+        """Load the average of checkpoints' weights and statistics: of BatchNorm, and of the features where learned."""
         self.model.load_state_dict(average_checkpoints(checkpoints, "model"))
+        if self.modules.normalize.state_dict():
+            self.modules.normalize.load_state_dict(average_checkpoints(checkpoints, "normalize"))
 
     def score_dataset(self, dataset: Any, loader_options: Mapping[str, Any], bootstrap: int = 1000) -> Score:
         """Transcribe a dataset with the present weights and score it."""
