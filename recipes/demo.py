@@ -13,11 +13,14 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 from biglittle_asr.corpora.synthesis import Recipe, synthesize
 
@@ -80,10 +83,10 @@ def make_corpus() -> Path:
 
 def train(demo: Demo, data_folder: Path) -> int:
     """Run the recipe, which goes on from its last checkpoint; return its exit status."""
-    if (REPOSITORY / demo.output_folder / "save" / "model.safetensors").is_file():
+    if (REPOSITORY / demo.output_folder / "model").is_dir():
         say(f"A trained network is there already and is scored again; to train anew, remove {demo.output_folder}.")
     command = [demo.script, demo.hparams, "--data_folder", str(data_folder), "--output_folder", demo.output_folder]
-    say(f"Training and scoring with the command\n  {in_shell(*command)}")
+    say(f"Training and scoring with the command\n  {in_shell('python', *command)}")
     # tqdm takes its defaults from TQDM_*: a finished progress bar is cleared, so that one line an epoch remains.
     environment = {**os.environ, "TQDM_LEAVE": ""}
     done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, env=environment, stdout=sys.stderr, check=False)
@@ -94,31 +97,61 @@ def report(demo: Demo, data_folder: Path | None) -> str:
     """What came out, where it is, and what to do next."""
     folder = REPOSITORY / demo.output_folder
     transcripts = folder / "wer_test.txt"
-    lines = transcripts.read_text(encoding="utf-8").splitlines()
-    summary = next(line for line in lines if line.startswith("WER "))
+    text = transcripts.read_text(encoding="utf-8")
+    summary = next(line for line in text.splitlines() if line.startswith("WER "))
+    shown = examples(text)
     with (folder / "epochs.csv").open(encoding="utf-8", newline="") as file:
         seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-    full_size = in_shell(*FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
+    with (folder / "save" / "manifests" / "test.csv").open(encoding="utf-8", newline="") as file:
+        audio = {row["ID"]: row["wav"] for row in csv.DictReader(file)}
+    transcribe = in_shell("biglittle", "transcribe", f"{demo.output_folder}/model", audio[next(iter(shown))])
+    full_size = in_shell("python", *FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
     origin = "" if data_folder else f" ({AN4_HOME})"
     return f"""
 Speakers that the network has never heard:
   {summary}
 
-  model        {folder / "save" / "model.safetensors"}
+{len(shown)} of their utterances; under each word, S is a substitution, D a deletion, I an insertion:
+
+{indent((chr(10) * 2).join(shown.values()), "  ")}
+
+  model        {folder / "model"}
   transcripts  {transcripts}
   curves       {folder / "curves.png"}
   training     {sum(seconds) / 60:.1f} minutes, {len(seconds)} epochs
+
+Transcribe the first of these, or any other recording:
+  {transcribe}
 
 Next, the full-size network on real speech, CMU AN4{origin}, in about an hour:
   {full_size}"""
 
 
-def in_shell(*command: str) -> str:
-    """A Python command as one types it, in any folder."""
-    python = Path(sys.executable)
-    if python.is_relative_to(REPOSITORY):
-        python = python.relative_to(REPOSITORY)
-    return f"cd {shlex.quote(str(REPOSITORY))} && {shlex.join([str(python), *command])}"
+ALIGNED = re.compile(
+    r"^(?P<id>\S+)(?: \((?P<speaker>.+)\))?: \d+ words?, (?:(?P<correct>correct)|\d+ errors?)\n(?:.+\n?)+", re.MULTILINE
+)
+"""One aligned utterance of a wer_<set>.txt."""
+
+
+def examples(transcripts: str, count: int = 3) -> dict[str, str]:
+    """Aligned utterances by ID: of each speaker the first with errors, then whatever there is."""
+    speakers = set()
+    chosen, others = {}, {}
+    for match in ALIGNED.finditer(transcripts):
+        first = not match["correct"] and match["speaker"] not in speakers
+        (chosen if first else others)[match["id"]] = match[0].rstrip()
+        if first:
+            speakers.add(match["speaker"])
+    return dict(list({**chosen, **others}.items())[:count])
+
+
+def in_shell(program: str, *arguments: str) -> str:
+    """A program of this Python's environment as one types it, in any folder."""
+    here = Path(sys.executable).parent
+    path = Path(sys.executable if program == "python" else shutil.which(program, path=here) or program)
+    if path.is_relative_to(REPOSITORY):
+        path = path.relative_to(REPOSITORY)
+    return f"cd {shlex.quote(str(REPOSITORY))} && {shlex.join([str(path), *arguments])}"
 
 
 def say(text: str) -> None:

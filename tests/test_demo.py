@@ -52,8 +52,12 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
     first = capfd.readouterr()
     folder = Path(quick.output_folder)
     assert "WER " in first.out and " sub, " in first.out and "[" in first.out
-    for path in (folder / "save" / "model.safetensors", folder / "wer_test.txt", folder / "curves.png"):
-        assert str(path) in first.out and path.is_file()
+    for path in (folder / "model", folder / "wer_test.txt", folder / "curves.png"):
+        assert str(path) in first.out and path.exists()
+    assert first.out.count("  REF: ") == first.out.count("  HYP: ") == 3
+    (transcribe,) = (line for line in first.out.splitlines() if " transcribe " in line)
+    done = subprocess.run(transcribe, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert "recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22.yaml --data_folder" in first.out
     assert "quirks" not in first.err and "Generating dynamic batches" not in first.err
     trained = epochs(quick.output_folder)
@@ -64,6 +68,19 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
     assert second.out == first.out
     assert "A trained network is there already" in second.err
     assert epochs(quick.output_folder) == trained
+
+
+def test_examples_show_errors_of_different_speakers_first() -> None:
+    def block(name: str, verdict: str) -> str:
+        return f"{name}: 1 word, {verdict}\nREF: ONE\nHYP: TWO\nOP:  S"
+
+    report = "\n\n".join(
+        ["wer_test.txt\nWER 50 %", "speaker  words\nx  1", block("a1 (x)", "correct"), block("a2 (x)", "1 error")]
+        + [block("a3 (x)", "1 error"), block("b1 (y z)", "1 error"), block("c1", "correct")]
+    )
+    assert list(demo.examples(report)) == ["a2", "b1", "a1"]
+    assert demo.examples(report)["b1"].splitlines() == ["b1 (y z): 1 word, 1 error", "REF: ONE", "HYP: TWO", "OP:  S"]
+    assert len(demo.examples(report, count=9)) == 5
 
 
 @pytest.mark.parametrize("make_folder, problem", [(False, "no such folder"), (True, "etc")])
