@@ -39,6 +39,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "branches, time_stride 1": {"branches": 3, "alpha": 2, "time_stride": 1, "beta": 1},
     "branches, concat": {"branches": 3, "alpha": 2, "merge": "concat"},
     "big_stride (1, 2)": {"big_stride": [1, 2]},
+    "pool_frequency False": {"pool_frequency": False},
+    "pool_frequency False, odd bins": {"pool_frequency": False, "input_size": 67},
     "big_stride (2, 1)": {"big_stride": (2, 1)},
     "big_stride (1, 1)": {"big_stride": (1, 1)},
     "upsampling": {"upsampling": "bilinear"},
