@@ -1,6 +1,5 @@
-"""From an encoder's posteriors to token sequences and words."""
+"""From an encoder's posteriors to token sequences."""
 
-from biglittle_asr.decoding.greedy import GreedyDecoder, Token, ctc_greedy
-from biglittle_asr.decoding.words import Word, WordBuilder
+from biglittle_asr.decoding.greedy import ctc_greedy
 
-__all__ = ["GreedyDecoder", "Token", "Word", "WordBuilder", "ctc_greedy"]
+__all__ = ["ctc_greedy"]

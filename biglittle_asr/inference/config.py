@@ -19,6 +19,7 @@ from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.models import BigLittleEncoder, CTCModel, EncoderConfig
+from biglittle_asr.models.encoder import BLOCK_OPTIONS
 from biglittle_asr.nnet import BasicBlock
 
 FORMAT = "biglittle_asr"
@@ -29,6 +30,8 @@ KEYS = ("format", "version", "features", "normalization", "encoder", "output_neu
 MOST = {"blocks": 128, "branches": 4, "output_neurons": 1 << 18, "sample_rate": 1 << 20, "n_mels": 1024}
 """Largest whole number of a key: so that the wildest file is refused rather than tried."""
 MOST_OTHERS = 1 << 14
+NEEDED = object()
+"""Default of an argument that has none; all of these are sizes, whole numbers."""
 LARGEST_REAL = 1e6
 LONGEST_TEXT = 64
 
@@ -70,11 +73,11 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
     ValueError
         Naming the key that is unknown, missing, of a wrong type, too large, or that nothing can be built with.
     """
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
+    if not is_model_config(config):
         raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
     if type(config.get("version")) is not int or config["version"] != VERSION:
         raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
-    _check_keys(config, KEYS)
+    _check_keys(config, KEYS, KEYS)
     _check_facts(config["training"])
     features = _arguments(config["features"], "features", _defaults(LogMel))
     encoder = _arguments(config["encoder"], "encoder", _encoder_defaults())
@@ -91,14 +94,24 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
             "they are not of the same model."
         )
     compute_features = _build("features", LogMel, features)
-    if compute_features.output_size != encoder["input_size"]:
-        raise ValueError(
-            f"encoder.input_size is {encoder['input_size']}, but there are {compute_features.output_size} features."
-        )
     with torch.device("meta"):
         normalize = _build("normalization", NORMALIZATIONS[kind], normalization)
         model = CTCModel(_build("encoder", BigLittleEncoder, encoder), output_neurons)
+    input_size = model.encoder.config.input_size
+    if compute_features.output_size != input_size:
+        raise ValueError(f"encoder.input_size is {input_size}, but there are {compute_features.output_size} features.")
     return Recognizer(compute_features, normalize, model, tokenizer)
+
+
+def is_model_config(config: Any) -> bool:
+    """Whether a JSON value says that it is a model folder's config, of whatever version.
+
+    Example
+    -------
+    >>> is_model_config({"format": "biglittle_asr"}), is_model_config([])
+    (True, False)
+    """
+    return isinstance(config, dict) and config.get("format") == FORMAT
 
 
 def parse_json(data: bytes) -> Any:
@@ -135,7 +148,8 @@ def show(value: Any) -> str:
 
 def first_line(error: Exception) -> str:
     """What an error of another library says, short enough for a sentence."""
-    return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    line = str(error).strip().split("\n")[0].rstrip(".")
+    return "".join(filter(str.isprintable, line)) or type(error).__name__
 
 
 def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -151,13 +165,13 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON number")
 
 
-def _check_keys(value: Any, known: Iterable[str], inside: str = "") -> None:
+def _check_keys(value: Any, known: Iterable[str], needed: Iterable[str], inside: str = "") -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{inside.rstrip('.')} is {show(value)}, but must be an object.")
     unknown = [key for key in value if key not in known]
     if unknown:
         raise ValueError(f"has the unknown key {show(inside + unknown[0])}.")
-    missing = [key for key in known if key not in value]
+    missing = [key for key in needed if key not in value]
     if missing:
         raise ValueError(f"lacks the key {inside}{missing[0]}.")
 
@@ -171,9 +185,9 @@ def _check_facts(facts: Any) -> None:
 
 
 def _defaults(callable_: Callable[..., Any]) -> dict[str, Any]:
-    """Arguments and their defaults; one without default is a size, a whole number."""
+    """Arguments and their defaults; `NEEDED` for one that has none."""
     parameters = inspect.signature(callable_).parameters
-    return {name: 1 if each.default is each.empty else each.default for name, each in parameters.items()}
+    return {name: NEEDED if each.default is each.empty else each.default for name, each in parameters.items()}
 
 
 def _encoder_defaults() -> dict[str, Any]:
@@ -182,21 +196,25 @@ def _encoder_defaults() -> dict[str, Any]:
 
 
 def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    _check_keys(value, defaults, f"{name}.")
-    return {key: _like(value[key], default, f"{name}.{key}", key) for key, default in defaults.items()}
+    """The arguments that stand in the file; one that a newer program has added is left to its default."""
+    needed = [key for key, default in defaults.items() if default is NEEDED]
+    _check_keys(value, defaults, needed, f"{name}.")
+    return {key: _like(value[key], defaults[key], f"{name}.{key}", key) for key in value}
 
 
 def _like(value: Any, default: Any, where: str, key: str) -> Any:
     """The value, if it is of the kind of the default."""
     if isinstance(default, Mapping):
         known = _defaults(BasicBlock)
-        if not isinstance(value, dict) or any(name not in known for name in value):
-            raise ValueError(f"{where} is {show(value)}, but must be an object with block options.")
+        if not isinstance(value, dict) or any(name not in BLOCK_OPTIONS for name in value):
+            raise ValueError(f"{where} is {show(value)}, but must be an object with {' or '.join(BLOCK_OPTIONS)}.")
         return {name: _like(each, known[name], f"{where}.{name}", name) for name, each in value.items()}
     if isinstance(default, Sequence) and not isinstance(default, str):
         if not isinstance(value, list) or len(value) != len(default):
             raise ValueError(f"{where} is {show(value)}, but must be a list of {len(default)} whole numbers.")
         return tuple(_like(each, default[0], where, key) for each in value)
+    if default is NEEDED:
+        default = 1
     most = MOST.get(key, MOST_OTHERS)
     kind, fits = {
         bool: ("true or false", lambda: isinstance(value, bool)),

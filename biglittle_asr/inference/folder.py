@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -23,31 +24,48 @@ import torch
 from torch import Tensor
 
 from biglittle_asr.decoding.tokenizer import tokenizer_from_state
-from biglittle_asr.inference.config import build_recognizer, first_line, parse_json, recognizer_config
+from biglittle_asr.inference.card import ModelCard, format_card
+from biglittle_asr.inference.config import build_recognizer, first_line, is_model_config, parse_json, recognizer_config
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.weights import read_weights
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
 NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
-LARGEST_JSON = 32 << 20
-"""Bytes of the largest JSON file that is read; a tokenizer of 32 thousand word pieces takes one million."""
+FILES = (*NEEDED, CARD, SPEECHBRAIN)
+LARGEST_FILE = 32 << 20
+"""Bytes of the largest file that is read, weights aside; a tokenizer of 32 thousand word pieces takes a million."""
 
 DERIVED = "compute_features."
 """State that follows from config.json: window and filterbank are computed, not stored."""
 
+HYPERPARAMS = """\
+# What SpeechBrain's EncoderASR needs to open this folder. biglittle_asr itself never reads this file.
+encoder: !new:biglittle_asr.inference.speechbrain.RecognizerEncoder
+tokenizer: !new:biglittle_asr.inference.speechbrain.Detokenizer
+modules:
+    encoder: !ref <encoder>
+decoding_function: !name:biglittle_asr.inference.speechbrain.decode_all
+    blank_id: 0
+pretrainer: !new:biglittle_asr.inference.speechbrain.FolderPretrainer
+    encoder: !ref <encoder>
+    tokenizer: !ref <tokenizer>
+audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
+    sample_rate: {sample_rate}
+"""
+
 Result = TypeVar("Result")
 
 
-def save_model(folder: str | Path, recognizer: Recognizer, card: str = "") -> Path:
+def save_model(folder: str | Path, recognizer: Recognizer, card: ModelCard = ModelCard()) -> Path:  # noqa: B008
     """Write a model folder, whole or not at all; an older model folder of that name is replaced.
 
     Arguments
     ---------
     folder : path
     recognizer : Recognizer
-    card : str
-        Markdown of its README.md.
+    card : ModelCard
+        What is known of its training and its errors.
 
     Returns
     -------
@@ -77,10 +95,11 @@ def save_model(folder: str | Path, recognizer: Recognizer, card: str = "") -> Pa
     return write_folder(
         Path(folder),
         {
-            CONFIG: _dump(recognizer_config(recognizer)),
+            CONFIG: _dump(recognizer_config(recognizer, card.training())),
             WEIGHTS: safetensors.torch.save(weights),
             TOKENIZER: _dump(tokenizer),
-            CARD: card.encode(),
+            CARD: format_card(recognizer, card).encode(errors="replace"),
+            SPEECHBRAIN: hyperparams(recognizer),
         },
     )
 
@@ -103,7 +122,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
     FileNotFoundError, NotADirectoryError
         If there is no such folder, or a file is missing in it.
     ValueError
-        If a file is not what it should be; the message names it.
+        If a file is not what it should be, and the message names it; or there is no such device.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -117,11 +136,16 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
 def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch.device = "cpu") -> Recognizer:
     """Load the three files of a model folder, wherever they are; see :func:`load_model`."""
     tokens = _checked(tokenizer, lambda: tokenizer_from_state(parse_json(_read(tokenizer))))
-    recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of filters that no frequency falls into: who trained the network saw that
+        recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
     state = _checked(weights, lambda: read_weights(weights, stored_state(recognizer)))
     recognizer.load_state_dict(state, strict=False, assign=True)
     _checked(config, lambda: _try(recognizer))
-    return recognizer.to(device)
+    try:
+        return recognizer.to(device)
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(f"device '{device}' cannot be used ({first_line(error)}).") from error
 
 
 @torch.inference_mode()
@@ -141,35 +165,65 @@ def stored_state(recognizer: Recognizer) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in recognizer.state_dict().items() if not name.startswith(DERIVED)}
 
 
+def hyperparams(recognizer: Recognizer) -> bytes:
+    """The hyperparams.yaml of a recognizer's folder."""
+    return HYPERPARAMS.format(sample_rate=recognizer.sample_rate).encode()
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """A file of a model folder, with the checks that all of its JSON files go through."""
+    return _read(_file_inside(folder, name))
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     """Write a model folder beside its place, check that it loads, and move it there."""
-    if folder.exists() and not is_model_folder(folder):
-        raise ValueError(f"{folder}: exists and is no model folder; choose another name.")
-    partial, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("partial", "old"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    shutil.rmtree(partial, ignore_errors=True)
+    place = folder.resolve()
+    _check_replaceable(folder)
+    partial, old = (place.with_name(f".{place.name}.{kind}") for kind in ("partial", "old"))
+    place.parent.mkdir(parents=True, exist_ok=True)
     try:
+        shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for name, content in files.items():
             with (partial / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-        load_model(partial)
+        try:
+            load_model(partial)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(partial), str(folder))) from error
         # A folder cannot be replaced in one step; the old one steps aside until the new one is there.
         shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
+        if place.exists():
+            place.rename(old)
+        partial.rename(place)
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def is_model_folder(folder: Path) -> bool:
-    """Whether a folder has the files of a model folder; whether they can be loaded is another question."""
-    return folder.is_dir() and all((folder / name).is_file() for name in NEEDED)
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace anything but an empty folder, or a model folder with nothing else in it."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise FileExistsError(f"{folder}: is a file; choose another name for the model folder.")
+    names = {path.name for path in folder.iterdir()}
+    foreign = sorted(names - set(FILES))
+    if foreign:
+        raise FileExistsError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose another name.")
+    if names and not _is_model_folder(folder):
+        raise FileExistsError(f"{folder}: is no model folder, so it is not replaced; choose another name.")
+
+
+def _is_model_folder(folder: Path) -> bool:
+    """Whether config.json says so; whether the rest can be loaded is another question."""
+    try:
+        return is_model_config(parse_json(read_file(folder, CONFIG)))
+    except (OSError, ValueError):
+        return False
 
 
 def _file_inside(folder: Path, name: str) -> Path:
@@ -186,8 +240,8 @@ def _file_inside(folder: Path, name: str) -> Path:
 
 def _read(path: Path) -> bytes:
     size = path.stat().st_size
-    if size > LARGEST_JSON:
-        raise ValueError(f"has {size} bytes; up to {LARGEST_JSON} are read.")
+    if size > LARGEST_FILE:
+        raise ValueError(f"has {size} bytes; up to {LARGEST_FILE} are read.")
     return path.read_bytes()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import speechbrain as sb
 import torch
-from safetensors.torch import save_file
 from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints, ckpt_recency
 from speechbrain.utils.distributed import get_rank, main_process_only
 from speechbrain.utils.logger import get_logger
@@ -16,11 +15,14 @@ from torch import Tensor, nn
 
 from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.inference import Recognizer
+from biglittle_asr.inference.pack import MODEL
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.scoring import Score, score_texts
 from biglittle_asr.tasks.curves import EpochHistory, plot_curves
 from biglittle_asr.tasks.data import Datasets, train_loader_options
+from biglittle_asr.tasks.model_folder import write_model_folder
 
 logger = get_logger(__name__)
 
@@ -159,10 +161,9 @@ class CTCBrain(sb.Brain):
     def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
         """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
 
-        Writes wer_dev.txt, wer_test.txt, and the chosen weights as model.safetensors in the save folder.
+        Writes wer_dev.txt, wer_test.txt, and the model folder with the chosen weights.
         """
         self.choose_average(datasets.dev, hparams)
-        save_file(self.model.state_dict(), Path(hparams["save_folder"]) / "model.safetensors")
         scores = {"dev": self.score_dataset(datasets.dev, hparams["valid_dataloader_opts"])}
         if not hparams["skip_test"]:
             scores["test"] = self.score_dataset(datasets.test, hparams["test_dataloader_opts"])
@@ -174,6 +175,16 @@ class CTCBrain(sb.Brain):
                 test_stats={"WER": score.all.wer, "CER": score.all.cer},
                 verbose=False,
             )
+        parts = self.modules.compute_features, self.modules.normalize, self.model, self.tokenizer
+        write_model_folder(
+            self.output_folder / MODEL,
+            Recognizer(*parts),
+            datasets,
+            scores,
+            hparams["data_folder"],
+            self.precision,
+            self.weights,
+        )
         return scores
 
     # Forward and loss

@@ -1,0 +1,177 @@
+"""From an experiment folder, which a recipe leaves, to a model folder that can be given away.
+
+Nothing of the experiment is executed either: its hyperparams.yaml is read as data, and what that would build is built
+only where it is of this package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML, YAMLError
+from torch import nn
+
+from biglittle_asr.decoding.tokenizer import load_tokenizer
+from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.card import ModelCard, format_card
+from biglittle_asr.inference.config import first_line, show
+from biglittle_asr.inference.folder import (
+    CARD,
+    NEEDED,
+    SPEECHBRAIN,
+    hyperparams,
+    load_model,
+    read_file,
+    save_model,
+    write_folder,
+)
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder
+
+MODEL = "model"
+"""The model folder in an experiment folder."""
+SAVE = "save"
+LARGEST_YAML = 1 << 20
+
+KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
+    "compute_features": {"!new:biglittle_asr.features.LogMel": LogMel},
+    "normalize": {f"!new:biglittle_asr.features.{name}": kind for name, kind in NORMALIZATIONS.items()},
+    "encoder": {
+        "!apply:biglittle_asr.models.create_encoder": create_encoder,
+        "!new:biglittle_asr.models.BigLittleEncoder": BigLittleEncoder,
+    },
+}
+"""Key of a recipe's YAML file -> what may stand there, and what it stands for."""
+
+
+def pack(experiment: str | Path, out: str | Path) -> Path:
+    """Make a model folder of an experiment folder.
+
+    Of a training that came to its end, this is the model folder in it. Of one that was cut, it is made of the
+    checkpoint with the lowest word error rate on dev.
+
+    Arguments
+    ---------
+    experiment : path
+        The recipe's output_folder; or a model folder, which is checked and copied.
+    out : path
+        Replaced if it is a model folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a model folder nor a checkpoint.
+    ValueError
+        If what is there is broken, or is not of this package.
+    """
+    experiment, out = Path(experiment), Path(out)
+    if not experiment.is_dir():
+        raise FileNotFoundError(f"{experiment}: no such experiment folder.")
+    for model in (experiment, experiment / MODEL):
+        if any((model / name).exists() for name in NEEDED[:2]):
+            return copy_model(model, out)
+    return save_model(out, *from_checkpoint(experiment))
+
+
+def copy_model(model: Path, out: Path) -> Path:
+    """Copy a model folder that can be loaded; its card comes along, anything else in it does not."""
+    recognizer = load_model(model)
+    files = {name: (model / name).read_bytes() for name in NEEDED}
+    card = read_file(model, CARD) if (model / CARD).exists() else format_card(recognizer, ModelCard()).encode()
+    return write_folder(out, {**files, CARD: card, SPEECHBRAIN: hyperparams(recognizer)})
+
+
+def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
+    """Build what an experiment trains, with the weights of its best checkpoint, or of its only ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`pack`.
+    """
+    path = experiment / SPEECHBRAIN
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {experiment} is no experiment folder.")
+    tree = _read_yaml(path)
+    tokenizer = load_tokenizer(experiment / SAVE / "tokenizer.json")
+    try:
+        parts = {key: _build(key, tree.get(key)) for key in KNOWN}
+        model = CTCModel(parts["encoder"], tokenizer.size)
+        recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {first_line(error)}.") from error
+    checkpoint, meta = _best_checkpoint(experiment / SAVE)
+    for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
+        if module.state_dict():
+            _load_weights(module, checkpoint / f"{name}.ckpt")
+    wer = f", {meta['WER']:.2f} % WER on dev" if isinstance(meta.get("WER"), float) else ""
+    card = ModelCard(
+        data=f"Corpus folder: `{Path(str(tree.get('data_folder'))).name}`. The training did not come to its end.",
+        precision=str(tree.get("precision") or ""),
+        weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{wer}",
+    )
+    return recognizer, card
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The YAML file as plain data; tags are kept as text, nothing is built."""
+    if path.stat().st_size > LARGEST_YAML:
+        raise ValueError(f"{path}: is larger than {LARGEST_YAML} bytes, so it is no recipe's.")
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.")
+    return tree
+
+
+def _build(key: str, node: Any) -> Any:
+    tag = str(getattr(getattr(node, "tag", None), "value", None))
+    if tag not in KNOWN[key]:
+        raise ValueError(
+            f"{key} is {show(tag)}, which pack does not run; it knows {', '.join(KNOWN[key])}, and a training that "
+            "comes to its end writes its model folder itself"
+        )
+    return KNOWN[key][tag](**(_plain(node) if isinstance(node, dict) else {}))
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    if node is None:
+        return None
+    raise ValueError(f"{show(str(node))} is no plain value")
+
+
+def _best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint with the lowest WER on dev, of equals the latest; without any WER the latest."""
+    found = []
+    for path in sorted(save.glob("CKPT+*/CKPT.yaml")):
+        meta = _read_yaml(path)
+        numbers = [float(meta[key]) if isinstance(meta.get(key), (int, float)) else None for key in ("WER", "unixtime")]
+        wer, when = (math.inf if numbers[0] is None else numbers[0]), numbers[1] or 0.0
+        found.append((wer, -when, str(path.parent), _plain(meta)))
+    if not found:
+        raise FileNotFoundError(f"{save}: has no checkpoint, and there is no model folder; train first.")
+    _, _, folder, meta = min(found, key=lambda entry: entry[:3])
+    return Path(folder), meta
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    """Load a checkpoint's file, which is a pickle, of which only tensors are taken."""
+    try:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # torch documents no list of what a broken file raises
+        raise ValueError(f"{path}: does not hold the weights of this network and nothing else.") from error
