@@ -11,12 +11,21 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biglittle_asr import __version__
+
+if TYPE_CHECKING:
+    import torch
+
+    from biglittle_asr.scoring import Score
+
+
+PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 @dataclass(frozen=True)
@@ -128,13 +137,7 @@ def _add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "--utt2spk", type=Path, help="file with lines `ID speaker`, for kaldi, or in place of the speakers in trn's IDs"
     )
     parser.add_argument("--alignments", type=Path, help="file to write every utterance's alignment to, errors marked")
-    parser.add_argument(
-        "--bootstrap",
-        type=_count,
-        default=1000,
-        metavar="N",
-        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0: no interval)",
-    )
+    _add_bootstrap(parser)
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
     parser.add_argument(
         "--missing-as-empty", action="store_true", help="count an utterance without hypothesis as an empty hypothesis"
@@ -165,6 +168,10 @@ def _score(options: argparse.Namespace) -> None:
     )
     if options.alignments is not None:
         score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format})")
+    _print_score(score, options)
+
+
+def _print_score(score: Score, options: argparse.Namespace) -> None:
     if options.bootstrap and score.all.wer_low is None:
         _tell("no interval for the WER: that takes two speakers or more, and reference words.")
     print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
@@ -230,6 +237,135 @@ def _pack(options: argparse.Namespace) -> None:
     print(pack(options.experiment, options.out))
 
 
+def _add_transcribe_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "audio",
+        metavar="AUDIO",
+        nargs="+",
+        help="audio file, folder, manifest (CSV file with columns ID and wav), or - for standard input",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "ctm", "srt"),
+        default="text",
+        help="json, ctm and srt have the times of words, json and ctm also confidences (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="file, or folder for a file a recording (if it is new, end it in a slash); standard output if not given",
+    )
+    parser.add_argument(
+        "--channel", type=_positive_count, metavar="N", help="read channel N, from 1; the mean of all if not given"
+    )
+    parser.add_argument(
+        "--window",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
+    )
+    _add_batch_seconds(parser)
+
+
+def _transcribe(options: argparse.Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.formats import Output
+    from biglittle_asr.inference.inputs import find_recordings
+    from biglittle_asr.inference.transcribe import Failure, transcribe
+
+    recognizer = load_model(options.model, _device(options.device))
+    with TemporaryDirectory(prefix="biglittle") as spool:
+        recordings = find_recordings(options.audio, Path(spool), options.channel)
+        output = Output(options.format, options.output, len(recordings) > 1)
+        failures: list[Failure] = []
+        with _audio_progress("transcribing") as progress:
+            for result in transcribe(
+                recognizer,
+                recordings,
+                window_seconds=options.window,
+                batch_seconds=options.batch_seconds,
+                progress=progress,
+            ):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                    if len(recordings) > 1:
+                        _tell(str(result.error))
+                output.add(result)
+        output.finish([recording.name for recording in recordings])
+    if failures and len(recordings) == 1:
+        raise failures[0].error
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(recordings)} recordings could not be transcribed.")
+
+
+def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    _add_model(parser)
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="manifest (CSV file with columns ID, wav, wrd, spk_id), or with --corpus the corpus as downloaded",
+    )
+    parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
+    parser.add_argument("--split", default="test", help="of the corpus (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, help="file to write counts and every utterance's alignment to, errors marked"
+    )
+    _add_bootstrap(parser)
+    _add_batch_seconds(parser)
+    _add_json(parser)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from biglittle_asr.corpora import prepare
+    from biglittle_asr.corpora.manifest import read_manifest
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.evaluate import EVALUATION_COLUMNS, evaluate
+    from biglittle_asr.inference.transcribe import Failure
+
+    if options.corpus is None:
+        if options.data.is_dir():
+            raise ValueError(f"{options.data}: a folder, where a manifest is expected; name its corpus with --corpus.")
+        rows = read_manifest(options.data, EVALUATION_COLUMNS)
+    else:
+        with TemporaryDirectory(prefix="biglittle") as folder:
+            manifests = prepare(options.corpus, options.data, folder)
+            if options.split not in manifests:
+                splits = ", ".join(manifests)
+                raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
+            rows = read_manifest(manifests[options.split])
+    if options.output is not None and not options.output.parent.is_dir():
+        raise ValueError(f"{options.output.parent}: no such folder; make it, or write the output elsewhere.")
+    recognizer = load_model(options.model, _device(options.device))
+    failures: list[Failure] = []
+
+    def report(failure: Failure) -> None:
+        failures.append(failure)
+        _tell(str(failure.error))
+
+    with _audio_progress("evaluating") as progress:
+        score = evaluate(
+            recognizer,
+            rows,
+            batch_seconds=options.batch_seconds,
+            bootstrap=options.bootstrap,
+            progress=progress,
+            report=report,
+        )
+    if options.output is not None:
+        score.write(options.output, f"{options.model} on {options.data}")
+    _print_score(score, options)
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(rows)} utterances could not be transcribed, and are not scored.")
+
+
 def _override(text: str) -> tuple[str, Any]:
     """Key and value of `alpha=2`; a value is a number, a list, true or false, or else text."""
     key, equals, value = text.partition("=")
@@ -242,15 +378,69 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 COMMANDS = (
+    Command("evaluate", "Measure a model's error rates on a manifest or a corpus.", _add_evaluate_arguments, _evaluate),
     Command("pack", "Make a model folder of what a recipe trained.", _add_pack_arguments, _pack),
     Command("prepare", "Check a corpus and write its manifests.", _add_prepare_arguments, _prepare),
     Command("profile", "Count an encoder's parameters and MACs, and time it.", _add_profile_arguments, _profile),
     Command("score", "Compare recognized words with what was said.", _add_score_arguments, _score),
+    Command("transcribe", "Write down the words of audio.", _add_transcribe_arguments, _transcribe),
 )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+    parser.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"--device {name}: not usable here ({reason}); take cpu.") from error
+    return device
+
+
+def _add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--bootstrap",
+        type=_count,
+        default=1000,
+        metavar="N",
+        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0: no interval)",
+    )
+
+
+def _add_batch_seconds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--batch-seconds",
+        "--batch_seconds",
+        type=_seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="audio of a batch, which changes no word (default: %(default)g)",
+    )
+
+
+@contextmanager
+def _audio_progress(description: str) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar over seconds of audio, done and in all, on standard error where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit=" s of audio", disable=None, bar_format=PROGRESS) as bar:
+
+        def show(done: float, total: float) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
 
 
 def _count(text: str) -> int:
@@ -259,8 +449,27 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _positive_count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds
+
+
 def _tell(message: str) -> None:
-    print(f"biglittle: {message}", file=sys.stderr)
+    # A progress bar, where there is one, steps aside.
+    bars = sys.modules.get("tqdm")
+    with bars.tqdm.external_write_mode(file=sys.stderr) if bars is not None else nullcontext():
+        print(f"biglittle: {message}", file=sys.stderr)
 
 
 def _sentence(error: Exception) -> str:

@@ -80,6 +80,66 @@ def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[
     return [(place, line) for place, line in stripped if line]
 
 
+def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
+    r"""Read a manifest, ours or one of that kind.
+
+    Arguments
+    ---------
+    path : path
+        A CSV file in UTF-8 whose first line names its columns.
+    columns : sequence of str
+        Those it must have; ID and wav among them. Others are read as well.
+
+    Returns
+    -------
+    list of dict from column to text
+        A row an utterance. A relative `wav` is one from the working folder, or, if there is none, from the manifest's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such CSV file, has no rows, or an ID twice.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> _ = path.write_text("ID,wav\na,/data/a.wav\n")
+    >>> read_manifest(path, columns=("ID", "wav"))
+    [{'ID': 'a', 'wav': '/data/a.wav'}]
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such manifest; check the path.")
+    try:
+        # A byte order mark, as some spreadsheets write it, is not part of the first column's name.
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [column for column in columns if column not in (reader.fieldnames or ())]
+            if missing:
+                raise ValueError(f"{path}: no manifest, for its first line names no column {missing[0]}.")
+            rows: dict[str, dict[str, str]] = {}
+            for row in reader:
+                place = f"{path}:{reader.line_num}"
+                if None in row or None in row.values():
+                    raise ValueError(f"{place}: has not as many values as there are columns; correct the line.")
+                if not row["ID"] or not row["wav"]:
+                    raise ValueError(f"{place}: has no ID or no wav; correct the line.")
+                if row["ID"] in rows:
+                    raise ValueError(f"{place}: ID {row['ID']} is there already; make IDs unique.")
+                wav = Path(row["wav"])
+                beside = path.parent / wav
+                rows[row["ID"]] = {**row, "wav": str(beside if not wav.exists() and beside.exists() else wav)}
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path}: no CSV file ({error}); replace the file.") from error
+    if not rows:
+        raise ValueError(f"{path}: has no utterances; check the file.")
+    return list(rows.values())
+
+
 def write_manifests(
     corpus: str, splits: Mapping[str, Sequence[Utterance]], output_folder: str | PathLike[str]
 ) -> dict[str, Path]:
@@ -155,8 +215,12 @@ def write_atomically(path: Path, text: str) -> None:
     """
     # The process number keeps two runs that prepare the same corpus at once from writing into one another's file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _check(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:

@@ -1,5 +1,7 @@
 """Greedy CTC decoding: the best token of every frame, repeats merged, blanks removed."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -36,3 +38,64 @@ def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[i
     counts, tokens = tokens[: len(best)], tokens[len(best) :]
     ends = torch.tensor(counts).cumsum(0).tolist()
     return [tokens[end - count : end] for count, end in zip(counts, ends, strict=True)]
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the best path: a run of frames in which it is the best one."""
+
+    index: int
+    """In the output layer."""
+    start: int
+    """Its first frame."""
+    end: int
+    """One past its last frame."""
+    log_prob: float
+    """The largest log-probability it has in these frames."""
+
+
+class GreedyDecoder:
+    """Greedy decoding of one utterance that arrives in pieces; its tokens know their frames and how sure they are.
+
+    However the utterance is cut, the tokens are the same: those of :func:`ctc_greedy`.
+
+    Arguments
+    ---------
+    blank : int
+        Index of the blank token.
+
+    Example
+    -------
+    >>> log_probs = torch.nn.functional.one_hot(torch.tensor([1, 1, 0, 2]), 3).float().log()
+    >>> decoder = GreedyDecoder()
+    >>> decoder.decode(log_probs[:3])
+    [Token(index=1, start=0, end=2, log_prob=0.0)]
+    >>> decoder.decode(log_probs[3:]), decoder.finish()
+    ([], [Token(index=2, start=3, end=4, log_prob=0.0)])
+    """
+
+    def __init__(self, blank: int = 0) -> None:
+        self.blank = blank
+        self._frames = 0
+        self._open: Token | None = None
+
+    def decode(self, log_probs: Tensor) -> list[Token]:
+        """Tokens that end within the next frames, given their log-probabilities (T, V); a last one may go on."""
+        values, best = (column.tolist() for column in log_probs.max(dim=-1))
+        tokens = []
+        for frame, (value, index) in enumerate(zip(values, best, strict=True), start=self._frames):
+            last = self._open
+            if last is not None and last.index == index:
+                self._open = Token(index, last.start, frame + 1, max(last.log_prob, value))
+                continue
+            if last is not None:
+                tokens.append(last)
+            self._open = None if index == self.blank else Token(index, frame, frame + 1, value)
+        self._frames += len(best)
+        return tokens
+
+    def finish(self) -> list[Token]:
+        """The token that was going on at the end, if any."""
+        tokens = [] if self._open is None else [self._open]
+        self._open = None
+        return tokens

@@ -18,6 +18,8 @@ import sentencepiece
 
 BLANK = 0
 SENTENCEPIECE_TYPES = ("unigram", "bpe")
+WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
+"""Stands for a space in SentencePiece's pieces."""
 TOKEN_TYPES = ("character", *SENTENCEPIECE_TYPES)
 
 
@@ -50,6 +52,10 @@ class Tokenizer(ABC):
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
         """Text of token indices; words separated by single spaces."""
+
+    @abstractmethod
+    def piece(self, index: int) -> str:
+        """Text of one token, with the spaces it brings; those of a sequence, joined and split, are its words."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
@@ -89,6 +95,10 @@ class CharacterTokenizer(Tokenizer):
     def decode(self, ids: Sequence[int]) -> str:
         """See :meth:`Tokenizer.decode`."""
         return " ".join("".join(self.symbols[index - 1] for index in ids).split())
+
+    def piece(self, index: int) -> str:
+        """See :meth:`Tokenizer.piece`."""
+        return self.symbols[index - 1]
 
     def state(self) -> dict[str, Any]:
         """See :meth:`Tokenizer.state`."""
@@ -160,6 +170,10 @@ class SentencePieceTokenizer(Tokenizer):
     def pieces(self) -> list[str]:
         """Every piece, by index."""
         return [self._processor.id_to_piece(index) for index in range(self.size)]
+
+    def piece(self, index: int) -> str:
+        """See :meth:`Tokenizer.piece`."""
+        return str(self._processor.id_to_piece(index)).replace(WORD_START, " ")
 
     def state(self) -> dict[str, Any]:
         """See :meth:`Tokenizer.state`."""

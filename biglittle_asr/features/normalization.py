@@ -5,6 +5,7 @@ All take features (B, T, F) and frames (B,), and have the attribute `config`: th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -51,6 +52,40 @@ class SentenceNormalization(nn.Module):
             deviation = (centered.square().sum(1, keepdim=True) / count).sqrt()
             centered = centered / deviation.clamp(min=self.min_std)
         return centered.to(torch.promote_types(features.dtype, torch.float32))
+
+    def fitted(self, blocks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
+        """What :meth:`forward` does to the frames of one utterance that is too long to be held at once.
+
+        Arguments
+        ---------
+        blocks : iterable of Tensor
+            Its features, (T, F) each.
+
+        Returns
+        -------
+        function from Tensor to Tensor
+            Normalizes any frames (T, F) of it.
+
+        Example
+        -------
+        >>> features = torch.tensor([[1.0], [3.0]])
+        >>> SentenceNormalization().fitted(features.split(1))(features).flatten().tolist()
+        [-1.0, 1.0]
+        """
+        count, total, squares = 0, torch.zeros(()), torch.zeros(())
+        for block in blocks:
+            double = block.double()
+            count, total, squares = count + len(block), total + double.sum(0), squares + double.square().sum(0)
+        mean = total / max(1, count)
+        deviation = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt().clamp(min=self.min_std)
+
+        def normalize(features: Tensor) -> Tensor:
+            centered = features.double() - mean
+            return (centered / deviation if self.std else centered).to(
+                torch.promote_types(features.dtype, torch.float32)
+            )
+
+        return normalize
 
 
 class GlobalNormalization(nn.Module):

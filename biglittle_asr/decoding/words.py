@@ -1,0 +1,87 @@
+"""From tokens to words: their text, when they are spoken, and how sure the network is of them."""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from biglittle_asr.decoding.greedy import Token
+from biglittle_asr.decoding.tokenizer import Tokenizer
+
+TAIL_SECONDS = 0.2
+"""A word goes on behind the frames of its last token, for CTC's tokens are shorter than what they stand for; but no
+longer than this, which is about a long syllable."""
+
+
+@dataclass(frozen=True)
+class Word:
+    """A recognized word."""
+
+    text: str
+    start: float
+    """Seconds: where the first frame of its first token starts."""
+    end: float
+    """Seconds: where the token that follows starts (a space is one), but at most `TAIL_SECONDS` behind the last frame
+    of the word's own last token, and not behind the audio's end."""
+    confidence: float
+    """0 to 1: the geometric mean, over the word's tokens, of the largest probability each has in its frames."""
+
+
+class WordBuilder:
+    """Joins the tokens of one utterance into words, as they arrive.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+        Knows the tokens' text, and so where words end.
+    frame_seconds : float
+        Seconds from one frame to the next.
+
+    Example
+    -------
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> builder = WordBuilder(CharacterTokenizer([" ", "G", "O"]), frame_seconds=0.04)
+    >>> builder.add([Token(2, 3, 4, 0.0), Token(3, 5, 6, 0.0)])
+    []
+    >>> builder.add([Token(1, 7, 8, 0.0)])
+    [Word(text='GO', start=0.12, end=0.28, confidence=1.0)]
+    """
+
+    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
+        self.tokenizer = tokenizer
+        self.frame_seconds = frame_seconds
+        self._text = ""
+        self._tokens: list[Token] = []
+
+    def add(self, tokens: Iterable[Token]) -> list[Word]:
+        """Words that these tokens complete."""
+        words = []
+        for token in tokens:
+            piece = self.tokenizer.piece(token.index)
+            # Unlike str.split, this tells a space at either end from none.
+            for position, part in enumerate(re.split(r"\s", piece)):
+                if position > 0:
+                    words += self._complete(token.start * self.frame_seconds)
+                if part:
+                    self._text += part
+                    self._tokens.append(token)
+        return words
+
+    def finish(self, duration: float) -> list[Word]:
+        """The last word, if one is not complete, of an utterance of so many seconds."""
+        return self._complete(duration)
+
+    def _complete(self, next_start: float) -> list[Word]:
+        if not self._tokens:
+            return []
+        start = self._tokens[0].start * self.frame_seconds
+        end = min(next_start, self._tokens[-1].end * self.frame_seconds + TAIL_SECONDS)
+        confidence = math.exp(min(0.0, sum(token.log_prob for token in self._tokens) / len(self._tokens)))
+        word = Word(self._text, _milliseconds(start), _milliseconds(max(start, end)), confidence)
+        self._text, self._tokens = "", []
+        return [word]
+
+
+def _milliseconds(seconds: float) -> float:
+    """Rounded, so that 3 frames of 0.04 s are 0.12 s."""
+    return round(seconds, 3)

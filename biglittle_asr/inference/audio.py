@@ -1,0 +1,164 @@
+"""Audio as a model wants it: one channel, at its sample rate, block by block, so that length costs no memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from biglittle_asr.corpora.audio import AudioFile
+
+Samples = npt.NDArray[np.float32]
+
+SAMPLE_RATES = (4000, 768000)
+"""Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
+ZERO_CROSSINGS = 6
+"""Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
+perturbed in training."""
+ROLLOFF = 0.99
+"""The filter's edge, as a part of the lower of the two Nyquist frequencies."""
+
+
+class Resampler:
+    """Changes the sample rate of a waveform that comes in blocks.
+
+    Band-limited interpolation by a sinc in a Hann window, as in `torchaudio.functional.resample`; but each sample of
+    the result is computed by itself, so that the blocks change nothing, and memory stays small for any pair of rates.
+
+    Arguments
+    ---------
+    old_rate, new_rate : int
+        Hz.
+
+    Example
+    -------
+    >>> import numpy
+    >>> resample = Resampler(44100, 16000)
+    >>> blocks = [numpy.zeros(500, dtype="float32")] * 3
+    >>> sum(len(block) for block in resample(blocks)), resample.output_length(1500)
+    (545, 545)
+    """
+
+    def __init__(self, old_rate: int, new_rate: int) -> None:
+        common = math.gcd(old_rate, new_rate)
+        self.old, self.new = old_rate // common, new_rate // common
+        # Samples of the result lie at `phase / new` behind an input sample, with `new` different phases.
+        edge = min(self.old, self.new) * ROLLOFF / self.old
+        self.reach = math.ceil(ZERO_CROSSINGS / edge)
+        times = np.arange(-self.reach, self.reach + 2)[None, :] - np.arange(self.new)[:, None] / self.new
+        crossings = np.clip(times * edge, -ZERO_CROSSINGS, ZERO_CROSSINGS)
+        window = np.cos(crossings * (np.pi / (2 * ZERO_CROSSINGS))) ** 2
+        self.filters = (np.sinc(crossings) * window * edge).astype(np.float32)
+
+    def output_length(self, num_samples: int) -> int:
+        """Samples that `num_samples` become, rounded up."""
+        return -(-num_samples * self.new // self.old)
+
+    def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
+        """Resample blocks (S,) into as many, of other lengths, and one more."""
+        if self.old == self.new:
+            yield from blocks
+            return
+        # What is there of the input, from sample `first` on; before the beginning and behind the end it is zero.
+        buffer, first = np.zeros(self.reach, dtype=np.float32), -self.reach
+        received = done = 0
+        for block in blocks:
+            buffer = np.concatenate([buffer, block])
+            received += len(block)
+            # Filters reach so far to the right of the input sample they stand at, and one more.
+            ready = self.output_length(max(0, received - self.reach - 1))
+            yield self._filter(buffer, first, done, ready)
+            done = ready
+            unused = done * self.old // self.new - self.reach - first
+            buffer, first = buffer[unused:], first + unused
+        buffer = np.concatenate([buffer, np.zeros(self.reach + 1, dtype=np.float32)])
+        yield self._filter(buffer, first, done, self.output_length(received))
+
+    def _filter(self, buffer: Samples, first: int, start: int, stop: int) -> Samples:
+        """Samples `start` to `stop` of the result."""
+        if start == stop:
+            return np.zeros(0, dtype=np.float32)
+        places = np.arange(start, stop) * self.old
+        windows = np.lib.stride_tricks.sliding_window_view(buffer, self.filters.shape[1])
+        reached = windows[places // self.new - self.reach - first]
+        result: Samples = np.einsum("nt,nt->n", reached, self.filters[places % self.new])
+        return result
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An audio file to be transcribed, whatever its sample rate and its number of channels.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, numpy.ones((8000, 2)), 8000)
+    >>> recording = Recording("a", path)
+    >>> recording.duration(), len(recording.read(16000))
+    (1.0, 16000)
+    """
+
+    name: str
+    """What results are called by."""
+    path: Path
+    channel: int | None = None
+    """The channel to read, from 1; None for the mean of all."""
+    label: str | None = None
+    """What error messages call it; its path if not given."""
+
+    def duration(self) -> float:
+        """Seconds, from the header.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the header is not that of audio that can be transcribed.
+        """
+        with self._open() as file:
+            return file.num_samples / file.sample_rate
+
+    def read(self, sample_rate: int) -> Samples:
+        """All samples, see :meth:`blocks`."""
+        return np.concatenate(list(self.blocks(sample_rate)))
+
+    def blocks(self, sample_rate: int) -> Iterator[Samples]:
+        """Samples (S,) block by block, resampled to `sample_rate`; they do not depend on how long the blocks are.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel.
+        """
+        with self._open() as file:
+            yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file))
+
+    def _open(self) -> AudioFile:
+        file = AudioFile(self.path, self.label)
+        lowest, highest = SAMPLE_RATES
+        problem = None
+        if not lowest <= file.sample_rate <= highest:
+            problem = f"sampled at {file.sample_rate} Hz; speech takes {lowest} to {highest} Hz; replace the file."
+        elif self.channel is not None and not 1 <= self.channel <= file.channels:
+            problem = f"has no channel {self.channel}, but {file.channels} in all; choose another."
+        if problem is not None:
+            file.close()
+            raise ValueError(f"{file.label}: {problem}")
+        return file
+
+    def _one_channel(self, file: AudioFile) -> Iterator[Samples]:
+        silent = True
+        for block in file.blocks():
+            if self.channel is not None:
+                samples = block[:, self.channel - 1]
+            else:
+                samples = block[:, 0] if file.channels == 1 else block.mean(axis=1)
+            silent = silent and not samples.any()
+            yield samples
+        if silent:
+            place = "" if self.channel is None else f" in channel {self.channel}"
+            raise ValueError(f"{file.label}: holds nothing but zeros{place}; check the recording.")

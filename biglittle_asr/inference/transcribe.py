@@ -1,0 +1,197 @@
+"""From recordings to transcripts: in batches where they are short, by windows where they are long."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from biglittle_asr.decoding import GreedyDecoder, Word, WordBuilder
+from biglittle_asr.inference.audio import Recording, Samples
+from biglittle_asr.inference.windows import log_probs_by_windows
+
+if TYPE_CHECKING:
+    from biglittle_asr.inference.recognizer import Recognizer
+
+WINDOW_SECONDS = 60.0
+"""With a context of a few seconds on both sides, a longer window would save less than a tenth of the work."""
+BATCH_SECONDS = 120.0
+
+Progress = Callable[[float, float], None]
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What was recognized in a recording."""
+
+    recording: Recording
+    duration: float
+    """Seconds."""
+    words: tuple[Word, ...]
+
+    @property
+    def text(self) -> str:
+        """Words separated by single spaces."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A recording that could not be transcribed, and why."""
+
+    recording: Recording
+    error: OSError | ValueError
+
+
+def transcribe(
+    recognizer: Recognizer,
+    recordings: Sequence[Recording],
+    *,
+    window_seconds: float = WINDOW_SECONDS,
+    batch_seconds: float = BATCH_SECONDS,
+    progress: Progress = lambda done, total: None,
+) -> Iterator[Transcript | Failure]:
+    """Transcribe recordings. Neither batches nor windows change a word: see :mod:`biglittle_asr.inference.windows`.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+    recordings : sequence of Recording
+    window_seconds : float
+        Recordings longer than this go alone, in windows of this size, and need no more memory than one of them.
+    batch_seconds : float
+        Audio of a batch, padding counted.
+    progress : function of (float, float)
+        Is told, from time to time, how many seconds of audio are done, and how many there are in all.
+
+    Yields
+    ------
+    Transcript or Failure
+        One a recording, the bad ones and the short ones first.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.features import LogMel, SentenceNormalization
+    >>> from biglittle_asr.inference import Recognizer
+    >>> from biglittle_asr.models import CTCModel, create_encoder
+    >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4)
+    >>> recognizer = Recognizer(LogMel(), SentenceNormalization(), model, CharacterTokenizer(" AB"))
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
+    >>> (transcript,) = transcribe(recognizer, [Recording("a", path)])
+    >>> transcript.recording.name, transcript.duration
+    ('a', 1.0)
+    """
+    durations: dict[Recording, float] = {}
+    for recording in recordings:
+        try:
+            durations[recording] = recording.duration()
+        except (OSError, ValueError) as error:
+            yield Failure(recording, error)
+    done, total = 0.0, sum(durations.values())
+    for batch in _batches(durations, window_seconds, batch_seconds):
+        if durations[batch[0]] > window_seconds:
+            progress_of_one = functools.partial(_progress_behind, progress, done, total)
+            yield _transcribe_long(recognizer, batch[0], durations[batch[0]], window_seconds, progress_of_one)
+        else:
+            yield from _transcribe_batch(recognizer, batch, durations)
+        done += sum(durations[recording] for recording in batch)
+        progress(done, total)
+
+
+def _progress_behind(progress: Progress, before: float, total: float, done: float) -> None:
+    progress(before + done, total)
+
+
+def _batches(
+    durations: dict[Recording, float], window_seconds: float, batch_seconds: float
+) -> Iterator[list[Recording]]:
+    """Recordings of similar duration, short ones first; one that is longer than a window stands alone."""
+    batch: list[Recording] = []
+    for recording in sorted(durations, key=lambda each: durations[each]):
+        full = (len(batch) + 1) * durations[recording] > batch_seconds or durations[recording] > window_seconds
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(recording)
+    if batch:
+        yield batch
+
+
+def _transcribe_batch(
+    recognizer: Recognizer, batch: Sequence[Recording], durations: dict[Recording, float]
+) -> Iterator[Transcript | Failure]:
+    wavs: dict[Recording, Tensor] = {}
+    for recording in batch:
+        try:
+            wavs[recording] = torch.from_numpy(recording.read(recognizer.sample_rate))
+        except (OSError, ValueError) as error:
+            yield Failure(recording, error)
+    if not wavs:
+        return
+    device = recognizer.model.output.weight.device
+    padded = torch.nn.utils.rnn.pad_sequence(list(wavs.values()), batch_first=True).to(device)
+    num_samples = torch.tensor([len(wav) for wav in wavs.values()], device=device)
+    with torch.inference_mode():
+        log_probs, frames = recognizer(padded, num_samples)
+    for recording, row, valid in zip(wavs, log_probs.cpu(), frames.tolist(), strict=True):
+        words = decode(recognizer, [row[:valid]], durations[recording])
+        yield Transcript(recording, durations[recording], tuple(words))
+
+
+def _transcribe_long(
+    recognizer: Recognizer,
+    recording: Recording,
+    duration: float,
+    window_seconds: float,
+    progress: Callable[[float], None],
+) -> Transcript | Failure:
+    def log_probs() -> Iterator[Tensor]:
+        frames = 0
+        for window in log_probs_by_windows(recognizer, blocks, window_seconds):
+            yield window
+            frames += len(window)
+            progress(min(duration, frames * recognizer.frame_seconds))
+
+    def blocks() -> Iterator[Samples]:
+        return recording.blocks(recognizer.sample_rate)
+
+    try:
+        check_windows(recognizer, recording, duration, window_seconds)
+        with torch.inference_mode():
+            words = tuple(decode(recognizer, log_probs(), duration))
+    except (OSError, ValueError) as error:
+        return Failure(recording, error)
+    return Transcript(recording, duration, words)
+
+
+def check_windows(recognizer: Recognizer, recording: Recording, duration: float, window_seconds: float) -> None:
+    """Refuse a recording that needs windows where the network allows none.
+
+    Raises
+    ------
+    ValueError
+        If the encoder's context is not finite.
+    """
+    try:
+        _ = recognizer.model.encoder.context
+    except ValueError as error:
+        raise ValueError(
+            f"{recording.label or recording.path}: lasts {duration:.0f} s, longer than one window of "
+            f"{window_seconds:.0f} s, and this model allows one window only ({error}); take a longer window."
+        ) from error
+
+
+def decode(recognizer: Recognizer, log_probs: Iterable[Tensor], duration: float) -> Iterator[Word]:
+    """Words of one utterance of `duration` seconds, from its log-probabilities (T', V) piece by piece."""
+    decoder, builder = GreedyDecoder(), WordBuilder(recognizer.tokenizer, recognizer.frame_seconds)
+    for piece in log_probs:
+        yield from builder.add(decoder.decode(piece))
+    yield from builder.add(decoder.finish())
+    yield from builder.finish(duration)
