@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 import socket
@@ -42,6 +43,7 @@ from biglittle_asr.inference.weights import read_weights
 from biglittle_asr.models import CTCModel, create_encoder, list_encoders
 from biglittle_asr.profiling import encoder_costs
 from biglittle_asr.scoring import score_texts
+from biglittle_asr.tasks.model_folder import write_model_folder
 
 CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 TEXTS = ["RUBOUT G M E F THREE NINE", "ENTER FIVE O'CLOCK", "YES NO", "HELP STOP ERASE REPEAT"] * 5
@@ -110,6 +112,11 @@ def assert_same(loaded: Recognizer, saved: Recognizer) -> None:
     assert described(loaded) == described(saved)
     assert loaded.tokenizer.state() == saved.tokenizer.state()
     assert (loaded.sample_rate, loaded.frame_seconds) == (saved.sample_rate, saved.frame_seconds)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("good") / "model", make())
 
 
 # Nothing is lost
@@ -226,12 +233,16 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
         if len(written) == 2:
             raise OSError(28, "No space left on device")
 
+    # What a process that was killed would leave.
+    for name in (".model.partial", ".model.old"):
+        (folder.parent / name / "x").mkdir(parents=True)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_disk)
         with pytest.raises(OSError, match="No space left"):
             save_model(folder, first)
-    assert list(folder.parent.iterdir()) == []
+    assert [path.name for path in folder.parent.iterdir()] == [".model.old"]
     save_model(folder, first)
+    assert list(folder.parent.iterdir()) == [folder]
     poisoned = make("resnet22")
     torch.nn.init.constant_(poisoned.model.output.bias, torch.nan)
     with pytest.raises(ValueError, match=r"out/model/model.safetensors: tensor model.output.bias has values that are"):
@@ -242,24 +253,42 @@ def test_writing_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.Monk
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_what_is_no_model_folder_is_not_replaced(tmp_path: Path) -> None:
-    save_model(tmp_path / "mine", make())
+def test_what_is_no_model_folder_is_not_replaced(good: Path, tmp_path: Path) -> None:
+    shutil.copytree(good, tmp_path / "mine")
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / CONFIG).write_text('{"architectures": []}')
     (tmp_path / "file").write_text("mine")
+    recognizer = load_model(good)
     for name in ("mine", "other", "file"):
         with pytest.raises(FileExistsError, match="choose another name"):
-            save_model(tmp_path / name, make())
+            save_model(tmp_path / name, recognizer)
     assert (tmp_path / "mine" / "notes.txt").exists() and (tmp_path / "other" / CONFIG).stat().st_size == 21
     (tmp_path / "empty").mkdir()
-    load_model(save_model(tmp_path / "empty", make()))
+    load_model(save_model(tmp_path / "empty", recognizer))
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     model = CTCModel(create_encoder("resnet22", channels=CHANNELS), 7)
     with pytest.raises(ValueError, match="output layer has 7 tokens and the tokenizer 13"):
         Recognizer(LogMel(), SentenceNormalization(), model, CHARACTERS)
+
+
+class OwnNormalization(SentenceNormalization):
+    """Of a user, who may have changed what the base class does."""
+
+
+def test_parts_of_others_are_refused_and_a_recipe_goes_on(tmp_path: Path, caplog: Any) -> None:
+    recognizer = make(normalize=OwnNormalization())
+    message = "a model folder can hold .*SentenceNormalization, but not OwnNormalization"
+    with pytest.raises(ValueError, match=message):
+        save_model(tmp_path / "model", recognizer)
+    parts = recognizer.compute_features, recognizer.normalize, recognizer.model, recognizer.tokenizer
+    empty: Any = None
+    with caplog.at_level("WARNING"):
+        write_model_folder(tmp_path / "model", parts, empty, {}, "an4", "fp32", "epoch 1")
+    assert re.search(f"No model folder is written: {message}", caplog.text)
+    assert list(tmp_path.iterdir()) == []
 
 
 # Packing an experiment
@@ -324,29 +353,37 @@ EXPERIMENTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", EXPERIMENTS)
-def test_broken_experiments_are_one_sentence(tmp_path: Path, capsys: Any, case: str) -> None:
-    experiment, recognizer = tmp_path / "experiment", make()
-    checkpoint = experiment / "save" / "CKPT+1"
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a training leaves that was cut after its first epoch."""
+    folder = tmp_path_factory.mktemp("experiment")
+    checkpoint = folder / "save" / "CKPT+1"
     checkpoint.mkdir(parents=True)
     (checkpoint / "CKPT.yaml").write_text("unixtime: 1.0\nepoch: 1\nWER: 50.0\n")
-    torch.save(recognizer.model.state_dict(), checkpoint / "model.ckpt")
-    (experiment / "save" / TOKENIZER).write_text(json.dumps({"kind": "character", **CHARACTERS.state()}))
-    (experiment / SPEECHBRAIN).write_text(
+    torch.save(make().model.state_dict(), checkpoint / "model.ckpt")
+    (folder / "save" / TOKENIZER).write_text(json.dumps({"kind": "character", **CHARACTERS.state()}))
+    (folder / SPEECHBRAIN).write_text(
         "compute_features: !new:biglittle_asr.features.LogMel\n    n_mels: 40\n"
         "normalize: !new:biglittle_asr.features.SentenceNormalization\n"
         "encoder: !apply:biglittle_asr.models.create_encoder\n    name: bl_resnet22\n    channels: [8, 16, 32, 64]\n"
         "    input_size: 40\n    output_size: 48\n"
     )
-    out = tmp_path / "out"
-    assert main(["pack", str(experiment), str(out)]) == 0
-    assert_same(load_model(out), recognizer)
-    shutil.rmtree(out)
+    return folder
+
+
+def test_pack_builds_from_data_alone(experiment: Path, tmp_path: Path) -> None:
+    assert main(["pack", str(experiment), str(tmp_path / "out")]) == 0
+    assert_same(load_model(tmp_path / "out"), make())
+
+
+@pytest.mark.parametrize("case", EXPERIMENTS)
+def test_broken_experiments_are_one_sentence(experiment: Path, tmp_path: Path, capsys: Any, case: str) -> None:
+    folder = tmp_path / "experiment"
+    shutil.copytree(experiment, folder)
     breaks, message = EXPERIMENTS[case]
-    breaks(experiment)
-    capsys.readouterr()
-    assert_refused(["pack", str(experiment), str(out)], message, tmp_path, capsys)
-    assert not (experiment / "canary").exists()
+    breaks(folder)
+    assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
+    assert not (folder / "canary").exists()
 
 
 # Folders that are broken or hostile
@@ -600,11 +637,6 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_model(tmp_path_factory.mktemp("good") / "model", make())
-
-
 def assert_refused(arguments: list[str], message: str, folder: Path, capsys: Any) -> None:
     """One sentence on standard error, status 1, and nothing new in the folder."""
     before = sorted(path.name for path in folder.iterdir())
@@ -623,8 +655,12 @@ def test_broken_folders_are_one_sentence(good: Path, tmp_path: Path, capsys: Any
     shutil.copytree(good, folder)
     breaks, message = BROKEN[case]
     breaks(folder)
+    soundfile.write(tmp_path / "a.wav", [0.1] * 8000, SAMPLE_RATE)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
+    message = message if folder.is_dir() and any(folder.iterdir()) else "no such"
+    arguments = ["transcribe", str(folder), str(tmp_path / "a.wav"), "--output", str(tmp_path / "out")]
+    assert_refused(arguments, message, tmp_path, capsys)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200_000  # kB
     assert not (folder / "canary").exists() and not Path("canary").exists()
 

@@ -2,7 +2,7 @@
 
 from biglittle_asr.inference.card import ModelCard
 from biglittle_asr.inference.folder import load_model, save_model
-from biglittle_asr.inference.pack import pack
+from biglittle_asr.inference.packing import pack
 from biglittle_asr.inference.recognizer import Recognizer
 
 __all__ = ["ModelCard", "Recognizer", "load_model", "pack", "save_model"]

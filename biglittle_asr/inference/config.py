@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel
@@ -36,6 +37,10 @@ LARGEST_REAL = 1e6
 LONGEST_TEXT = 64
 
 
+class ForeignPartError(ValueError):
+    """A model folder cannot hold a part, because it is not of this package."""
+
+
 def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """What :func:`build_recognizer` needs, as plain data.
 
@@ -44,19 +49,38 @@ def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None
     recognizer : Recognizer
     training : mapping from str to number or text, optional
         Facts about the training, for the record: nothing is built of them.
+
+    Raises
+    ------
+    ForeignPartError
+        If a part is not of this package.
     """
-    kind = type(recognizer.normalize).__name__
-    if NORMALIZATIONS.get(kind) is not type(recognizer.normalize):
-        raise ValueError(f"a model folder can hold the normalizations {', '.join(NORMALIZATIONS)}, but not {kind}.")
+    check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model.encoder)
+    normalization = cast("dict[str, Any]", recognizer.normalize.config)
     return {
         "format": FORMAT,
         "version": VERSION,
         "features": recognizer.compute_features.config,
-        "normalization": {"kind": kind, **cast("dict[str, Any]", recognizer.normalize.config)},
+        "normalization": {"kind": type(recognizer.normalize).__name__, **normalization},
         "encoder": dataclasses.asdict(recognizer.model.encoder.config),
         "output_neurons": recognizer.model.output.out_features,
         "training": dict(training or {}),
     }
+
+
+def check_parts(*parts: nn.Module) -> None:
+    """Check that features, normalization and encoder are of this package, and so can be built from data alone.
+
+    Raises
+    ------
+    ForeignPartError
+        Naming the part that is not.
+    """
+    known = {LogMel, BigLittleEncoder, *NORMALIZATIONS.values()}
+    for part in parts:
+        if type(part) not in known:
+            names = ", ".join(sorted(kind.__name__ for kind in known))
+            raise ForeignPartError(f"a model folder can hold {names}, but not {type(part).__name__}.")
 
 
 def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:

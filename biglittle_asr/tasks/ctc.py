@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.decoding.tokenizer import Tokenizer
-from biglittle_asr.inference import Recognizer
-from biglittle_asr.inference.pack import MODEL
+from biglittle_asr.inference.packing import MODEL
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.scoring import Score, score_texts
@@ -175,10 +174,9 @@ class CTCBrain(sb.Brain):
                 test_stats={"WER": score.all.wer, "CER": score.all.cer},
                 verbose=False,
             )
-        parts = self.modules.compute_features, self.modules.normalize, self.model, self.tokenizer
         write_model_folder(
             self.output_folder / MODEL,
-            Recognizer(*parts),
+            (self.modules.compute_features, self.modules.normalize, self.model, self.tokenizer),
             datasets,
             scores,
             hparams["data_folder"],

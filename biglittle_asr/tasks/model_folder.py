@@ -6,30 +6,37 @@ import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from speechbrain.utils.distributed import main_process_only
+from speechbrain.utils.logger import get_logger
 
+from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
+from biglittle_asr.inference.config import ForeignPartError, check_parts
 from biglittle_asr.scoring import Score
 from biglittle_asr.tasks.data import Datasets
+
+logger = get_logger(__name__)
 
 
 @main_process_only
 def write_model_folder(
     folder: Path,
-    recognizer: Recognizer,
+    parts: tuple[Any, Any, Any, Tokenizer],
     datasets: Datasets,
     scores: Mapping[str, Score],
     data_folder: str,
     precision: str,
     weights: str,
 ) -> None:
-    """Write recognizer and model card.
+    """Write recognizer and model card, or a warning where a part is not of this package.
 
     Arguments
     ---------
     folder : pathlib.Path
-    recognizer : Recognizer
+    parts : tuple
+        Arguments of :class:`Recognizer`: features, normalization, model, tokenizer.
     datasets : Datasets
         Their sizes go into the card.
     scores : mapping from "dev", "test" to Score
@@ -38,14 +45,20 @@ def write_model_folder(
     precision, weights : str
         See :class:`ModelCard`.
     """
+    compute_features, normalize, model, tokenizer = parts
+    try:
+        check_parts(compute_features, normalize, model.encoder)
+    except ForeignPartError as error:
+        logger.warning(f"No model folder is written: {error}")
+        return
     card = ModelCard(
         data=describe_data(Path(data_folder).name, datasets),
-        command=shlex.join([Path(sys.executable).name, *sys.argv]),
+        command=shlex.join([Path(sys.executable).name, *(word for word in sys.argv if word != "--test_only")]),
         precision=precision,
         weights=weights,
         scores={name: score.all for name, score in scores.items()},
     )
-    save_model(folder, recognizer, card)
+    save_model(folder, Recognizer(compute_features, normalize, model, tokenizer), card)
 
 
 def describe_data(corpus: str, datasets: Datasets) -> str:
