@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from biglittle_asr.models.encoder import BigLittleEncoder
+from biglittle_asr.nnet import StreamState
 
 
 class CTCModel(nn.Module):
@@ -36,7 +37,23 @@ class CTCModel(nn.Module):
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
         encoded, frames = self.encoder.encode(features, frames)
+        return self._log_probs(encoded), frames
+
+    def initial_state(self, batch: int = 1) -> StreamState:
+        """The state before the first :meth:`step`, for `batch` streams that run side by side."""
+        return self.encoder.initial_state(batch)
+
+    @torch.no_grad()
+    def step(self, features: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """Log-probabilities (B, T', V) of the frames that features (B, T, F) complete, and the state behind them.
+
+        See :meth:`BigLittleEncoder.step`.
+        """
+        encoded, state = self.encoder.step(features, state)
+        return self._log_probs(encoded), state
+
+    def _log_probs(self, encoded: Tensor) -> Tensor:
         # bfloat16 would leave three digits of a log-probability.
         with torch.autocast(encoded.device.type, enabled=False):
             logits = self.output(self.dropout(encoded.float()))
-            return logits.log_softmax(dim=-1), frames
+            return logits.log_softmax(dim=-1)

@@ -25,6 +25,8 @@ from biglittle_asr.nnet import (
     BigLittleStage,
     Layers,
     ReceptiveField,
+    Stream,
+    StreamState,
     TimeMask,
     frames_to_relative,
     initialize,
@@ -202,6 +204,58 @@ class BigLittleEncoder(nn.Module):
         """
         return self._encode(x, frames), self.output_lengths(frames)
 
+    def initial_state(self, batch: int = 1) -> StreamState:
+        """The state before the first :meth:`step`, for `batch` streams that run side by side."""
+        weight = self.head.weight
+        return self._step(weight.new_zeros(batch, 0, self.config.input_size), None)[1]
+
+    def step(self, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """The encoder on a stream: the next frames in, the frames out that they complete.
+
+        Put together, what comes out is what :meth:`encode` makes of the whole utterance, whatever the chunks. After n
+        frames in, ceil(n / time_stride) have come out; the first with the first. Work and state of a step do not depend
+        on what went before.
+
+        Arguments
+        ---------
+        x : Tensor, (B, T, F)
+            The next T frames of each stream; 0 or more.
+        state : tuple of Tensor
+            From :meth:`initial_state` or the last step. It is left as it was: from a state that was held on to, a
+            stream can go on a second time.
+
+        Returns
+        -------
+        Tensor, (B, T', D), and the state after these frames
+            T' may be 0.
+
+        Raises
+        ------
+        ValueError
+            For an encoder that is not causal or is in training mode, and for a state of another batch.
+
+        Example
+        -------
+        >>> encoder = create_encoder("bl_resnet22_half", input_size=40, time_padding="causal").eval()
+        >>> state = encoder.initial_state()
+        >>> for chunk in torch.randn(1, 20, 40).split(7, dim=1):
+        ...     y, state = encoder.step(chunk, state)
+        ...     print(tuple(y.shape))
+        (1, 2, 512)
+        (1, 2, 512)
+        (1, 1, 512)
+        """
+        if state[0].shape[0] != x.shape[0]:
+            raise ValueError(f"the state is that of {state[0].shape[0]} streams, but the chunk has {x.shape[0]}")
+        return self._step(x, state)
+
+    @torch.no_grad()
+    def _step(self, x: Tensor, state: StreamState | None) -> tuple[Tensor, StreamState]:
+        if self.training:
+            raise ValueError("an encoder in training mode cannot stream: call its eval() first")
+        stream = Stream(state)
+        return self._encode(x, None, stream), stream.state
+
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
         """Frames out for `n` frames in: ceil(n / time_stride)."""
         return output_length(n, self.time_stride)
@@ -255,7 +309,7 @@ class BigLittleEncoder(nn.Module):
             field = stage.receptive_field(field)  # type: ignore[operator]
         return field
 
-    def _encode(self, x: Tensor, frames: Tensor | None) -> Tensor:
+    def _encode(self, x: Tensor, frames: Tensor | None, stream: Stream | None = None) -> Tensor:
         c = self.config
         if x.dim() != 3 or x.shape[2] != c.input_size:
             raise ValueError(
@@ -269,7 +323,7 @@ class BigLittleEncoder(nn.Module):
                 "take one length for each utterance"
             )
         mask = TimeMask.for_batch(frames, size)
-        planes = x.reshape(batch, size, c.input_channels, -1).transpose(1, 2)
+        planes = x.unflatten(2, (c.input_channels, -1)).transpose(1, 2)
         # Convolutions are fastest channels last. Copied, because with a single channel .contiguous() is satisfied by
         # strides that the convolution takes for channels first, and the whole network would follow.
         x = torch.empty(planes.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
@@ -277,9 +331,9 @@ class BigLittleEncoder(nn.Module):
         if mask is not None:
             mask.zero_(x)
         mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
-        x = self.relu(self.stem(x, mask))
+        x = self.relu(self.stem(x, mask, stream))
         for stage in self.stages:
-            x = stage(x, mask)
+            x = stage(x, mask, stream)
             mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
         # (B, C, T', F') -> (B, T', F' * C)
         x = x.mean(3).transpose(1, 2) if c.pool_frequency else x.permute(0, 2, 3, 1).flatten(2)

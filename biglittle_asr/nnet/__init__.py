@@ -22,6 +22,7 @@ from biglittle_asr.nnet.stages import (
     BigLittleStem,
     plain_stage,
 )
+from biglittle_asr.nnet.streaming import Stream, StreamState
 
 __all__ = [
     "AveragePool2d",
@@ -41,6 +42,8 @@ __all__ = [
     "ReceptiveField",
     "Shortcut",
     "SqueezeExcite",
+    "Stream",
+    "StreamState",
     "TimeMask",
     "frames_to_relative",
     "initialize",

@@ -1,7 +1,7 @@
 """The two residual blocks. Everything else in the package is assembled from them.
 
 Both map (B, C, T, F) and an optional mask of valid frames to the block's result; `stride` is over (time, frequency)
-and kept as an attribute, by which containers follow the mask.
+and kept as an attribute, by which containers follow the mask. A stream, in causal mode, makes T the frames of a chunk.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite
 from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
+from biglittle_asr.nnet.streaming import Stream
 
 
 class Block(nn.Module, ABC):
@@ -70,20 +71,22 @@ class Block(nn.Module, ABC):
         """Make the convolutions and norms, under the names of the published checkpoints."""
 
     @abstractmethod
-    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
+    def residual(
+        self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
+    ) -> Tensor:
         """The block's convolutions; `strided` is the mask behind the strided one."""
 
     @abstractmethod
     def last_norm_scale(self) -> Tensor:
         """Scale of the normalization that ends the residual path; at zero the block is its shortcut."""
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
         strided = strided_mask(mask, self.stride[0])
-        y = self.residual(x, mask, strided)
+        y = self.residual(x, mask, strided, stream)
         if self.se_layer is not None:
             y = self.se_layer(y, strided)
-        y = y + self.downsample(x, strided)
+        y = y + self.downsample(x, strided, stream)
         return self.relu(y) if self.last_activation else y
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
@@ -123,9 +126,11 @@ class BasicBlock(Block):
         self.conv2 = layers.conv2d(out_channels, out_channels, 3)
         self.bn2 = layers.norm(out_channels)
 
-    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x), strided))
-        return self.bn2(self.conv2(y), strided)
+    def residual(
+        self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
+    ) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x, stream), strided))
+        return self.bn2(self.conv2(y, stream), strided)
 
     def last_norm_scale(self) -> Tensor:
         return cast(Tensor, self.bn2.weight)
@@ -160,10 +165,12 @@ class Bottleneck(Block):
         self.conv3 = layers.conv2d(width, out_channels, 1)
         self.bn3 = layers.norm(out_channels)
 
-    def residual(self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x), mask))
-        y = self.relu(self.bn2(self.conv2(y), strided))
-        return self.bn3(self.conv3(y), strided)
+    def residual(
+        self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
+    ) -> Tensor:
+        y = self.relu(self.bn1(self.conv1(x, stream), mask))
+        y = self.relu(self.bn2(self.conv2(y, stream), strided))
+        return self.bn3(self.conv3(y, stream), strided)
 
     def last_norm_scale(self) -> Tensor:
         return cast(Tensor, self.bn3.weight)
@@ -198,9 +205,9 @@ class Blocks(nn.Sequential):
             stride *= block.stride[0]
         return stride
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         for block in self:
-            x = block(x, mask)
+            x = block(x, mask, stream)
             mask = strided_mask(mask, block.stride[0])
         return x
 

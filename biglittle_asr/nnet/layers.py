@@ -1,7 +1,8 @@
 """Layers that know which axis is time: convolution, shortcut pooling, upsampling, squeeze-and-excitation.
 
 Layout is (B, C, T, F) throughout; for images T is height and F is width. Each layer turns T frames into
-ceil(T / stride), for every T, and in causal mode pads time on the left only.
+ceil(T / stride), for every T, and in causal mode pads time on the left only. With a stream, T frames are those of a
+chunk, the frames before it take the place of that padding, and as many frames come out as the chunk completes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask
+from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, output_length
 from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
+from biglittle_asr.nnet.streaming import Stream
 
 TimePadding = Literal["same", "causal"]
 Pair = tuple[int, int]
@@ -66,12 +68,17 @@ class Conv2d(nn.Conv2d):
             bias=False,
         )  # fmt: skip
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        left_frames = self.left_frames
+        if stream is not None:
+            x, left_frames = stream.windows(x, self.kernel_size[0], self.stride[0], left_frames), 0
+            if not x.shape[2]:
+                return x.new_zeros(x.shape[0], self.out_channels, 0, output_length(x.shape[3], self.stride[1]))
         # Zeros that change nothing, since the border's padding is zeros as well: where there are fewer bins than the
         # stride, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.11 on the CPU).
         missing_bins = max(0, self.stride[1] - x.shape[3])
-        if self.left_frames or missing_bins:
-            x = functional.pad(x, (0, missing_bins, self.left_frames, 0))
+        if left_frames or missing_bins:
+            x = functional.pad(x, (0, missing_bins, left_frames, 0))
         return super().forward(x)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
@@ -105,8 +112,12 @@ class AveragePool2d(nn.Module):
         self.left_frames = self.kernel_size[0] - 1 if time_padding == "causal" else 0
         self.padding = (0 if self.left_frames else stride[0] - 1, stride[1] - 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        if self.left_frames:
+    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+        if stream is not None:
+            x = stream.windows(x, self.kernel_size[0], self.stride[0], self.left_frames)
+            if not x.shape[2]:
+                return x.new_zeros(x.shape[0], x.shape[1], 0, output_length(x.shape[3], self.stride[1]))
+        elif self.left_frames:
             x = functional.pad(x, (0, 0, self.left_frames, 0))
         return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
@@ -150,7 +161,14 @@ class SqueezeExcite(nn.Module):
         return x * torch.sigmoid(self.fc2(functional.relu(self.fc1(mean))))
 
 
-def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: TimeMask | None = None) -> Tensor:
+def upsample(
+    x: Tensor,
+    factor: Pair,
+    size: Pair,
+    mode: str = "nearest",
+    mask: TimeMask | None = None,
+    stream: Stream | None = None,
+) -> Tensor:
     """Multiplies time and frequency by `factor` and crops to `size`.
 
     Cropping makes an odd size come out as interpolating to it would, and keeps frame t of the result on frame
@@ -166,6 +184,8 @@ def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: T
     mode : "nearest" or "bilinear"
     mask : TimeMask, optional
         Valid frames of `x`. Frames of the result past the end are not zeroed here.
+    stream : Stream, optional
+        Keeps what is cropped off for the next step, whose first frames it is.
 
     Example
     -------
@@ -173,7 +193,9 @@ def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: T
     tensor([1., 1., 2.])
     """
     if factor != (1, 1):
-        if mode == "bilinear":
+        if not x.shape[2]:
+            x = x.repeat_interleave(factor[1], 3)  # interpolate refuses a step that brings no coarse frame
+        elif mode == "bilinear":
             if mask is not None:
                 last = torch.arange(x.shape[2], device=x.device).minimum(mask.lengths[:, None] - 1)
                 x = x.gather(2, last[:, None, :, None].expand_as(x))
@@ -183,6 +205,9 @@ def upsample(x: Tensor, factor: Pair, size: Pair, mode: str = "nearest", mask: T
         else:
             # Factors of two and whole numbers only: float32 index arithmetic to a given size goes wrong when long.
             x = functional.interpolate(x, scale_factor=(float(factor[0]), float(factor[1])), mode="nearest")
+    if stream is not None and factor[0] > 1:
+        x = stream.prepend(x)
+        stream.keep(x[:, :, size[0] :])
     # Cropping by padding, since the gradient of a slice comes back channels first, and slow.
     extra = (size[0] - x.shape[2], size[1] - x.shape[3])
     return x if extra == (0, 0) else functional.pad(x, (0, extra[1], 0, extra[0]))
@@ -234,8 +259,8 @@ class ConvNorm(nn.Sequential):
             layers.conv2d(in_channels, out_channels, kernel_size, stride=stride), layers.norm(out_channels)
         )
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
-        return self[1](self[0](x), mask)
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
+        return self[1](self[0](x, stream), mask)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
         """The receptive field of the output, from that of the input."""
@@ -283,16 +308,16 @@ class Shortcut(nn.Sequential):
             ]
         super().__init__(*modules)
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F), zero on invalid frames -> the same of the block's result, whose valid frames `mask` tells."""
         if not len(self):
             return x
         if len(self) == 1:
-            x = self[0](x)
+            x = self[0](x, stream)
             return x if mask is None else mask.zero_(x)
         *head, norm = self
         for module in head:
-            x = module(x)
+            x = module(x, stream)
         return norm(x, mask)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from biglittle_asr.nnet.blocks import BasicBlock, BlockFactory, Blocks
 from biglittle_asr.nnet.layers import ConvNorm, Layers, Pair, upsample
 from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
+from biglittle_asr.nnet.streaming import Stream
 
 
 @dataclass(frozen=True)
@@ -165,24 +166,24 @@ class BigLittleBranches(nn.Module):
         """Time stride from the input to the merged result."""
         return self.get_submodule(self.names[-1]).time_stride  # type: ignore[return-value]
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', T', F')."""
         merged: Tensor | None = None
         merged_mask: TimeMask | None = None
         for name in self.names:
             branch = self.get_submodule(name)
-            y = branch(x, mask)
+            y = branch(x, mask, stream)
             y_mask = strided_mask(mask, branch.time_stride)  # type: ignore[arg-type]
             if self.config.merge == "add" and name != "big":
-                y = self.get_submodule(f"{name}_e")(y, y_mask)
+                y = self.get_submodule(f"{name}_e")(y, y_mask, stream)
             if merged is not None:
                 size = (y.shape[2], y.shape[3])
-                coarse = upsample(merged, self.config.big_stride, size, self.config.upsampling, merged_mask)
+                coarse = upsample(merged, self.config.big_stride, size, self.config.upsampling, merged_mask, stream)
                 y = coarse + y if self.config.merge == "add" else torch.cat([coarse, y], 1)
             merged, merged_mask = y, y_mask
         assert merged is not None
         if self.config.merge == "concat":
-            return self.relu(self.concat(merged, merged_mask))
+            return self.relu(self.concat(merged, merged_mask, stream))
         # A coarse frame that straddles the end reaches one fine frame past it.
         return self.relu(merged if merged_mask is None else merged_mask.zero_(merged))
 
@@ -266,9 +267,9 @@ class BigLittleStage(BigLittleBranches):
     def time_stride(self) -> int:
         return super().time_stride * self.fusion.time_stride
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
-        return self.fusion(super().forward(x, mask), strided_mask(mask, super().time_stride))
+        return self.fusion(super().forward(x, mask, stream), strided_mask(mask, super().time_stride), stream)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
         return self.fusion.receptive_field(super().receptive_field(before))
@@ -363,15 +364,15 @@ class BigLittleStem(nn.Module):
         self.bl_init, self.bn_bl_init = layers.conv2d(channels, channels, 1), layers.norm(channels)
         self.relu = layers.activation(inplace=True)
 
-    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / 4), ceil(F / 4))."""
         half, quarter = strided_mask(mask, 2), strided_mask(mask, 4)
-        x = self.relu(self.bn1(self.conv1(x), half))
-        big = self.bn_b0(self.b_conv0(x), quarter)
-        little = self.relu(self.bn_l0(self.l_conv0(x), half))
-        little = self.relu(self.bn_l1(self.l_conv1(little), quarter))
-        little = self.bn_l2(self.l_conv2(little), quarter)
-        return self.relu(self.bn_bl_init(self.bl_init(self.relu(big + little)), quarter))
+        x = self.relu(self.bn1(self.conv1(x, stream), half))
+        big = self.bn_b0(self.b_conv0(x, stream), quarter)
+        little = self.relu(self.bn_l0(self.l_conv0(x, stream), half))
+        little = self.relu(self.bn_l1(self.l_conv1(little, stream), quarter))
+        little = self.bn_l2(self.l_conv2(little, stream), quarter)
+        return self.relu(self.bn_bl_init(self.bl_init(self.relu(big + little), stream), quarter))
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
         """The receptive field of the output, from that of the input."""
