@@ -5,8 +5,10 @@ from typing import Any, cast
 import torch
 import torchaudio
 from torch import Tensor, nn
+from torch.nn import functional
 
 from biglittle_asr.nnet.lengths import valid_mask
+from biglittle_asr.nnet.streaming import StreamState
 
 DELTA_SPAN = 2
 """Frames on each side of a delta's regression window, as in HTK and Kaldi (five frames in all)."""
@@ -42,6 +44,8 @@ class LogMel(nn.Module):
         The arguments, as plain data: `LogMel(**compute.config)` is its twin.
     output_size : int
         Features of a frame.
+    latency : float
+        ms from the center of a frame to the last sample it sees: how long a stream waits for it.
 
     Example
     -------
@@ -80,6 +84,9 @@ class LogMel(nn.Module):
                 f"n_fft={n_fft} is shorter than the window of {win_length} ms at {sample_rate} Hz: "
                 f"set n_fft to at least {window_samples}."
             )
+        self.window_samples = window_samples
+        self.left_samples = n_fft // 2 - (n_fft - window_samples) // 2
+        self.latency = 1000 * (max(window_samples, self.hop_samples) - self.left_samples) / sample_rate
         self.floor = floor
         self.deltas = deltas
         self.output_size = n_mels * (3 if deltas else 1)
@@ -91,8 +98,7 @@ class LogMel(nn.Module):
             f_min=f_min,
             n_mels=n_mels,
             window_fn=torch.hamming_window,
-            center=True,
-            pad_mode="constant",
+            center=False,
         )
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,15 +118,78 @@ class LogMel(nn.Module):
         frames : Tensor
             (B,) integer frames of each utterance.
         """
-        with torch.autocast(wavs.device.type, enabled=False):
-            energies = self.mel(wavs.float()).transpose(1, 2)
-            features = energies.clamp(min=self.floor).log()
+        features = self._log_mel(functional.pad(wavs, (self.mel.n_fft // 2, self.mel.n_fft // 2)))
         frames = cast(Tensor, self.output_lengths(num_samples))
         if self.deltas:
             first = delta(features, frames)
             features = torch.cat([features, first, delta(first, frames)], dim=-1)
         valid = valid_mask(frames, features.shape[1])
         return features.masked_fill(~valid.unsqueeze(-1), 0.0), frames
+
+    def initial_state(self, batch: int = 1) -> StreamState:
+        """The state before the first :meth:`step`, for `batch` streams that run side by side.
+
+        Raises
+        ------
+        ValueError
+            With deltas, which look at the frames to come.
+        """
+        if self.deltas:
+            raise ValueError("deltas look at the frames to come, so they cannot stream: set deltas to False")
+        return (cast(Tensor, self.mel.mel_scale.fb).new_zeros(batch, self.left_samples),)
+
+    def step(self, wavs: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
+        """The features of a stream: the next samples in, the frames out whose window they complete.
+
+        A frame comes out `latency` ms after its center, 12.5 ms by default; the last ones come out of :meth:`finish`.
+        Put together, they are the frames of the whole waveform.
+
+        Arguments
+        ---------
+        wavs : Tensor
+            (B, S) the next samples of each stream; 0 or more.
+        state : tuple of Tensor
+            From :meth:`initial_state` or the last step. It is left as it was.
+
+        Returns
+        -------
+        features : Tensor
+            (B, T, F).
+        state : tuple of Tensor
+            Behind these samples.
+
+        Example
+        -------
+        >>> compute = LogMel()
+        >>> state = compute.initial_state()
+        >>> first, state = compute.step(torch.randn(1, 1000), state)
+        >>> second, state = compute.step(torch.randn(1, 600), state)
+        >>> first.shape[1], second.shape[1], compute.finish(state).shape[1], compute.output_lengths(1600)
+        (6, 3, 2, 11)
+        """
+        # What is kept begins with the first sample under the next frame's window.
+        samples = torch.cat([state[0], wavs.float()], 1)
+        frames = max(0, (samples.shape[1] - max(self.window_samples, self.hop_samples)) // self.hop_samples + 1)
+        return self._windowed(samples, frames), (samples[:, frames * self.hop_samples :].clone(),)
+
+    def finish(self, state: StreamState) -> Tensor:
+        """The frames (B, T, F) that still wait for samples, which now are zeros: the end of the stream."""
+        (samples,) = state
+        return self._windowed(samples, (samples.shape[1] - self.left_samples) // self.hop_samples + 1)
+
+    def _windowed(self, samples: Tensor, frames: int) -> Tensor:
+        """The first frames (B, T, F) of samples that begin with the first one under a window."""
+        if not frames:
+            return samples.new_zeros(samples.shape[0], 0, self.output_size)
+        # The window is shorter than the Fourier transform, so that what is beside it is multiplied by zero.
+        before = self.mel.n_fft // 2 - self.left_samples
+        needed = (frames - 1) * self.hop_samples + self.mel.n_fft
+        return self._log_mel(functional.pad(samples, (before, needed - before - samples.shape[1])))
+
+    def _log_mel(self, samples: Tensor) -> Tensor:
+        with torch.autocast(samples.device.type, enabled=False):
+            energies = self.mel(samples.float()).transpose(1, 2)
+            return energies.clamp(min=self.floor).log()
 
     def output_lengths(self, num_samples: Tensor | int) -> Tensor | int:
         """Frames of `num_samples` samples.

@@ -87,6 +87,12 @@ class SentenceNormalization(nn.Module):
 
         return normalize
 
+    def step(self, features: Tensor) -> Tensor:
+        """Raises ValueError: this normalization cannot stream."""
+        raise ValueError(
+            "SentenceNormalization needs the whole utterance, so it cannot stream: train with GlobalNormalization"
+        )
+
 
 class GlobalNormalization(nn.Module):
     """Subtract each feature's mean over the training data, and divide by its standard deviation.
@@ -130,6 +136,12 @@ class GlobalNormalization(nn.Module):
         if self.training:
             self._learn(features, valid)
         return self._normalize(features).masked_fill(~valid, 0.0)
+
+    def step(self, features: Tensor) -> Tensor:
+        """Normalize the next (B, T, F) features of a stream, none of which is padding."""
+        if self.training:
+            raise ValueError("a normalization in training mode cannot stream: call its eval() first")
+        return self._normalize(features)
 
     def _normalize(self, features: Tensor) -> Tensor:
         normalized = (features.double() - self.mean) / self.variance.sqrt().clamp(min=self.min_std)
