@@ -45,7 +45,7 @@ class LogMel(nn.Module):
     output_size : int
         Features of a frame.
     latency : float
-        ms from the center of a frame to the last sample it sees: how long a stream waits for it.
+        ms of audio behind its center that a frame waits for, in a stream or in any other way.
 
     Example
     -------
@@ -86,7 +86,9 @@ class LogMel(nn.Module):
             )
         self.window_samples = window_samples
         self.left_samples = n_fft // 2 - (n_fft - window_samples) // 2
-        self.latency = 1000 * (max(window_samples, self.hop_samples) - self.left_samples) / sample_rate
+        right_samples = max(window_samples, self.hop_samples) - self.left_samples
+        right_frames = 2 * DELTA_SPAN if deltas else 0
+        self.latency = 1000 * (right_samples + right_frames * self.hop_samples) / sample_rate
         self.floor = floor
         self.deltas = deltas
         self.output_size = n_mels * (3 if deltas else 1)

@@ -47,6 +47,8 @@ class Recognizer(nn.Module):
     ...     log_probs, frames = recognizer(torch.randn(2, 16000), torch.tensor([16000, 8000]))
     >>> log_probs.shape, frames.tolist(), recognizer.frame_seconds
     (torch.Size([2, 26, 4]), [26, 13], 0.04)
+    >>> recognizer.latency_seconds
+    0.8925
     """
 
     def __init__(self, compute_features: LogMel, normalize: nn.Module, model: CTCModel, tokenizer: Tokenizer) -> None:
@@ -63,6 +65,20 @@ class Recognizer(nn.Module):
         self.sample_rate = compute_features.sample_rate
         self.frame_seconds = compute_features.hop_samples * model.encoder.time_stride / self.sample_rate
         self.eval()
+
+    @property
+    def latency_seconds(self) -> float:
+        """Seconds of audio behind its own time that an output frame waits for; 0.0125 for a causal encoder.
+
+        Half a window of the features, and the encoder's context on the right.
+
+        Raises
+        ------
+        ValueError
+            If the encoder's context is not finite (squeeze-excite).
+        """
+        ahead = self.model.encoder.context[1] * self.compute_features.hop_samples / self.sample_rate
+        return self.compute_features.latency / 1000 + ahead
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of every frame.

@@ -224,8 +224,8 @@ class Layers:
     """
 
     conv: Callable[..., nn.Module] = Conv2d
-    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=); a :class:`Conv2d` in what
-    it does with time."""
+    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=); its forward takes
+    (x, stream), and it has the `receptive_field` of :class:`Conv2d`."""
     norm: Callable[[int], nn.Module] = MaskedBatchNorm2d
     """Called with the number of channels; its forward takes (x, mask) and returns zeros on invalid frames."""
     activation: Callable[..., nn.Module] = nn.ReLU
