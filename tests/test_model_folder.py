@@ -39,6 +39,7 @@ from biglittle_asr.inference.folder import (
     WEIGHTS,
     stored_state,
 )
+from biglittle_asr.inference.packing import best_checkpoint
 from biglittle_asr.inference.weights import read_weights
 from biglittle_asr.models import CTCModel, create_encoder, list_encoders
 from biglittle_asr.profiling import encoder_costs
@@ -325,6 +326,23 @@ def test_pack_of_a_cut_training_takes_its_best_checkpoint(tmp_path: Path, capsys
     assert f"epoch {best.meta['epoch']}, {best.meta['WER']:.2f} % WER on dev" in (out / CARD).read_text()
 
 
+def test_pack_takes_the_lowest_wer_and_else_the_latest_checkpoint(tmp_path: Path) -> None:
+    metas = {
+        "a": "epoch: 2\nend-of-epoch: true",
+        "b": "epoch: 3\nstep: 9\nend-of-epoch: false",
+        "c": "epoch: 3\nstep: 10\nend-of-epoch: false",
+        "d": "epoch: 3\nend-of-epoch: true",
+        "e": "epoch: 1\nWER: 30.5",
+        "f": "epoch: 2\nWER: 30.5",
+        "g": "epoch: 9\nWER: 31",
+        "h": "epoch: 4\nWER: 20",
+    }
+    for name, best in (("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"), ("e", "e"), ("f", "f"), ("g", "f"), ("h", "h")):
+        (tmp_path / f"CKPT+{name}").mkdir()
+        (tmp_path / f"CKPT+{name}" / "CKPT.yaml").write_text(metas[name])
+        assert best_checkpoint(tmp_path)[0].name == f"CKPT+{best}"
+
+
 EXPERIMENTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no checkpoint": (lambda folder: shutil.rmtree(folder / "save" / "CKPT+1"), "has no checkpoint"),
     "no tokenizer": (lambda folder: (folder / "save" / TOKENIZER).unlink(), "no such tokenizer"),
@@ -554,6 +572,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "normalization is null": (put("normalization", None), "normalization.kind is None"),
     "fewer mel bins": (put("features.n_mels", 20), "encoder.input_size is 40, but there are 20 features"),
     "hop of nothing": (put("features.hop_length", 0), "cannot run"),
+    "hop of a month": (put("features.hop_length", 2.6e9), "features.hop_length is 2600000000.0, but must be a number"),
     "window of nothing": (put("features.win_length", 0), "cannot "),
     "negative window": (put("features.win_length", -25.0), "features.win_length is -25.0, but must be a number from 0"),
     "no sample rate": (put("features.sample_rate", 0), "features cannot be built"),

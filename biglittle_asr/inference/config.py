@@ -28,12 +28,20 @@ VERSION = 1
 
 KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
 
-MOST = {"blocks": 128, "branches": 4, "output_neurons": 1 << 18, "sample_rate": 1 << 20, "n_mels": 1024}
-"""Largest whole number of a key: so that the wildest file is refused rather than tried."""
-MOST_OTHERS = 1 << 14
+MOST = {
+    "blocks": 128,
+    "branches": 4,
+    "output_neurons": 1 << 18,
+    "sample_rate": 1 << 20,
+    "n_mels": 1024,
+    "win_length": 1000,
+    "hop_length": 1000,
+}
+"""Largest number of a key: so that the wildest file is refused rather than tried."""
+MOST_WHOLE = 1 << 14
+MOST_REAL = 1e6
 NEEDED = object()
 """Default of an argument that has none; all of these are sizes, whole numbers."""
-LARGEST_REAL = 1e6
 LONGEST_TEXT = 64
 
 
@@ -239,13 +247,13 @@ def _like(value: Any, default: Any, where: str, key: str) -> Any:
         return tuple(_like(each, default[0], where, key) for each in value)
     if default is NEEDED:
         default = 1
-    most = MOST.get(key, MOST_OTHERS)
+    most = MOST.get(key, MOST_REAL if isinstance(default, float) else MOST_WHOLE)
     kind, fits = {
         bool: ("true or false", lambda: isinstance(value, bool)),
         int: (f"a whole number from 0 to {most}", lambda: type(value) is int and 0 <= value <= most),
         float: (
-            f"a number from 0 to {LARGEST_REAL:g}",
-            lambda: type(value) in (int, float) and math.isfinite(value) and 0 <= value <= LARGEST_REAL,
+            f"a number from 0 to {most:g}",
+            lambda: type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most,
         ),
         str: ("a short text", lambda: isinstance(value, str) and len(value) <= LONGEST_TEXT),
     }[type(default)]

@@ -36,6 +36,9 @@ FILES = (*NEEDED, CARD, SPEECHBRAIN)
 LARGEST_FILE = 32 << 20
 """Bytes of the largest file that is read, weights aside; a tokenizer of 32 thousand word pieces takes a million."""
 
+TRIED_FRAMES = 16
+"""Feature frames that a network is run on once it is loaded."""
+
 DERIVED = "compute_features."
 """State that follows from config.json: window and filterbank are computed, not stored."""
 
@@ -150,8 +153,8 @@ def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch
 
 @torch.inference_mode()
 def _try(recognizer: Recognizer) -> None:
-    """Run the network once, on a tenth of a second of a ramp: sizes that only look right show here."""
-    samples = max(1, recognizer.sample_rate // 10)
+    """Run the network once, on the few frames of a ramp: sizes that only look right show here."""
+    samples = TRIED_FRAMES * recognizer.compute_features.hop_samples
     try:
         log_probs, _ = recognizer(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
     except (ArithmeticError, RuntimeError, ValueError) as error:

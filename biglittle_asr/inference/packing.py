@@ -104,15 +104,16 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
         recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {first_line(error)}.") from error
-    checkpoint, meta = _best_checkpoint(experiment / SAVE)
+    checkpoint, meta = best_checkpoint(experiment / SAVE)
     for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
         if module.state_dict():
             _load_weights(module, checkpoint / f"{name}.ckpt")
-    wer = f", {meta['WER']:.2f} % WER on dev" if isinstance(meta.get("WER"), float) else ""
+    step = f", step {meta['step']}" if "step" in meta else ""
+    wer = f", {meta['WER']:.2f} % WER on dev" if _is_number(meta.get("WER")) else ""
     card = ModelCard(
         data=f"Corpus folder: `{Path(str(tree.get('data_folder'))).name}`. The training did not come to its end.",
         precision=str(tree.get("precision") or ""),
-        weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{wer}",
+        weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{step}{wer}",
     )
     return recognizer, card
 
@@ -153,18 +154,22 @@ def _plain(node: Any) -> Any:
     raise ValueError(f"{show(str(node))} is no plain value")
 
 
-def _best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
+def best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
     """The checkpoint with the lowest WER on dev, of equals the latest; without any WER the latest."""
     found = []
     for path in sorted(save.glob("CKPT+*/CKPT.yaml")):
-        meta = _read_yaml(path)
-        numbers = [float(meta[key]) if isinstance(meta.get(key), (int, float)) else None for key in ("WER", "unixtime")]
-        wer, when = (math.inf if numbers[0] is None else numbers[0]), numbers[1] or 0.0
-        found.append((wer, -when, str(path.parent), _plain(meta)))
+        meta = _plain(_read_yaml(path))
+        epoch, step, wer = (meta.get(key) if _is_number(meta.get(key)) else None for key in ("epoch", "step", "WER"))
+        step = math.inf if step is None else step
+        found.append((math.inf if wer is None else wer, -(epoch or 0), -step, path.parent, meta))
     if not found:
         raise FileNotFoundError(f"{save}: has no checkpoint, and there is no model folder; train first.")
-    _, _, folder, meta = min(found, key=lambda entry: entry[:3])
-    return Path(folder), meta
+    *_, folder, meta = min(found, key=lambda entry: entry[:3])
+    return folder, meta
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
