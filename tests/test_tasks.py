@@ -17,9 +17,9 @@ from conftest import REPOSITORY, SAMPLE_RATE
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.inference import load_model
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, ctc_loss, frames_needed
+from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, Progress, ctc_loss, frames_needed
 from biglittle_asr.tasks.curves import EpochHistory
-from biglittle_asr.tasks.data import Datasets, build_datasets, train_loader_options
+from biglittle_asr.tasks.data import Datasets, Draw, Utterances, build_datasets, train_loader_options
 from biglittle_asr.tasks.schedule import WarmupCosine
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"
@@ -262,7 +262,7 @@ def test_dynamic_batches_hold_everything_once_and_differ_between_epochs(tmp_path
     epochs = []
     for epoch in (1, 2):
         brain.train_sampler.set_epoch(epoch)
-        epochs.append([batch.id for batch in loader])
+        epochs.append([batch.utterances.id for batch in loader])
     for batches in epochs:
         assert sorted(name for batch in batches for name in batch) == sorted(datasets.train.data_ids)
         durations = [[datasets.train.data[name]["duration"] for name in batch] for batch in batches]
@@ -274,6 +274,9 @@ def test_speed_perturbation_is_for_training_only(tmp_path: Path) -> None:
     write_tones(tmp_path)
     _, datasets, _ = load(small(tmp_path, skip_prep=True))
     lengths = {name: {dataset[0]["num_samples"] for _ in range(30)} for name, dataset in vars(datasets).items()}
+    utterances = Utterances(datasets.train, seed=1)
+    drawn = [[utterances[Draw(epoch, 0)]["num_samples"] for epoch in range(30)] for _ in range(2)]
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 3
     assert len(lengths["train"]) == 3 and len(lengths["dev"]) == len(lengths["test"]) == 1
 
 
@@ -309,8 +312,7 @@ def test_targets_that_do_not_fit_are_named_and_refused_if_many(tmp_path: Path) -
     datasets.train.data["u0"]["wrd"] = "A" * 40
     with pytest.raises(ValueError, match="1 of 2 utterances have too few frames for their target: u0; correct them"):
         brain.fit_datasets(datasets, hparams)
-    brain.left_out, brain.utterances_seen = ["u7"], 1000
-    brain._report_left_out()
+    brain._report_left_out(Progress(left_out=["u7"], utterances=1000))
     assert "u7; they are left out of the loss" in (tmp_path / "log.txt").read_text()
 
 

@@ -1,9 +1,12 @@
 """What happened in each epoch, kept in a file that survives a resume, and the picture of it."""
 
 import csv
+import io
 from pathlib import Path
 
 import matplotlib
+
+from biglittle_asr.corpora.manifest import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
@@ -26,6 +29,7 @@ class EpochHistory:
     >>> for wer in (90.0, 50.0):
     ...     row = dict.fromkeys(COLUMNS, 1.0) | {"epoch": len(history.rows) + 1, "dev_wer": wer}
     ...     history.add(row)
+    >>> history.write()
     >>> EpochHistory(history.path).rows[1]["dev_wer"]
     50.0
     """
@@ -38,12 +42,16 @@ class EpochHistory:
                 self.rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
 
     def add(self, row: dict[str, float]) -> None:
-        """Append an epoch. Rows of this and later epochs are dropped: a run that was interrupted had written them."""
+        """Append an epoch, in place of rows of this and later ones that an interrupted run had added."""
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
-        with self.path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+
+    def write(self) -> None:
+        """Write the file, whole or not at all."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
 
 
 def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> None:
@@ -79,5 +87,7 @@ def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> No
         # Above the axes, where no line can be.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    partial = path.with_name(f".{path.name}")
+    figure.savefig(partial, dpi=120, format=path.suffix[1:])
     plt.close(figure)
+    partial.replace(path)

@@ -1,24 +1,39 @@
-"""From manifests to batches: audio, targets, speed perturbation, and batches of similar durations."""
+"""From manifests to batches: audio, targets, speed perturbation, and batches of similar durations.
 
-from collections.abc import Iterator, Mapping, Sequence
+The way of an utterance: a batch sampler names it (:class:`EpochBatches`), its audio is read and perturbed
+(:func:`build_dataset`), a file that fails is noted in its place (:class:`Utterances`), and what was read becomes a
+:class:`Batch`.
+"""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from speechbrain.dataio.batch import PaddedBatch
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.tasks.randomness import seed_all
 
 logger = get_logger(__name__)
 
-OUTPUT_KEYS = ["id", "sig", "num_samples", "tokens", "num_tokens", "wrd", "spk_id"]
+OUTPUT_KEYS = ["id", "sig", "num_samples", "tokens", "num_tokens", "wrd", "spk_id", "seconds"]
 SORTINGS = ("random", "ascending", "descending")
+
+
+class UnreadableAudioError(ValueError):
+    """The audio of one utterance cannot be used."""
 
 
 class AudioReader:
@@ -41,17 +56,23 @@ class AudioReader:
 
         Raises
         ------
-        FileNotFoundError, ValueError
-            If the file cannot be read, or has another sample rate.
+        UnreadableAudioError
+            If the file cannot be read, has another sample rate, or has samples that are no numbers.
         """
         if self._cache is not None and path in self._cache:
             return self._cache[path]
-        samples, sample_rate = read_audio(path)
+        try:
+            samples, sample_rate = read_audio(path)
+        except (OSError, ValueError) as error:
+            strerror = getattr(error, "strerror", None)
+            raise UnreadableAudioError(f"{path}: {strerror}." if strerror else str(error)) from error
         if sample_rate != self.sample_rate:
-            raise ValueError(
+            raise UnreadableAudioError(
                 f"{path}: sampled at {sample_rate} Hz, but the recipe's sample_rate is {self.sample_rate}; "
                 "resample the corpus or change the recipe."
             )
+        if not np.isfinite(samples).all():
+            raise UnreadableAudioError(f"{path}: has samples that are not numbers; replace the file.")
         wav = torch.from_numpy(samples)
         if self._cache is not None:
             self._cache[path] = wav
@@ -116,11 +137,16 @@ def build_dataset(
         raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
 
     def audio(path: str) -> Iterator[Any]:
+        start = time.perf_counter()
         wav = read(path)
+        seconds = {"reading": time.perf_counter() - start}
         if wav_augment is not None:
+            start = time.perf_counter()
             wav = wav_augment(wav)
+            seconds["speed perturbation"] = time.perf_counter() - start
         yield wav
         yield len(wav)
+        yield seconds
 
     def target(text: str) -> Iterator[Any]:
         ids = tokenizer.encode(text, unknown)
@@ -128,7 +154,7 @@ def build_dataset(
         yield len(ids)
 
     dataset = DynamicItemDataset.from_csv(manifest)
-    dataset.add_dynamic_item(audio, takes=["wav"], provides=["sig", "num_samples"])
+    dataset.add_dynamic_item(audio, takes=["wav"], provides=["sig", "num_samples", "seconds"])
     dataset.add_dynamic_item(target, takes=["wrd"], provides=["tokens", "num_tokens"])
     dataset.set_output_keys(OUTPUT_KEYS)
     return dataset
@@ -154,6 +180,123 @@ def _can_encode(tokenizer: Tokenizer, character: str) -> bool:
     return True
 
 
+class Draw(NamedTuple):
+    """An utterance as one epoch of a training draws it."""
+
+    epoch: int
+    position: int
+    """In the dataset."""
+
+
+class Failure(NamedTuple):
+    """An utterance whose audio could not be used when it was needed."""
+
+    id: str
+    reason: str
+    words: str
+    speaker: str
+
+
+class Utterances(Dataset[dict[str, Any] | Failure]):
+    """A dataset whose files may fail, and whose augmentation depends on seed, epoch and utterance alone.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        Of :func:`build_dataset`.
+    seed : int
+        Of the training.
+    """
+
+    def __init__(self, dataset: DynamicItemDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | Draw) -> dict[str, Any] | Failure:
+        """Read an utterance; augmentation is drawn anew for each epoch that a :class:`Draw` names."""
+        index = key.position if isinstance(key, Draw) else key
+        name = self.dataset.data_ids[index]
+        if isinstance(key, Draw):
+            seed_all(self.seed, key.epoch, name)
+        try:
+            return self.dataset[index]
+        except UnreadableAudioError as error:
+            row = self.dataset.data[name]
+            return Failure(name, str(error), row["wrd"], row["spk_id"])
+
+
+@dataclass
+class Batch:
+    """What was read of a batch."""
+
+    utterances: PaddedBatch | None
+    """Those that could be read, with the keys :data:`OUTPUT_KEYS` but `seconds`; None if none could."""
+    failures: list[Failure]
+    """Those that could not."""
+    seconds: dict[str, float]
+    """What reading and perturbing took."""
+    in_worker: bool
+    """Whether another process than the one that trains did so."""
+
+    def pin_memory(self) -> "Batch":
+        """For the loader's option of this name."""
+        if self.utterances is not None:
+            self.utterances.pin_memory()
+        return self
+
+
+def collate(examples: Sequence[dict[str, Any] | Failure]) -> Batch:
+    """Make a batch of examples of :class:`Utterances`."""
+    failures = [example for example in examples if isinstance(example, Failure)]
+    read = [dict(example) for example in examples if not isinstance(example, Failure)]
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for example in read:
+        for activity, amount in example.pop("seconds").items():
+            seconds[activity] += amount
+    return Batch(PaddedBatch(read) if read else None, failures, dict(seconds), get_worker_info() is not None)
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """The batches of each epoch, which follow from seed and epoch alone.
+
+    Arguments
+    ---------
+    make : callable
+        From the number of an epoch to its batches, lists of indices.
+
+    Example
+    -------
+    >>> batches = EpochBatches(lambda epoch: [[epoch, 1], [2]])
+    >>> batches.set_epoch(7)
+    >>> next(iter(batches))
+    [Draw(epoch=7, position=7), Draw(epoch=7, position=1)]
+    """
+
+    def __init__(self, make: Callable[[int], list[list[int]]]) -> None:
+        self.make = make
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the batches of an epoch; SpeechBrain calls this before each."""
+        self.epoch = epoch
+        self.batches = self.make(epoch)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in self.batches:
+            yield [Draw(self.epoch, index) for index in batch]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def digest(self, names: Sequence[str]) -> str:
+        """Short text that differs where the order of the epoch differs, given the names of all utterances."""
+        order = [[names[index] for index in batch] for batch in self.batches]
+        return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
+
+
 def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the training set's loader: dynamic batches of similar durations, or batches of a fixed size.
 
@@ -164,9 +307,11 @@ def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]
     hparams : mapping
         Reads seed, batch_size, sorting, dynamic_batching, max_batch_length (s), num_buckets, train_dataloader_opts.
     """
-    options = dict(hparams["train_dataloader_opts"])
-    if not hparams["dynamic_batching"]:
-        return {**options, "batch_size": hparams["batch_size"], "shuffle": hparams["sorting"] == "random"}
+    batches = _dynamic_batches(dataset, hparams) if hparams["dynamic_batching"] else _fixed_batches(dataset, hparams)
+    return {**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)}
+
+
+def _dynamic_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> Callable[[int], list[list[int]]]:
     sampler = DynamicBatchSampler(
         dataset,
         max_batch_length=hparams["max_batch_length"],
@@ -176,7 +321,25 @@ def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]
         batch_ordering=hparams["sorting"],
         seed=hparams["seed"],
     )
-    return {**options, "batch_sampler": sampler}
+
+    def batches(epoch: int) -> list[list[int]]:
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    return batches
+
+
+def _fixed_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> Callable[[int], list[list[int]]]:
+    size, total = hparams["batch_size"], len(dataset)
+
+    def batches(epoch: int) -> list[list[int]]:
+        order = list(range(total))
+        if hparams["sorting"] == "random":
+            generator = torch.Generator().manual_seed(hparams["seed"] + epoch)
+            order = torch.randperm(total, generator=generator).tolist()
+        return [order[start : start + size] for start in range(0, total, size)]
+
+    return batches
 
 
 def bucket_boundaries(durations: Sequence[float], buckets: int) -> list[float]:

@@ -39,7 +39,7 @@ RECIPE_KEYS = frozenset(
 )
 """Keys that the recipes read. A YAML file may have others only where it refers to them itself."""
 
-OPTIONAL_KEYS = frozenset({"splits"})
+OPTIONAL_KEYS = frozenset({"splits", "profile"})
 """Keys that the recipes read where a YAML file has them."""
 
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
@@ -61,7 +61,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on after the last whole epoch.", file=sys.stderr)
+        print("interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
         logger.debug("The traceback of the error:", exc_info=True)
@@ -76,7 +76,7 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     ---------
     argv : sequence of str
         YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
-        of the YAML file.
+        of the YAML file; `--profile` stands for `--profile True`.
 
     Returns
     -------
@@ -92,7 +92,10 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     FileNotFoundError
         If the file is missing.
     """
-    file, run_opts, overrides = sb.parse_arguments(list(argv))
+    # SpeechBrain would take it for the beginning of its own --profile_training.
+    profile = "\nprofile: True" if "--profile" in argv else ""
+    file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
+    overrides += profile
     path = Path(file)
     tree = _read_yaml(path)
     changes = _parse_overrides(overrides)

@@ -1,0 +1,171 @@
+"""Checkpoints that are whole or not there, whatever stops a training and whenever."""
+
+import logging
+import math
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from speechbrain.utils import checkpoints as speechbrain_checkpoints
+from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+PARTIAL_PREFIX = "partial-"
+"""Folders of this name are being written or deleted; nothing reads them, and the next run removes them."""
+
+
+class Checkpointer(speechbrain_checkpoints.Checkpointer):
+    """SpeechBrain's checkpointer, made safe against a run that ends in the middle of writing or deleting.
+
+    A checkpoint is written aside, forced to the disk, and then renamed; it is renamed again before it is deleted. So a
+    folder `CKPT+...` is complete. "Latest" goes by epoch and step, not by a clock that may have been set back. Tensors
+    are loaded without executing anything from the file.
+
+    Arguments
+    ---------
+    checkpoints_dir : path
+        Where checkpoints are; made if it is not there.
+
+    Example
+    -------
+    >>> import torch
+    >>> layer = torch.nn.Linear(2, 2)
+    >>> checkpointer = Checkpointer(getfixture("tmp_path") / "save", {"layer": layer})
+    >>> _ = checkpointer.save_checkpoint(meta={"epoch": 1})
+    >>> _ = checkpointer.save_checkpoint(meta={"epoch": 2, "step": 7}, end_of_epoch=False)
+    >>> [checkpoint.path.name for checkpoint in checkpointer.find_checkpoints()]
+    ['CKPT+epoch-0002-step-000007', 'CKPT+epoch-0001']
+    """
+
+    def save_checkpoint(
+        self,
+        meta: dict[str, Any] | None = None,
+        end_of_epoch: bool = True,
+        name: str | None = None,
+        verbosity: int = logging.INFO,
+    ) -> Checkpoint | None:
+        """Save a checkpoint; on all processes of a distributed training.
+
+        Arguments
+        ---------
+        meta : dict
+            Kept with it: `epoch` and, inside of an epoch, `step` say how far it is.
+        end_of_epoch : bool
+            Whether the epoch is over.
+        name : str, optional
+            Of the folder, after `CKPT+`; made of epoch and step if not given.
+        verbosity : int
+            Logging level of the message.
+
+        Returns
+        -------
+        Checkpoint, or None on any but the main process
+        """
+        meta = meta or {}
+        if name is None:
+            name = f"epoch-{meta.get('epoch', 0):04d}"
+            name += "" if end_of_epoch else f"-step-{meta.get('step', 0):06d}"
+        partial, whole = self._custom_checkpoint_dirpath(name), self.checkpoints_dir / f"{CKPT_PREFIX}+{name}"
+        if if_main_process():
+            shutil.rmtree(partial, ignore_errors=True)
+        written = super().save_checkpoint(meta, end_of_epoch, name, verbosity)
+        ddp_barrier()
+        if written is None:
+            return None
+        for path in [*partial.iterdir(), partial]:
+            _force_to_disk(path)
+        if whole.exists():
+            self._delete(whole)
+        partial.rename(whole)
+        _force_to_disk(self.checkpoints_dir)
+        return Checkpoint(whole, written.meta, {key: whole / path.name for key, path in written.paramfiles.items()})
+
+    def keep_only(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Delete all other checkpoints, and what interrupted runs left unfinished."""
+        if if_main_process():
+            kept = {checkpoint.path for checkpoint in checkpoints}
+            for checkpoint in self.list_checkpoints():
+                if checkpoint.path not in kept:
+                    self._delete(checkpoint.path)
+            for partial in self.checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
+                shutil.rmtree(partial)
+        ddp_barrier()
+
+    def find_checkpoints(
+        self,
+        importance_key: Callable[[Checkpoint], Any] | None = None,
+        max_key: str | None = None,
+        min_key: str | None = None,
+        ckpt_predicate: Callable[[Checkpoint], bool] | None = None,
+        max_num_checkpoints: int | None = None,
+    ) -> list[Checkpoint]:
+        """Checkpoints that satisfy the predicate, most important first, of equals the latest first.
+
+        Arguments
+        ---------
+        importance_key : callable, optional
+            Higher is more important; how far the training is, if no key is given.
+        max_key, min_key : str, optional
+            An entry of `meta`, higher or lower more important; without it, a checkpoint is not considered.
+        ckpt_predicate : callable, optional
+            Which are considered.
+        max_num_checkpoints : int, optional
+            At most so many.
+        """
+        key = max_key or min_key
+        found = [
+            checkpoint
+            for checkpoint in self.list_checkpoints()
+            if (key is None or key in checkpoint.meta) and (ckpt_predicate is None or ckpt_predicate(checkpoint))
+        ]
+        found.sort(key=progress, reverse=True)
+        if key is not None:
+            found.sort(key=lambda checkpoint: checkpoint.meta[key], reverse=max_key is not None)
+        elif importance_key is not None:
+            found.sort(key=importance_key, reverse=True)
+        return found[:max_num_checkpoints]
+
+    def load_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Load a checkpoint.
+
+        Raises
+        ------
+        ValueError
+            If it was made with other settings, or is damaged.
+        """
+        try:
+            super().load_checkpoint(checkpoint)
+        except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+            reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
+            raise ValueError(
+                f"{checkpoint.path}: does not fit this training ({reason}); continue with the settings that it was "
+                "made with, or choose another output_folder."
+            ) from error
+
+    def _custom_checkpoint_dirpath(self, name: str) -> Path:
+        """Where SpeechBrain writes."""
+        return self.checkpoints_dir / f"{PARTIAL_PREFIX}{name}"
+
+    def _delete(self, path: Path) -> None:
+        partial = self.checkpoints_dir / f"{PARTIAL_PREFIX}{path.name}"
+        shutil.rmtree(partial, ignore_errors=True)
+        path.rename(partial)
+        shutil.rmtree(partial)
+
+
+def progress(checkpoint: Checkpoint) -> tuple[int, float]:
+    """How far the training was: epoch, and step in it, infinite after its end."""
+    meta = checkpoint.meta
+    return meta.get("epoch", 0), math.inf if meta["end-of-epoch"] else meta.get("step", 0)
+
+
+def _force_to_disk(path: Path) -> None:
+    """Have a file's content, or a folder's names, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
