@@ -95,13 +95,14 @@ def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4 or librispeech")
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for the manifests, one CSV file a split")
+    parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults rather than leave them out")
     _add_json(parser)
 
 
 def _prepare(options: argparse.Namespace) -> None:
     from biglittle_asr.corpora import prepare
 
-    manifests = prepare(options.corpus, options.data, options.out)
+    manifests = prepare(options.corpus, options.data, options.out, strict=options.strict)
     splits = {split: _describe(path) for split, path in manifests.items()}
     if options.json:
         print(json.dumps(splits))

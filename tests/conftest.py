@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,48 @@ def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.round(tone(num_samples) * 32768).astype(f"{byte_order}i2")
     path.write_bytes(fields.encode().ljust(1024) + samples.tobytes())
+
+
+def break_audio(path: Path, fault: str) -> None:
+    """Give an audio file a fault that preparation knows; whatever its name, it then holds WAV, if anything."""
+    rate, good = SAMPLE_RATE, tone(SAMPLE_RATE // 2)
+    broken = good.copy()
+    broken[100] = np.nan
+    samples = {
+        "empty": good[:0],
+        "channels": np.stack([good, good], axis=1),
+        "sample_rate": good,
+        "not_finite": broken,
+        "silent": 0 * good,
+        "too_short": good[: SAMPLE_RATE // 20],
+        "too_long": np.tile(good, 122),
+        "clipped": np.clip(20 * good, -1, 1),
+    }
+    if fault == "sample_rate":
+        rate //= 2
+    if fault == "missing":
+        path.unlink()
+    elif fault == "unreadable":
+        path.write_bytes(b"this is no audio")
+    else:
+        subtype = "FLOAT" if fault == "not_finite" else "PCM_16"
+        soundfile.write(path, samples.get(fault, good), rate, format="WAV", subtype=subtype)
+    if fault == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+
+
+def break_an4(folder: Path, names: dict[str, str]) -> None:
+    """Give utterances of AN4's training set faults, from their IDs to `biglittle_asr.corpora.checks.FAULTS`."""
+    transcripts = folder / "etc" / "an4_train.transcription"
+    text = transcripts.read_text()
+    for name, fault in names.items():
+        if fault == "no_words":
+            text = re.sub(rf"^.*(?=\({name}\))", "", text, flags=re.MULTILINE)
+        elif fault == "characters":
+            text = re.sub(rf"(?=\({name}\))", "[NOISE] ", text)
+        else:
+            break_audio(next(folder.rglob(f"{name}.sph")), fault)
+    transcripts.write_text(text)
 
 
 def tone(num_samples: int) -> np.ndarray:

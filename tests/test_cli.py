@@ -157,10 +157,10 @@ def test_score_runs_as_a_program_without_torch(files):
 
 @pytest.fixture
 def librispeech(tmp_path):
-    """Half a second of silence in LibriSpeech's layout."""
+    """Half a second of sound in LibriSpeech's layout."""
     folder = tmp_path / "LibriSpeech" / "dev-clean" / "84" / "121123"
     folder.mkdir(parents=True)
-    soundfile.write(folder / "84-121123-0000.flac", [0.0] * 8000, 16000)
+    soundfile.write(folder / "84-121123-0000.flac", [0.0, 0.5] * 4000, 16000)
     (folder / "84-121123.trans.txt").write_text("84-121123-0000 GO\n")
     return tmp_path / "LibriSpeech"
 

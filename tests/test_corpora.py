@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import SAMPLE_RATE, make_an4, make_librispeech, tone, write_sphere
+from conftest import SAMPLE_RATE, break_an4, break_audio, make_an4, make_librispeech, tone, write_sphere
 
 from biglittle_asr.corpora import list_corpora, prepare
 from biglittle_asr.corpora.audio import audio_info, read_audio
-from biglittle_asr.corpora.manifest import COLUMNS
+from biglittle_asr.corpora.checks import FAULTS
+from biglittle_asr.corpora.manifest import COLUMNS, KEPT, LEFT_OUT, REPORT_COLUMNS
 from biglittle_asr.corpora.synthesis import SLOTS, TEMPLATES, Recipe, synthesize
 
 EXAMPLES: dict[str, tuple[Callable[[Path], Path], dict[str, object]]] = {
@@ -87,7 +88,7 @@ def test_second_run_changes_nothing_and_opens_no_audio(example, tmp_path, monkey
     manifests = prepare(corpus, folder, tmp_path / "out", **options)
     before = contents(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("biglittle_asr.corpora.manifest.audio_info", lambda path: pytest.fail(f"opened {path}"))
+        patch.setattr("biglittle_asr.corpora.checks.inspect_audio", lambda path: pytest.fail(f"opened {path}"))
         assert prepare(corpus, folder, tmp_path / "out", **options) == manifests
     assert contents(tmp_path / "out") == before
 
@@ -127,26 +128,48 @@ def test_wrong_folder(example, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_missing_audio_is_counted(example, tmp_path):
+@pytest.mark.parametrize("fault", ["missing", "unreadable", "silent"])
+def test_faults_are_left_out_of_training_and_counted_elsewhere(example, tmp_path, fault, caplog):
+    corpus, folder, options = example
+    before = {split: read_rows(path) for split, path in prepare(corpus, folder, tmp_path / "out", **options).items()}
+    broken = {split: rows[1] for split, rows in before.items()}
+    for row in broken.values():
+        break_audio(Path(row["wav"]), fault)
+    caplog.clear()
+    after = {split: read_rows(path) for split, path in prepare(corpus, folder, tmp_path / "out", **options).items()}
+    report = read_rows(tmp_path / "out" / "report.csv")
+    assert {(row["split"], row["ID"], row["fault"]) for row in report} == {
+        (split, row["ID"], fault) for split, row in broken.items()
+    }
+    for row in report:
+        assert row["action"] == (LEFT_OUT if row["split"].startswith("train") else KEPT)
+    for split, rows in after.items():
+        lost = {broken[split]["ID"]} if split.startswith("train") else set()
+        assert {row["ID"] for row in rows} == {row["ID"] for row in before[split]} - lost
+    assert f"1 of {sum(map(len, before.values()))} utterances are left out of training (1 {fault})" in caplog.text
+    assert f"2 are kept with a fault (2 {fault})" in caplog.text
+    with pytest.raises(ValueError, match=f"3 of .* utterances are faulty, such as .*{fault}") as error:
+        prepare(corpus, folder, tmp_path / "out", strict=True, **options)
+    assert "report.csv" in one_sentence(error)
+    # What is mended is there again.
+    for row in broken.values():
+        Path(row["wav"]).unlink(missing_ok=True)
+        soundfile.write(row["wav"], tone(SAMPLE_RATE // 2), SAMPLE_RATE, format="WAV")
+    caplog.clear()
+    mended = prepare(corpus, folder, tmp_path / "out", strict=True, **options)
+    assert {split: len(read_rows(path)) for split, path in mended.items()} == {k: len(v) for k, v in before.items()}
+    assert not caplog.text
+
+
+def test_a_corpus_that_is_mostly_faulty_is_refused(example, tmp_path):
     corpus, folder, options = example
     audio = sorted([*folder.rglob("*.sph"), *folder.rglob("*.flac")])
-    for path in audio[:2]:
+    for path in audio[: -len(audio) // 8]:
         path.unlink()
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(ValueError, match="are faulty, such as .*missing: no such file.*check the data folder") as error:
         prepare(corpus, folder, tmp_path / "out", **options)
-    assert f"2 of {len(audio)}" in one_sentence(error)
-
-
-def test_unreadable_audio_is_counted(example, tmp_path):
-    corpus, folder, options = example
-    audio = sorted([*folder.rglob("*.sph"), *folder.rglob("*.flac")])
-    for path in audio[:2]:
-        path.write_bytes(b"this is no audio")
-    with pytest.raises(ValueError) as error:
-        prepare(corpus, folder, tmp_path / "out", **options)
-    text = str(error.value)
-    assert f"2 of {len(audio)}" in text and any(str(path) in text for path in audio[:2])
-    assert not (tmp_path / "out").exists()
+    one_sentence(error)
+    assert not list((tmp_path / "out").glob("train*.csv"))
 
 
 def test_unknown_option(example, tmp_path):
@@ -184,7 +207,6 @@ def test_an4_impossible_dev(tiny_an4, tmp_path, dev_utterances, left):
         ("an4_train.transcription", 3, "", "an4_train.fileids:3"),
         ("an4_train.fileids", 3, "", "an4_train.transcription:3"),
         ("an4_train.transcription", 2, "RUBOUT G M", "an4_train.transcription:2"),
-        ("an4_train.transcription", 2, "<s> </s> (an1-fash-b)", "an4_train.transcription:2"),
         ("an4_train.transcription", 2, "YES (an0-fash-b)", "an4_train.transcription:2"),
         ("an4_test.fileids", 1, "an0-fcaw-b", "an4_test.fileids:1"),
         ("an4_test.fileids", 2, "s/fcaw/an1-fcaw-b\ns/fcaw/an1-fcaw-b", "an4_test.fileids:3"),
@@ -208,6 +230,27 @@ def test_an4_missing_list(tiny_an4, tmp_path, name):
     assert name in one_sentence(error)
 
 
+def test_report_lists_exactly_the_faults_of_every_kind(tiny_an4, tmp_path):
+    before = read_rows(prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)["train"])
+    broken = {row["ID"]: fault for row, fault in zip(before, FAULTS, strict=False)}
+    assert set(broken.values()) == set(FAULTS)
+    break_an4(tiny_an4, broken)
+    # The last fault is no reason to leave out, the others are: about half of this small corpus.
+    after = read_rows(prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)["train"])
+    report = read_rows(tmp_path / "out" / "report.csv")
+    assert tuple(report[0]) == REPORT_COLUMNS
+    assert {row["ID"]: row["fault"] for row in report} == broken and len(report) == len(broken)
+    assert {row["ID"] for row in after} == {row["ID"] for row in before} - {
+        name for name, fault in broken.items() if FAULTS[fault]
+    }
+    assert all((row["action"] == LEFT_OUT) == FAULTS[row["fault"]] for row in report)
+
+
+def test_expected_sample_rate_decides_over_the_most_common_one(tiny_an4, tmp_path):
+    with pytest.raises(ValueError, match="16000 Hz where 8000 is expected"):
+        prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7, sample_rate=8000)
+
+
 def test_real_an4(an4_folder, tmp_path):
     rows = {split: read_rows(path) for split, path in prepare("an4", an4_folder, tmp_path / "out").items()}
     assert len(rows["train"]) + len(rows["dev"]) == 948
@@ -221,6 +264,7 @@ def test_real_an4(an4_folder, tmp_path):
     assert len(speakers["train"]) + len(speakers["dev"]) == 74 and len(speakers["test"]) == 10
     assert not speakers["train"] & speakers["dev"] and not speakers["test"] & (speakers["train"] | speakers["dev"])
     assert ("mdcs" in speakers["dev"]) == ("mdcs2" in speakers["dev"])
+    assert not read_rows(tmp_path / "out" / "report.csv")
 
 
 # LibriSpeech
@@ -248,10 +292,10 @@ def test_librispeech_audio_without_transcript(tiny_librispeech, tmp_path):
 
 
 def test_librispeech_line_without_words(tiny_librispeech, tmp_path):
-    (tiny_librispeech / "dev-clean" / "1" / "77" / "1-77.trans.txt").write_text("1-77-0000 YES\n1-77-0001\n")
-    with pytest.raises(ValueError) as error:
-        prepare("librispeech", tiny_librispeech, tmp_path / "out")
-    assert "1-77.trans.txt:2" in one_sentence(error)
+    (tiny_librispeech / "dev-clean" / "1" / "77" / "1-77.trans.txt").write_text("1-77-0000 YES\n1-77-0001\n1-77-0002 A")
+    prepare("librispeech", tiny_librispeech, tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out" / "report.csv")
+    assert (row["ID"], row["fault"], row["action"]) == ("1-77-0001", "no_words", KEPT)
 
 
 # Registry
@@ -283,11 +327,14 @@ def test_bad_audio(tmp_path, reader):
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), SAMPLE_RATE)
     write_sphere(tmp_path / "half.sph", 8000)
     cut_in_half(tmp_path / "half.sph")
+    soundfile.write(tmp_path / "half.wav", tone(8000), SAMPLE_RATE)
+    cut_in_half(tmp_path / "half.wav")
     (tmp_path / "text.wav").write_text("no audio")
     for name, problem in (
         ("stereo.wav", "2 channels"),
         ("empty.wav", "no samples"),
         ("half.sph", "of the 8000 samples"),
+        ("half.wav", "of the 16000 bytes"),
         ("text.wav", "not readable"),
     ):
         with pytest.raises(ValueError, match=problem) as error:

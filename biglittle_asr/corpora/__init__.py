@@ -1,7 +1,7 @@
 """Corpora: from a corpus as its distributor ships it to the CSV manifests that recipes read.
 
 A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
-`CORPORA`; what follows (audio checks, durations, writing) is shared, in `manifest.py`.
+`CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`.
 """
 
 from __future__ import annotations
@@ -32,11 +32,18 @@ def list_corpora() -> list[str]:
 
 
 def prepare(
-    corpus: str, data_folder: str | PathLike[str], output_folder: str | PathLike[str], **options: object
+    corpus: str,
+    data_folder: str | PathLike[str],
+    output_folder: str | PathLike[str],
+    sample_rate: int | None = None,
+    strict: bool = False,
+    **options: object,
 ) -> dict[str, Path]:
     """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
 
-    Deterministic, and quick where it was done before: audio is read again only if something changed.
+    Utterances whose audio or transcript is faulty are left out of training, and report.csv beside the manifests lists
+    them; see `write_manifests`. Deterministic, and quick where it was done before: audio is read again only if
+    something changed.
 
     Arguments
     ---------
@@ -46,6 +53,10 @@ def prepare(
         The corpus as it was downloaded and unpacked; nothing is written there.
     output_folder : path
         Where the manifests go; made if it is not there.
+    sample_rate : int, optional
+        Hz that audio must have; what most of the files have if not given.
+    strict : bool
+        Refuse a corpus with faults.
     **options
         The corpus's own, see `read` in its module (`dev_utterances` of AN4, `splits` of LibriSpeech).
 
@@ -57,9 +68,10 @@ def prepare(
     Raises
     ------
     FileNotFoundError
-        If the folder, a list or audio is missing.
+        If the folder or a list is missing.
     ValueError
-        If corpus or option are unknown, or the corpus is not as its distributor ships it.
+        If corpus or option are unknown, the corpus is not as its distributor ships it, most of it is faulty, or, if
+        `strict`, any of it.
 
     Example
     -------
@@ -74,5 +86,5 @@ def prepare(
     known = [name for name in inspect.signature(read).parameters if name != "data_folder"]
     for name in options:
         if name not in known:
-            raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join(known)}.")
-    return write_manifests(corpus, read(data_folder, **options), output_folder)
+            raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join([*known, 'strict'])}.")
+    return write_manifests(corpus, read(data_folder, **options), output_folder, sample_rate, strict)

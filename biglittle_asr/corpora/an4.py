@@ -135,8 +135,6 @@ def _read_transcripts(path: Path) -> dict[str, tuple[str, str]]:
         if not found:
             raise ValueError(f"{place}: does not end in an utterance ID in brackets; restore the file.")
         words = " ".join(word for word in found["words"].split() if word not in SENTENCE_MARKS).upper()
-        if not words:
-            raise ValueError(f"{place}: {found['id']} has no words; restore the file.")
         if found["id"] in transcripts:
             raise ValueError(f"{place}: {found['id']} is also at {transcripts[found['id']][1]}; restore the file.")
         transcripts[found["id"]] = (words, place)

@@ -32,6 +32,22 @@ UNKNOWN_SAMPLES = 2**60
 BLOCK_SAMPLES = 65536
 
 
+class AudioFileError(ValueError):
+    """An audio file cannot be used.
+
+    Arguments
+    ---------
+    message : str
+        One sentence that begins with the file.
+    fault : str
+        In a word, a key of `biglittle_asr.corpora.checks.FAULTS`.
+    """
+
+    def __init__(self, message: str, fault: str = "unreadable") -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
 class AudioInfo(NamedTuple):
     """What the header of a one-channel audio file says."""
 
@@ -70,8 +86,8 @@ class AudioFile:
         If there is no such file.
     OSError
         If it may not be read.
-    ValueError
-        If the file is unreadable, empty, or shorter than its own header says.
+    AudioFileError
+        If the file is unreadable, empty, or shorter than its own header says; a ValueError.
 
     Example
     -------
@@ -100,7 +116,7 @@ class AudioFile:
             try:
                 self._sound = soundfile.SoundFile(self._file.fileno(), closefd=False)
             except (soundfile.SoundFileError, TypeError) as error:
-                raise ValueError(
+                raise AudioFileError(
                     f"{self.label}: not readable as audio ({_reason(error)}); replace the file."
                 ) from error
             self.sample_rate: int = self._sound.samplerate
@@ -110,10 +126,10 @@ class AudioFile:
                 self.num_samples = sum(len(block) for block in self._read(BLOCK_SAMPLES))
                 self._sound.seek(0)
             if self.num_samples < 1:
-                raise ValueError(f"{self.label}: holds no samples; replace the file or leave it out.")
+                raise AudioFileError(f"{self.label}: holds no samples; replace the file or leave it out.", "empty")
             promised = _sphere_sample_count(self._file.fileno())
             if promised is not None and self.num_samples < promised:
-                raise ValueError(self._cut_off(self.num_samples, promised))
+                raise self._cut_off(self.num_samples, promised)
         except BaseException:
             self.close()
             raise
@@ -133,33 +149,37 @@ class AudioFile:
 
         Raises
         ------
-        ValueError
-            If the file breaks off, or holds samples that are not finite numbers.
+        AudioFileError
+            If the file breaks off, or holds samples that are not finite numbers; a ValueError.
         """
         count = 0
         for block in self._read(size):
             finite = np.isfinite(block).all(axis=1)
             if not finite.all():
                 seconds = (count + int(np.argmin(finite))) / self.sample_rate
-                raise ValueError(f"{self.label}: a sample at {seconds:.2f} s is not a finite number; replace the file.")
+                raise AudioFileError(
+                    f"{self.label}: a sample at {seconds:.2f} s is not a finite number; replace the file.", "not_finite"
+                )
             count += len(block)
             yield block
         if count < self.num_samples:
-            raise ValueError(self._cut_off(count, self.num_samples))
+            raise self._cut_off(count, self.num_samples)
 
     def _read(self, size: int) -> Iterator[npt.NDArray[np.float32]]:
         while True:
             try:
                 block = self._sound.read(size, dtype="float32", always_2d=True)
             except soundfile.SoundFileError as error:
-                raise ValueError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
+                raise AudioFileError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
             if len(block):
                 yield block
             if len(block) < size:
                 return
 
-    def _cut_off(self, held: int, promised: int) -> str:
-        return f"{self.label}: holds {held} of the {promised} samples its header promises; replace it."
+    def _cut_off(self, held: int, promised: int) -> AudioFileError:
+        return AudioFileError(
+            f"{self.label}: holds {held} of the {promised} samples its header promises; replace it.", "truncated"
+        )
 
     def close(self) -> None:
         """Close the file."""
@@ -192,8 +212,8 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
-        If the file is unreadable, empty, shorter than its own header says, or has several channels.
+    AudioFileError
+        If the file is unreadable, empty, shorter than its own header says, or has several channels; a ValueError.
 
     Example
     -------
@@ -228,8 +248,8 @@ def read_audio(path: str | PathLike[str]) -> tuple[npt.NDArray[np.float32], int]
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
-        If the file is unreadable, empty, shorter than its own header says, or has several channels.
+    AudioFileError
+        If the file is unreadable, empty, shorter than its own header says, or has several channels; a ValueError.
 
     Example
     -------
@@ -246,8 +266,9 @@ def read_audio(path: str | PathLike[str]) -> tuple[npt.NDArray[np.float32], int]
 
 def _one_channel(file: AudioFile) -> AudioInfo:
     if file.channels != 1:
-        raise ValueError(
-            f"{file.label}: has {file.channels} channels where one is expected; split it into one file each."
+        raise AudioFileError(
+            f"{file.label}: has {file.channels} channels where one is expected; split it into one file each.",
+            "channels",
         )
     return AudioInfo(file.num_samples, file.sample_rate)
 
@@ -265,7 +286,9 @@ def _refuse_cut_off(descriptor: int, label: str) -> None:
         name, promised = struct.unpack(f"{byte_order}4sI", header)
         held = file_bytes - place - 8
         if held < promised < IFF_UNKNOWN_BYTES:
-            raise ValueError(f"{label}: holds {held} of the {promised} bytes its header promises; replace the file.")
+            raise AudioFileError(
+                f"{label}: holds {held} of the {promised} bytes its header promises; replace the file.", "truncated"
+            )
         if name in IFF_AUDIO_CHUNKS:
             return
         # Chunks begin at even places.

@@ -1,8 +1,11 @@
 """Manifests: the CSV files through which every corpus reaches a recipe.
 
 A corpus module only says which utterances a split has (`Utterance`). Everything after that is the same for all and
-lives here: check that the audio is there, read its length, write one CSV a split (columns ID, duration, wav, spk_id,
-wrd, as SpeechBrain's recipes have them) and remember what was done, so that a second run finds nothing to do.
+lives here: check every file, write one CSV a split (columns ID, duration, wav, spk_id, wrd, as SpeechBrain's recipes
+have them) and a report of what is faulty, and remember what was done, so that a second run finds nothing to do.
+
+Faulty utterances are left out of training. Of other splits they stay a part, or a test set would become easier by
+losing its difficult files: what cannot be read there counts as deletions when it is scored.
 """
 
 from __future__ import annotations
@@ -11,18 +14,30 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from tqdm import tqdm
+from biglittle_asr.corpora.checks import FAULTS, LIMITS, Finding, Inspection, inspect_all, inspect_words
 
-from biglittle_asr.corpora.audio import audio_info
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
+REPORT_COLUMNS = ("ID", "split", "file", "fault", "value", "action")
 RECORD_NAME = "prepared.json"
+REPORT_NAME = "report.csv"
+LEFT_OUT, KEPT = "left out", "kept"
+
+TRAINING = "train"
+"""How the names of splits begin that are there to learn from."""
+
+MAX_LEFT_OUT = 0.5
+"""Largest part of the training utterances that may be left out: where most are faulty, the folder or the download is at
+fault, or the settings, and what would be trained on is another corpus."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class Utterance:
     speaker: str
     """Who speaks; splits share no speaker."""
     words: str
-    """Transcript in upper case, words separated by single spaces."""
+    """Transcript in upper case, words separated by single spaces; empty if the corpus has none."""
     source: str
     """Where the corpus says so, as `file:line`; error messages point there."""
 
@@ -141,12 +156,20 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
 
 
 def write_manifests(
-    corpus: str, splits: Mapping[str, Sequence[Utterance]], output_folder: str | PathLike[str]
+    corpus: str,
+    splits: Mapping[str, Sequence[Utterance]],
+    output_folder: str | PathLike[str],
+    sample_rate: int | None = None,
+    strict: bool = False,
 ) -> dict[str, Path]:
-    """Write one manifest a split, `<output_folder>/<split>.csv`, sorted by ID.
+    """Check all audio and transcripts; write one manifest a split, `<output_folder>/<split>.csv`, sorted by ID.
 
-    Nothing is read or written where the manifests of the same utterances and files are there already; a manifest
-    that was changed by hand is written again. Each file appears whole or not at all.
+    Beside them is report.csv with a row for each fault (columns ID, split, file, fault, value, action). Splits whose
+    names begin with "train" are without the utterances that it calls "left out"; others have all of theirs, with
+    duration 0 where audio cannot be read.
+
+    No audio is read and nothing is written where the manifests of the same utterances and files are there already; a
+    manifest that was changed by hand is written again. Each file appears whole or not at all.
 
     Arguments
     ---------
@@ -156,6 +179,10 @@ def write_manifests(
         What to write; IDs must be unique over all splits.
     output_folder : path
         Made if it is not there.
+    sample_rate : int, optional
+        Hz that audio must have; what most of the files have if not given.
+    strict : bool
+        Refuse a corpus in which training utterances would be left out, or others cannot be read.
 
     Returns
     -------
@@ -164,35 +191,48 @@ def write_manifests(
 
     Raises
     ------
-    FileNotFoundError
-        If audio is missing.
     ValueError
-        If an ID occurs twice, a split is empty, or audio is unreadable.
+        If an ID occurs twice, a split is empty, more than half of the training utterances are faulty, no audio of
+        another split can be read, or, if `strict`, anything is faulty; report.csv is written in the last three cases.
 
     Example
     -------
     >>> import numpy, soundfile
     >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "a.wav", numpy.zeros(8000, dtype="int16"), 16000)
+    >>> soundfile.write(folder / "a.wav", numpy.full(8000, 0.5), 16000)
     >>> utterance = Utterance("a", folder / "a.wav", "anna", "GOOD MORNING", "notes.txt:1")
     >>> manifests = write_manifests("mine", {"test": [utterance]}, folder / "out")
     >>> manifests["test"].read_text().splitlines()[0]
     'ID,duration,wav,spk_id,wrd'
     """
     splits = {name: sorted(utterances, key=lambda utterance: utterance.id) for name, utterances in splits.items()}
-    _check(corpus, splits)
+    _check_ids(corpus, splits)
     output_folder = Path(output_folder)
     manifests = {name: output_folder / f"{name}.csv" for name in splits}
+    report = output_folder / REPORT_NAME
+    written = {**manifests, "report": report}
     record_path = output_folder / RECORD_NAME
-    record = {"corpus": corpus, "fingerprint": _fingerprint(corpus, splits)}
-    if _read_record(record_path) == {**record, "manifests": _digests(manifests)}:
+    record = {"corpus": corpus, "fingerprint": _fingerprint(corpus, splits, sample_rate)}
+    if _read_record(record_path) == {**record, "manifests": _digests(written)}:
+        _judge(corpus, splits, _read_rows(report), report, strict)
         return manifests
 
-    durations = _read_durations(corpus, [utterance for utterances in splits.values() for utterance in utterances])
+    everything = [utterance for utterances in splits.values() for utterance in utterances]
+    inspections = inspect_all(corpus, [utterance.wav for utterance in everything])
+    inspected = {utterance.id: inspection for utterance, inspection in zip(everything, inspections, strict=True)}
+    rows = _report(splits, inspected, sample_rate or _most_common_rate(inspections))
     output_folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(report, _csv_text(REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows]))
+    _judge(corpus, splits, rows, report, strict)
+    left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
     for name, utterances in splits.items():
-        write_atomically(manifests[name], _csv_text(utterances, durations))
-    write_atomically(record_path, json.dumps({**record, "manifests": _digests(manifests)}, indent=1) + "\n")
+        lines = [
+            (each.id, inspected[each.id].duration, each.wav, each.speaker, each.words)
+            for each in utterances
+            if each.id not in left_out
+        ]
+        write_atomically(manifests[name], _csv_text(COLUMNS, lines))
+    write_atomically(record_path, json.dumps({**record, "manifests": _digests(written)}, indent=1) + "\n")
     return manifests
 
 
@@ -223,7 +263,7 @@ def write_atomically(path: Path, text: str) -> None:
         raise
 
 
-def _check(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
+def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
     seen: dict[str, Utterance] = {}
     for name, utterances in splits.items():
         if not utterances:
@@ -232,28 +272,25 @@ def _check(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
             if utterance.id in seen:
                 raise ValueError(f"{utterance.source}: ID {utterance.id} is also at {seen[utterance.id].source}.")
             seen[utterance.id] = utterance
-    missing = [utterance for utterance in seen.values() if not utterance.wav.is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{missing[0].source}: the audio {missing[0].wav} is missing ({len(missing)} of {len(seen)} audio files of "
-            f"{corpus} are); unpack the corpus again or correct the data folder."
-        )
 
 
-def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> str:
-    """Digest of all that the manifests depend on; a file's size stands for its audio, so that none is opened."""
-    digest = hashlib.sha256(corpus.encode())
+def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]], sample_rate: int | None) -> str:
+    """Digest of all that manifests and report depend on; a file's size and time stand for it, so that none is read."""
+    digest = hashlib.sha256(repr((corpus, sample_rate, LIMITS, FAULTS)).encode())
     for name, utterances in splits.items():
         for each in utterances:
-            fields = (name, each.id, os.fspath(each.wav), each.wav.stat().st_size, each.speaker, each.words)
-            digest.update(repr(fields).encode())
+            try:
+                status = each.wav.stat()
+                version = (status.st_size, status.st_mtime_ns)
+            except OSError:
+                version = (-1, -1)
+            digest.update(repr((name, each.id, os.fspath(each.wav), version, each.speaker, each.words)).encode())
     return digest.hexdigest()
 
 
-def _digests(manifests: Mapping[str, Path]) -> dict[str, str | None]:
+def _digests(paths: Mapping[str, Path]) -> dict[str, str | None]:
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
-        for name, path in manifests.items()
+        name: hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None for name, path in paths.items()
     }
 
 
@@ -264,24 +301,79 @@ def _read_record(path: Path) -> object:
         return None
 
 
-def _read_durations(corpus: str, utterances: Sequence[Utterance]) -> dict[str, float]:
-    durations: dict[str, float] = {}
-    problems: list[ValueError] = []
-    for utterance in tqdm(utterances, desc=f"{corpus}: reading audio headers", unit="file", delay=1):
-        try:
-            durations[utterance.id] = audio_info(utterance.wav).duration
-        except ValueError as problem:
-            problems.append(problem)
-    if problems:
-        more = f" ({len(problems)} of {len(utterances)} audio files of {corpus} are bad)" if len(problems) > 1 else ""
-        raise ValueError(f"{problems[0]}{more}") from problems[0]
-    return durations
+def _most_common_rate(inspections: Sequence[Inspection]) -> int | None:
+    rates = Counter(each.sample_rate for each in inspections if each.sample_rate is not None)
+    return rates.most_common(1)[0][0] if rates else None
 
 
-def _csv_text(utterances: Sequence[Utterance], durations: Mapping[str, float]) -> str:
+def _report(
+    splits: Mapping[str, Sequence[Utterance]], inspected: Mapping[str, Inspection], sample_rate: int | None
+) -> list[dict[str, str]]:
+    """Rows of report.csv."""
+    rows = []
+    for split, utterances in splits.items():
+        for each in utterances:
+            inspection = inspected[each.id]
+            findings = [*inspection.findings, *inspect_words(each.words)]
+            if inspection.sample_rate not in (None, sample_rate):
+                findings.append(Finding("sample_rate", f"{inspection.sample_rate} Hz where {sample_rate} is expected"))
+            for fault, value in findings:
+                action = LEFT_OUT if FAULTS[fault] and split.startswith(TRAINING) else KEPT
+                cells = (each.id, split, os.fspath(each.wav), fault, value, action)
+                rows.append(dict(zip(REPORT_COLUMNS, cells, strict=True)))
+    return rows
+
+
+def _judge(
+    corpus: str,
+    splits: Mapping[str, Sequence[Utterance]],
+    rows: Sequence[Mapping[str, str]],
+    report: Path,
+    strict: bool,
+) -> None:
+    """Say how many utterances are faulty and why, and refuse a corpus that cannot be used."""
+    if not rows:
+        return
+    total = sum(map(len, splits.values()))
+    left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
+    fatal = {row["ID"] for row in rows if FAULTS.get(row["fault"])}
+    counts = Counter((row["action"], row["fault"]) for row in rows)
+    reasons = {
+        action: ", ".join(f"{count} {fault}" for (each, fault), count in sorted(counts.items()) if each == action)
+        for action in (LEFT_OUT, KEPT)
+    }
+    first = next((row for row in rows if row["ID"] in fatal), rows[0])
+    example = f"such as {first['file']} ({first['fault']}: {first['value'].rstrip('.')})"
+    if strict and fatal:
+        raise ValueError(
+            f"{corpus}: {len(fatal)} of {total} utterances are faulty, {example}; correct those that {report} lists, "
+            "or prepare without strict, which leaves them out of training."
+        )
+    for name, utterances in splits.items():
+        faulty = sum(utterance.id in fatal for utterance in utterances)
+        most = MAX_LEFT_OUT * len(utterances) if name.startswith(TRAINING) else len(utterances) - 1
+        if faulty > most:
+            raise ValueError(
+                f"{corpus}: {faulty} of {len(utterances)} utterances of {name} are faulty, {example}; check the data "
+                f"folder and the settings ({report} lists all faults)."
+            )
+    parts = []
+    if left_out:
+        parts.append(f"{len(left_out)} of {total} utterances are left out of training ({reasons[LEFT_OUT]})")
+    if reasons[KEPT]:
+        kept = {row["ID"] for row in rows if row["action"] == KEPT} - left_out
+        parts.append(f"{len(kept)} are kept with a fault ({reasons[KEPT]})")
+    logger.warning(f"{corpus}: {'; '.join(parts)}; see {report}")
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for each in utterances:
-        writer.writerow((each.id, durations[each.id], each.wav, each.speaker, each.words))
+    writer.writerow(columns)
+    writer.writerows(rows)
     return text.getvalue()

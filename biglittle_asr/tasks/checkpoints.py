@@ -84,15 +84,13 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         return Checkpoint(whole, written.meta, {key: whole / path.name for key, path in written.paramfiles.items()})
 
     def keep_only(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Delete all other checkpoints, and what interrupted runs left unfinished."""
-        if if_main_process():
-            kept = {checkpoint.path for checkpoint in checkpoints}
-            for checkpoint in self.list_checkpoints():
-                if checkpoint.path not in kept:
-                    self._delete(checkpoint.path)
-            for partial in self.checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
-                shutil.rmtree(partial)
-        ddp_barrier()
+        """Delete all other checkpoints, and what interrupted runs left unfinished; on the main process only."""
+        kept = {checkpoint.path for checkpoint in checkpoints}
+        for checkpoint in self.list_checkpoints():
+            if checkpoint.path not in kept:
+                self._delete(checkpoint.path)
+        for partial in self.checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
+            shutil.rmtree(partial)
 
     def find_checkpoints(
         self,

@@ -19,7 +19,13 @@ from speechbrain.utils.checkpoints import (
     mark_as_saver,
     register_checkpoint_hooks,
 )
-from speechbrain.utils.distributed import get_rank, if_main_process, is_distributed_initialized, main_process_only
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    get_rank,
+    if_main_process,
+    is_distributed_initialized,
+    main_process_only,
+)
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.optimizers import rm_vector_weight_decay
 from speechbrain.utils.run_opts import RunOptions
@@ -440,6 +446,8 @@ class CTCBrain(sb.Brain):
     def on_fit_start(self) -> None:
         """Go on from the last checkpoint, and make the logs say what it says."""
         super().on_fit_start()
+        # Nothing is deleted before all processes have found it.
+        ddp_barrier()
         self._keep_what_is_needed()
         self._rewrite_logs()
 
@@ -512,9 +520,10 @@ class CTCBrain(sb.Brain):
         """Log utterances that could not be read, and remember them."""
         if failed:
             where = name if epoch is None else f"epoch {epoch}, {name}"
-            fate = "left out" if name == "train" else "their words count as deletions"
+            number = f"{len(failed)} utterance{'s' if len(failed) > 1 else ''}"
+            fate = "left out" if name == "train" else "the words count as deletions"
             reasons = _some([reason.rstrip(".") for _, reason in failed], "; ")
-            logger.warning(f"{where}: {len(failed)} utterances could not be read, {fate}: {reasons}.")
+            logger.warning(f"{where}: {number} could not be read, {fate}: {reasons}.")
         self.failures = [row for row in self.failures if (row["epoch"], row["set"]) != (epoch, name)]
         self.failures += [{"epoch": epoch, "set": name, "ID": each, "problem": reason} for each, reason in failed]
 
@@ -559,6 +568,7 @@ class CTCBrain(sb.Brain):
             )
             self._keep_what_is_needed()
 
+    @main_process_only
     def _keep_what_is_needed(self) -> None:
         """Keep the latest epochs, as many as are averaged at most, the best one, and what is newer than all of them."""
         epochs = self.checkpointer.find_checkpoints(ckpt_predicate=_is_epoch)

@@ -71,8 +71,6 @@ class AudioReader:
                 f"{path}: sampled at {sample_rate} Hz, but the recipe's sample_rate is {self.sample_rate}; "
                 "resample the corpus or change the recipe."
             )
-        if not np.isfinite(samples).all():
-            raise UnreadableAudioError(f"{path}: has samples that are not numbers; replace the file.")
         wav = torch.from_numpy(samples)
         if self._cache is not None:
             self._cache[path] = wav
@@ -136,7 +134,8 @@ def build_dataset(
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
 
-    def audio(path: str) -> Iterator[Any]:
+    # Plain functions: SpeechBrain would not start a generator anew after one that has failed.
+    def audio(path: str) -> tuple[Tensor, int, dict[str, float]]:
         start = time.perf_counter()
         wav = read(path)
         seconds = {"reading": time.perf_counter() - start}
@@ -144,14 +143,11 @@ def build_dataset(
             start = time.perf_counter()
             wav = wav_augment(wav)
             seconds["speed perturbation"] = time.perf_counter() - start
-        yield wav
-        yield len(wav)
-        yield seconds
+        return wav, len(wav), seconds
 
-    def target(text: str) -> Iterator[Any]:
+    def target(text: str) -> tuple[Tensor, int]:
         ids = tokenizer.encode(text, unknown)
-        yield torch.tensor(ids, dtype=torch.long)
-        yield len(ids)
+        return torch.tensor(ids, dtype=torch.long), len(ids)
 
     dataset = DynamicItemDataset.from_csv(manifest)
     dataset.add_dynamic_item(audio, takes=["wav"], provides=["sig", "num_samples", "seconds"])

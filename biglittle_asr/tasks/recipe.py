@@ -143,7 +143,8 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
     hparams : mapping
-        Reads data_folder, save_folder, skip_prep, corpus_options, and splits: names that the corpus has for "train",
+        Reads data_folder, save_folder, skip_prep, sample_rate, corpus_options (the corpus's own and `strict`, which
+        refuses a corpus with faults rather than leave them out), and splits: names that the corpus has for "train",
         "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are not read.
 
     Returns
@@ -164,6 +165,7 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     if "splits" in hparams:
         options["splits"] = list(splits.values())
     if not hparams["skip_prep"]:
+        options["sample_rate"] = hparams["sample_rate"]
         run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=options)
     return {name: folder / f"{split}.csv" for name, split in splits.items()}
 

@@ -1,0 +1,150 @@
+"""What can be wrong with an utterance, and how preparation finds out.
+
+Every file is read to its end, for a header tells neither silence nor a broken middle. A fault costs an utterance its
+place in the training set, or is only reported, as `FAULTS` says.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from biglittle_asr.corpora.audio import AudioFileError, read_audio
+
+FAULTS = {
+    "missing": True,
+    "unreadable": True,
+    "truncated": True,
+    "empty": True,
+    "channels": True,
+    "sample_rate": True,
+    "not_finite": True,
+    "silent": True,
+    "too_short": True,
+    "too_long": True,
+    "no_words": True,
+    "characters": True,
+    "clipped": False,
+}
+"""Every fault, and whether a training utterance that has it is left out."""
+
+MARKUP = frozenset("<>[]{}|\\^~=_*#@/\ufffd")
+"""Characters of annotations, such as [noise], and of a broken encoding: training would learn to spell them."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where a fault begins."""
+
+    min_seconds: float = 0.1
+    """Ten frames; the shortest word takes longer, so that the rest of such a recording is lost."""
+    max_seconds: float = 60.0
+    """Nobody says so much in one utterance: the recording was not cut, and alone would be larger than whole batches."""
+    silent_peak: float = 2.0**-10
+    """Largest sample of a file without speech, relative to full scale: 5 of 16 bits, the noise of a closed
+    microphone. AN4's quietest file reaches 35 times as much."""
+    full_scale: float = 0.999
+    """From here on a sample counts as clipped."""
+    clipped_part: float = 0.001
+    """Part of the samples that may be clipped: 16 a second at 16 kHz, which is a click and not yet a distorted voice.
+    Such speech is still understood, and distorted speech is what a microphone delivers: it is kept, and reported."""
+
+
+LIMITS = Limits()
+
+
+class Finding(NamedTuple):
+    """One fault of one utterance."""
+
+    fault: str
+    """A key of :data:`FAULTS`."""
+    value: str
+    """What was found."""
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found out about an audio file."""
+
+    duration: float
+    """Seconds; 0 if it cannot be read."""
+    sample_rate: int | None
+    """Hz; None if it cannot be read."""
+    findings: tuple[Finding, ...]
+
+
+def inspect_audio(path: str | os.PathLike[str]) -> Inspection:
+    """Read an audio file to its end and list its faults.
+
+    Example
+    -------
+    >>> import numpy, soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, numpy.zeros(800), 16000)
+    >>> inspect_audio(path)
+    Inspection(duration=0.05, sample_rate=16000, findings=(Finding(fault='too_short', value='0.05 s'), \
+Finding(fault='silent', value='peak 0')))
+    """
+    try:
+        samples, sample_rate = read_audio(path)
+    except FileNotFoundError:
+        return Inspection(0.0, None, (Finding("missing", "no such file"),))
+    except AudioFileError as error:
+        return Inspection(0.0, None, (Finding(error.fault, _without_path(error, path)),))
+    except OSError as error:
+        return Inspection(0.0, None, (Finding("unreadable", _without_path(error, path)),))
+    duration = len(samples) / sample_rate
+    return Inspection(duration, sample_rate, (*_faults_of_length(duration), *_faults_of_samples(samples)))
+
+
+def _without_path(error: Exception, path: str | os.PathLike[str]) -> str:
+    return str(error).removeprefix(f"{path}: ").rstrip(".")
+
+
+def _faults_of_length(duration: float) -> Iterator[Finding]:
+    if duration < LIMITS.min_seconds:
+        yield Finding("too_short", f"{duration:.3g} s")
+    if duration > LIMITS.max_seconds:
+        yield Finding("too_long", f"{duration:.1f} s")
+
+
+def _faults_of_samples(samples: np.ndarray) -> Iterator[Finding]:
+    level = np.abs(samples)
+    peak = float(level.max())
+    if peak < LIMITS.silent_peak:
+        yield Finding("silent", f"peak {peak:.2g}")
+    if peak >= LIMITS.full_scale:
+        clipped = np.count_nonzero(level >= LIMITS.full_scale) / len(samples)
+        if clipped > LIMITS.clipped_part:
+            yield Finding("clipped", f"{100 * clipped:.2g} % of the samples")
+
+
+def inspect_words(words: str) -> tuple[Finding, ...]:
+    """List the faults of a transcript.
+
+    Example
+    -------
+    >>> inspect_words("YES [NOISE] NO")
+    (Finding(fault='characters', value='[]'),)
+    """
+    if not words:
+        return (Finding("no_words", ""),)
+    strange = sorted({each for each in words if each in MARKUP or not each.isprintable()})
+    return (Finding("characters", "".join(strange)),) if strange else ()
+
+
+def inspect_all(corpus: str, paths: Sequence[Path]) -> list[Inspection]:
+    """Inspect audio files on all processors, behind a progress bar if it takes longer than a second.
+
+    Threads do, since reading and numpy leave Python's lock alone.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        checked = pool.map(inspect_audio, paths)
+        return list(tqdm(checked, desc=f"{corpus}: checking audio", total=len(paths), unit="file", delay=1))
