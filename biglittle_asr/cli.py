@@ -2,7 +2,7 @@
 
 Rooms are imported when their subcommand runs, so that `--help` and `score` do not wait for torch. What a user asked
 for goes to standard output, everything else to standard error. Exit status: 0 where the work was done, 1 where it
-could not be (one sentence says why), 2 for a command line that makes no sense.
+could not be (one sentence says why), 2 for a command line that makes no sense, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from biglittle_asr.scoring import Score
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
@@ -77,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         _tell(_sentence(error))
         return 1
+    except KeyboardInterrupt:
+        return INTERRUPTED
     return 0
 
 
@@ -254,6 +258,11 @@ def _add_transcribe_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
     parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="print words as they come, from one file, pipe or standard input; takes a causal model",
+    )
+    parser.add_argument(
         "--output",
         metavar="PATH",
         help="file, or folder for a file a recording (if it is new, end it in a slash); standard output if not given",
@@ -272,12 +281,15 @@ def _add_transcribe_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _transcribe(options: argparse.Namespace) -> None:
+    if options.stream:
+        _transcribe_stream(options)
+        return
     from tempfile import TemporaryDirectory
 
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.formats import Output
     from biglittle_asr.inference.inputs import find_recordings
-    from biglittle_asr.inference.transcribe import Failure, transcribe
+    from biglittle_asr.inference.transcription import Failure, transcribe
 
     recognizer = load_model(options.model, _device(options.device))
     with TemporaryDirectory(prefix="biglittle") as spool:
@@ -304,6 +316,25 @@ def _transcribe(options: argparse.Namespace) -> None:
         raise ValueError(f"{len(failures)} of {len(recordings)} recordings could not be transcribed.")
 
 
+def _transcribe_stream(options: argparse.Namespace) -> None:
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.inputs import find_stream
+    from biglittle_asr.inference.streaming import transcribe_stream
+
+    if len(options.audio) != 1 or options.format != "text" or options.output is not None:
+        raise ValueError("--stream prints the words of one recording: take one, as text, without --output.")
+    recognizer = load_model(options.model, _device(options.device))
+    between = ""
+    try:
+        for word in transcribe_stream(recognizer, find_stream(options.audio[0], options.channel)):
+            print(f"{between}{word.text}", end="", flush=True)
+            between = " "
+    finally:
+        # The line ends where the audio does, or where the user stops it.
+        if between:
+            print()
+
+
 def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     _add_model(parser)
     parser.add_argument(
@@ -328,8 +359,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     from biglittle_asr.corpora import prepare
     from biglittle_asr.corpora.manifest import read_manifest
     from biglittle_asr.inference import load_model
-    from biglittle_asr.inference.evaluate import EVALUATION_COLUMNS, evaluate
-    from biglittle_asr.inference.transcribe import Failure
+    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate
+    from biglittle_asr.inference.transcription import Failure
 
     if options.corpus is None:
         if options.data.is_dir():

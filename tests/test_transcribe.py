@@ -22,10 +22,12 @@ from helpers import assert_near, randomize_batchnorm
 from biglittle_asr.cli import main
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel, SentenceNormalization
-from biglittle_asr.inference import Recognizer, save_model
+from biglittle_asr.inference import Recognizer, load_model, save_model
 from biglittle_asr.inference.audio import Recording, Resampler
 from biglittle_asr.inference.formats import FORMATS
-from biglittle_asr.inference.transcribe import Failure, Transcript, decode, transcribe
+from biglittle_asr.inference.inputs import find_stream
+from biglittle_asr.inference.streaming import transcribe_stream
+from biglittle_asr.inference.transcription import Failure, Transcript, decode, transcribe
 from biglittle_asr.inference.windows import feature_blocks, log_probs_by_windows
 from biglittle_asr.models import CTCModel, create_encoder, list_encoders
 
@@ -38,11 +40,12 @@ def make_recognizer(
     """A small network with random weights that says many words."""
     torch.manual_seed(0)
     compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas)
-    if normalization == "SentenceNormalization":
-        normalize = SentenceNormalization()
-    else:
-        normalize = NORMALIZATIONS[normalization](compute_features.output_size)
-        normalize(torch.randn(1, 100, compute_features.output_size) * 3 - 8, torch.tensor([100]))
+    samples = torch.from_numpy(babble(4, seed=99))
+    features, frames = compute_features(samples[None], torch.tensor([len(samples)]))
+    arguments = [] if normalization == "SentenceNormalization" else [compute_features.output_size]
+    normalize = NORMALIZATIONS[normalization](*arguments)
+    # In training mode still, so that a normalization that learns has done so.
+    features = normalize(features, frames)
     encoder = create_encoder(
         preset,
         channels=(4, 8, 8, 16),
@@ -56,9 +59,7 @@ def make_recognizer(
     recognizer = Recognizer(compute_features, normalize, model, TOKENIZER)
     # Random networks say the same all the time: center and spread what this one says of some babble.
     with torch.no_grad():
-        samples = torch.from_numpy(babble(4, seed=99))
-        features, frames = compute_features(samples[None], torch.tensor([len(samples)]))
-        encoded = encoder.encode(normalize(features, frames), frames)[0][0]
+        encoded = encoder.encode(features, frames)[0][0]
         logits = encoded @ model.output.weight.T
         model.output.weight.mul_(3 / logits.std(0)[:, None])
         model.output.bias.copy_(-(encoded @ model.output.weight.T).mean(0))
@@ -283,7 +284,7 @@ def test_words_are_those_of_the_tokenizer(kind):
     for seed in range(5):
         path = torch.randint(0, tokenizer.size, (60,), generator=generator)
         log_probs = (5 * torch.nn.functional.one_hot(path, tokenizer.size).float()).log_softmax(-1)
-        found = list(decode(recognizer, log_probs.split(1 + seed * 7), 60 * 0.04))
+        found = list(decode(recognizer, log_probs.split(1 + seed * 7), lambda: 60 * 0.04))
         ids = [index for index, last in zip(path.tolist(), [0, *path.tolist()], strict=False) if index not in (0, last)]
         assert [word.text for word in found] == tokenizer.decode(ids).split()
         times = [time for word in found for time in (word.start, word.end)]
@@ -559,3 +560,53 @@ def test_evaluate_refuses_what_is_no_data(model_folder, tiny_librispeech, tmp_pa
         assert main(["evaluate", str(model_folder), *map(str, arguments)]) == 1
         out, err = capsys.readouterr()
         assert out == "" and message in err and "Traceback" not in err, err
+
+
+# Streaming
+
+
+@pytest.fixture(scope="module")
+def causal_folder(tmp_path_factory) -> Path:
+    recognizer = make_recognizer(time_padding="causal", normalization="GlobalNormalization")
+    return save_model(tmp_path_factory.mktemp("causal") / "model", recognizer)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_streamed_words_are_those_of_the_whole_recording(causal_folder, tmp_path, capsys, rate):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, babble(3.21, sample_rate=rate), rate)
+    assert run(causal_folder, path) == 0
+    expected = capsys.readouterr().out
+    assert expected.count(" ") > 5
+    assert run(causal_folder, path, "--stream") == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_words_come_out_of_a_pipe_before_it_ends(causal_folder, tmp_path):
+    soundfile.write(tmp_path / "a.wav", babble(2), SAMPLE_RATE)
+    content = (tmp_path / "a.wav").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    recognizer = load_model(causal_folder)
+    (transcript,) = transcribe(recognizer, [Recording("a", tmp_path / "a.wav")])
+    expected = [(word.text, word.start, word.end) for word in transcript.words]
+    # Opened for both, so that neither end waits for the other; all of it fits into the pipe's buffer.
+    pipe = os.open(tmp_path / "pipe", os.O_RDWR)
+    try:
+        os.write(pipe, content[:40000])
+        stream = transcribe_stream(recognizer, find_stream(str(tmp_path / "pipe")))
+        found = ((word.text, word.start, word.end) for word in stream)
+        early = [next(found) for _ in range(3)]
+        assert early == expected[:3]
+        os.write(pipe, content[40000:])
+    finally:
+        os.close(pipe)
+    assert [*early, *found] == expected
+
+
+def test_models_that_cannot_stream_say_so(model_folder, causal_folder, recordings, capsys):
+    assert run(model_folder, recordings[1], "--stream") == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "cannot stream" in err and "causal" in err and err.count("\n") == 1
+    for wrong in (recordings, [recordings[0], "--json"], [recordings[0], "--output", "a"]):
+        assert run(causal_folder, *wrong, "--stream") == 1
+        assert "one recording" in capsys.readouterr().err

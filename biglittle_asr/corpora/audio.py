@@ -68,14 +68,15 @@ class AudioFile:
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...).
+        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...); or a pipe, in those that need no way back
+        (WAV, not FLAC).
     label : str
         What to call it in error messages; its path if not given.
 
     Attributes
     ----------
     num_samples : int
-        Length in samples (of each channel).
+        Length in samples (of each channel); 0 for a pipe, which ends when it ends.
     sample_rate : int
         Hz.
     channels : int
@@ -102,7 +103,8 @@ class AudioFile:
     def __init__(self, path: str | PathLike[str], label: str | None = None) -> None:
         path = Path(path)
         self.label = label if label is not None else str(path)
-        if not path.is_file():
+        is_pipe = path.exists() and not path.is_file() and not path.is_dir()
+        if not path.is_file() and not is_pipe:
             kind = "a folder, not an audio file" if path.is_dir() else "no such audio file"
             raise FileNotFoundError(f"{self.label}: {kind}; check the path.")
         # By descriptor, for libsndfile trusts some names, such as *.raw, more than the content. It reads from where the
@@ -112,7 +114,8 @@ class AudioFile:
         except OSError as error:
             raise OSError(f"{self.label}: cannot be opened ({error.strerror}); check its permissions.") from error
         try:
-            _refuse_cut_off(self._file.fileno(), self.label)
+            if not is_pipe:
+                _refuse_cut_off(self._file.fileno(), self.label)
             try:
                 self._sound = soundfile.SoundFile(self._file.fileno(), closefd=False)
             except (soundfile.SoundFileError, TypeError) as error:
@@ -121,7 +124,9 @@ class AudioFile:
                 ) from error
             self.sample_rate: int = self._sound.samplerate
             self.channels: int = self._sound.channels
-            self.num_samples: int = self._sound.frames
+            self.num_samples: int = 0 if is_pipe else self._sound.frames
+            if is_pipe:
+                return
             if self.num_samples >= UNKNOWN_SAMPLES:
                 self.num_samples = sum(len(block) for block in self._read(BLOCK_SAMPLES))
                 self._sound.seek(0)

@@ -1,8 +1,31 @@
-"""From a trained model folder to words: nothing in a folder is executed when it is loaded."""
+"""From a trained model folder to words: nothing in a folder is executed when it is loaded.
 
+- `folder.py`, `config.py`, `weights.py`, `card.py`, `pack.py`, `speechbrain.py`: the model folder
+- `recognizer.py`: everything between samples and log-probabilities
+- `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
+- `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words, and to error rates
+- `formats.py`: transcripts as text, JSON, CTM and SRT
+"""
+
+from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.card import ModelCard
+from biglittle_asr.inference.evaluation import evaluate
 from biglittle_asr.inference.folder import load_model, save_model
 from biglittle_asr.inference.packing import pack
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.inference.streaming import transcribe_stream
+from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
 
-__all__ = ["ModelCard", "Recognizer", "load_model", "pack", "save_model"]
+__all__ = [
+    "Failure",
+    "ModelCard",
+    "Recognizer",
+    "Recording",
+    "Transcript",
+    "evaluate",
+    "load_model",
+    "pack",
+    "save_model",
+    "transcribe",
+    "transcribe_stream",
+]

@@ -16,6 +16,7 @@ Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATES = (4000, 768000)
 """Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
+BLOCK_SECONDS = 4.0
 ZERO_CROSSINGS = 6
 """Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
 perturbed in training."""
@@ -126,8 +127,15 @@ class Recording:
         """All samples, see :meth:`blocks`."""
         return np.concatenate(list(self.blocks(sample_rate)))
 
-    def blocks(self, sample_rate: int) -> Iterator[Samples]:
+    def blocks(self, sample_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
         """Samples (S,) block by block, resampled to `sample_rate`; they do not depend on how long the blocks are.
+
+        Arguments
+        ---------
+        sample_rate : int
+            Hz.
+        block_seconds : float
+            What is read at once: how long one waits for a block where audio comes as it is spoken.
 
         Raises
         ------
@@ -135,7 +143,8 @@ class Recording:
             If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel.
         """
         with self._open() as file:
-            yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file))
+            size = max(1, round(block_seconds * file.sample_rate))
+            yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file, size))
 
     def _open(self) -> AudioFile:
         file = AudioFile(self.path, self.label)
@@ -150,9 +159,9 @@ class Recording:
             raise ValueError(f"{file.label}: {problem}")
         return file
 
-    def _one_channel(self, file: AudioFile) -> Iterator[Samples]:
+    def _one_channel(self, file: AudioFile, size: int) -> Iterator[Samples]:
         silent = True
-        for block in file.blocks():
+        for block in file.blocks(size):
             if self.channel is not None:
                 samples = block[:, self.channel - 1]
             else:

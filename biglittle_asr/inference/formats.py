@@ -12,7 +12,7 @@ from typing import Any
 
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import Word
-from biglittle_asr.inference.transcribe import Failure, Transcript
+from biglittle_asr.inference.transcription import Failure, Transcript
 
 CAPTION_LINE, CAPTION_LINES = 42, 2
 """Characters a line and lines a caption: what subtitling guides agree on."""

@@ -55,9 +55,34 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
     return recordings
 
 
+def find_stream(text: str, channel: int | None = None) -> Recording:
+    """What to read as it comes: an audio file, a pipe, or "-" for standard input.
+
+    Raises
+    ------
+    ValueError
+        If standard input is a terminal.
+
+    Example
+    -------
+    >>> find_stream("talk.wav").name
+    'talk'
+    """
+    if text == STANDARD_INPUT:
+        _refuse_terminal()
+        return Recording("stdin", Path("/dev/stdin"), channel, label="standard input")
+    return Recording(Path(text).stem, Path(text), channel)
+
+
+def _refuse_terminal() -> None:
+    if sys.stdin.isatty():
+        raise ValueError("standard input: is a terminal; pipe audio into it, as in `arecord | biglittle ...`.")
+
+
 def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
     path = Path(text)
     if text == STANDARD_INPUT:
+        _refuse_terminal()
         copy = spool / "standard input"
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.transcribe import BATCH_SECONDS, Failure, Progress, transcribe
+from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, transcribe
 from biglittle_asr.scoring import Score, score_texts
 
 if TYPE_CHECKING:

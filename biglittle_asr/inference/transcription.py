@@ -141,8 +141,9 @@ def _transcribe_batch(
     with torch.inference_mode():
         log_probs, frames = recognizer(padded, num_samples)
     for recording, row, valid in zip(wavs, log_probs.cpu(), frames.tolist(), strict=True):
-        words = decode(recognizer, [row[:valid]], durations[recording])
-        yield Transcript(recording, durations[recording], tuple(words))
+        duration = durations[recording]
+        words = tuple(decode(recognizer, [row[:valid]], lambda: duration))  # noqa: B023 (asked at once)
+        yield Transcript(recording, duration, words)
 
 
 def _transcribe_long(
@@ -165,7 +166,7 @@ def _transcribe_long(
     try:
         check_windows(recognizer, recording, duration, window_seconds)
         with torch.inference_mode():
-            words = tuple(decode(recognizer, log_probs(), duration))
+            words = tuple(decode(recognizer, log_probs(), lambda: duration))
     except (OSError, ValueError) as error:
         return Failure(recording, error)
     return Transcript(recording, duration, words)
@@ -188,10 +189,18 @@ def check_windows(recognizer: Recognizer, recording: Recording, duration: float,
         ) from error
 
 
-def decode(recognizer: Recognizer, log_probs: Iterable[Tensor], duration: float) -> Iterator[Word]:
-    """Words of one utterance of `duration` seconds, from its log-probabilities (T', V) piece by piece."""
+def decode(recognizer: Recognizer, log_probs: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
+    """Words of one utterance, from its log-probabilities (T', V) piece by piece.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+    log_probs : iterable of Tensor
+    duration : function without arguments
+        Seconds that the utterance lasted; asked when there are no more pieces.
+    """
     decoder, builder = GreedyDecoder(), WordBuilder(recognizer.tokenizer, recognizer.frame_seconds)
     for piece in log_probs:
         yield from builder.add(decoder.decode(piece))
     yield from builder.add(decoder.finish())
-    yield from builder.finish(duration)
+    yield from builder.finish(duration())

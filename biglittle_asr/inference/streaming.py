@@ -1,0 +1,77 @@
+"""Words as they are spoken: a causal model, fed with what has come so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from biglittle_asr.decoding import Word
+from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.transcription import decode
+
+if TYPE_CHECKING:
+    from biglittle_asr.inference.recognizer import Recognizer
+
+STEP_SECONDS = 0.1
+"""Audio of a step: short beside the time it takes to say a word, long beside what a step costs of itself."""
+
+
+def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[Word]:
+    """Transcribe a recording that may still be going on. Words are those of :func:`transcribe`.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+        With a causal encoder, and features and a normalization that need nothing of what is still to come.
+    recording : Recording
+        Of a file or of a pipe.
+
+    Yields
+    ------
+    Word
+        As soon as the token behind it is there, or the audio ends.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the model cannot stream or the audio cannot be read. Words before the place where it breaks were yielded.
+
+    Example
+    -------
+    >>> import soundfile
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.features import GlobalNormalization, LogMel
+    >>> from biglittle_asr.inference import Recognizer
+    >>> from biglittle_asr.models import CTCModel, create_encoder
+    >>> encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64), time_padding="causal")
+    >>> tokenizer = CharacterTokenizer(" AB")
+    >>> recognizer = Recognizer(LogMel(), GlobalNormalization(80), CTCModel(encoder, tokenizer.size), tokenizer)
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
+    >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
+    """
+    compute, model = recognizer.compute_features, recognizer.model
+    normalize: Any = recognizer.normalize
+    device = model.output.weight.device
+    samples = 0
+
+    @torch.inference_mode()
+    def log_probs() -> Iterator[Tensor]:
+        nonlocal samples
+        try:
+            waveform, network = compute.initial_state(), model.initial_state()
+            normalize.step(torch.zeros(1, 0, compute.output_size, device=device))
+        except ValueError as error:
+            raise ValueError(f"This model cannot stream ({error}); transcribe without --stream.") from error
+        for block in recording.blocks(recognizer.sample_rate, STEP_SECONDS):
+            samples += len(block)
+            features, waveform = compute.step(torch.from_numpy(block)[None].to(device), waveform)
+            frames, network = model.step(normalize.step(features), network)
+            yield frames[0]
+        frames, _ = model.step(normalize.step(compute.finish(waveform)), network)
+        yield frames[0]
+
+    yield from decode(recognizer, log_probs(), lambda: samples / recognizer.sample_rate)
