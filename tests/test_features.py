@@ -109,6 +109,17 @@ def test_global_normalization_learns_the_statistics_of_valid_frames() -> None:
     torch.testing.assert_close(rested, normalized)
 
 
+def test_global_normalization_learns_from_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, together = GlobalNormalization(3), GlobalNormalization(3)
+    features, frames = random_batch(0)
+    alone(torch.cat([features, features]), torch.cat([frames, frames]))
+    # A second process that has the same batch.
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda sums: sums.mul_(2))
+    together(features, frames)
+    torch.testing.assert_close(together.state_dict(), alone.state_dict())
+
+
 def test_global_normalization_resumes() -> None:
     undisturbed, interrupted = GlobalNormalization(3), GlobalNormalization(3)
     for index in range(2):

@@ -60,8 +60,8 @@ class Stream:
         reach = max(kernel, stride)
         if reach == 1:
             return x
-        # What is kept begins reach - 1 frames before the end of the next window, which may itself have passed or not:
-        # so how much is kept tells the phase of the stride.
+        # What is kept begins reach - 1 frames before the one that will end the next window. That frame is up to
+        # stride - 1 ahead, and so the number of frames kept tells the phase of the stride.
         x = self.prepend(x, reach - 1)
         complete = output_length(x.shape[2] - (reach - 1), stride)
         self.keep(x[:, :, complete * stride :])
