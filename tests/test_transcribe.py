@@ -230,6 +230,24 @@ def test_windows_equal_one_pass_for_any_length(recognizer, extra):
     check_windows(recognizer, 4 + extra / SAMPLE_RATE, (2, 1.28))
 
 
+@torch.inference_mode()
+def test_in_a_string_of_utterances_each_comes_out_as_alone():
+    """Frames whose context lies within one utterance know of no other; features reach two frames further."""
+    recognizer = make_recognizer(normalization="GlobalNormalization")
+    encoder = recognizer.model.encoder
+    before, after = (frames // encoder.time_stride + 2 for frames in encoder.context)
+    size = 320 * recognizer.compute_features.hop_samples
+    assert 320 % encoder.alignment == 0
+    utterances = [babble(size / SAMPLE_RATE, seed) for seed in range(6)]
+    strung = torch.cat(list(log_probs_by_windows(recognizer, lambda: utterances, 4)))
+    for index, utterance in enumerate(utterances):
+        alone, _ = recognizer(torch.from_numpy(utterance)[None], torch.tensor([size]))
+        inside = slice(before, 320 // encoder.time_stride - after)
+        assert inside.stop - inside.start > 20
+        here = strung[index * 320 // encoder.time_stride :][: 320 // encoder.time_stride]
+        assert_near(here[inside], alone[0, : 320 // encoder.time_stride][inside])
+
+
 def test_no_windows_where_every_frame_depends_on_every_other(recordings):
     recognizer = make_recognizer(block={"squeeze_excite": True})
     results = list(transcribe(recognizer, [Recording(path.stem, path) for path in recordings], window_seconds=3))
@@ -290,6 +308,24 @@ def test_words_are_those_of_the_tokenizer(kind):
         times = [time for word in found for time in (word.start, word.end)]
         assert times == sorted(times) and times[-1] <= 60 * 0.04
         assert all(0 <= word.confidence <= 1 for word in found)
+
+
+@pytest.mark.parametrize("size", [1, 3, 50, 1000])
+def test_a_pause_ends_a_word_and_lets_a_stream_print_it(recognizer, size):
+    path = [2, 0, 3] + [0] * 19 + [4, 4] + [0] * 20 + [5] + [0] * 60
+    log_probs = torch.nn.functional.one_hot(torch.tensor(path), TOKENIZER.size).float().log()
+    heard = 0
+
+    def pieces():
+        nonlocal heard
+        for piece in log_probs.split(size):
+            heard += len(piece)
+            yield piece
+
+    found = {word.text: heard for word in decode(recognizer, pieces(), lambda: len(path) * 0.04)}
+    # 19 frames of 40 ms are no pause; 20 are.
+    assert list(found) == ["ABC", "D"]
+    assert found["ABC"] < 44 + size and found["D"] < 65 + size
 
 
 # Command: output

@@ -94,6 +94,11 @@ class GreedyDecoder:
         self._frames += len(best)
         return tokens
 
+    @property
+    def reached(self) -> int:
+        """The frame before which no token begins that is still to come."""
+        return self._frames if self._open is None else self._open.start
+
     def finish(self) -> list[Token]:
         """The token that was going on at the end, if any."""
         tokens = [] if self._open is None else [self._open]

@@ -11,6 +11,9 @@ from biglittle_asr.decoding.tokenizer import Tokenizer
 TAIL_SECONDS = 0.2
 """A word goes on behind the frames of its last token, for CTC's tokens are shorter than what they stand for; but no
 longer than this, which is about a long syllable."""
+PAUSE_SECONDS = 0.8
+"""So long without a token ends a word. A network that was trained on single utterances says no space where one ends and
+the next begins; and a word that is being streamed shall not wait for the next sentence. No word has such a pause."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class WordBuilder:
     []
     >>> builder.add([Token(1, 7, 8, 0.0)])
     [Word(text='GO', start=0.12, end=0.28, confidence=1.0)]
+    >>> builder.add([Token(2, 9, 10, 0.0)]), builder.reach(20), builder.reach(30)
+    ([], [], [Word(text='G', start=0.36, end=0.6, confidence=1.0)])
     """
 
     def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
@@ -57,6 +62,7 @@ class WordBuilder:
         """Words that these tokens complete."""
         words = []
         for token in tokens:
+            words += self.reach(token.start)
             piece = self.tokenizer.piece(token.index)
             # Unlike str.split, this tells a space at either end from none.
             for position, part in enumerate(re.split(r"\s", piece)):
@@ -66,6 +72,14 @@ class WordBuilder:
                     self._text += part
                     self._tokens.append(token)
         return words
+
+    def reach(self, frame: int) -> list[Word]:
+        """The word that is complete if no more tokens begin before `frame`: one with a long enough pause behind it."""
+        time = frame * self.frame_seconds
+        # Half a millisecond for what multiples of frame_seconds lack of decimal fractions.
+        if self._tokens and time - self._tokens[-1].end * self.frame_seconds > PAUSE_SECONDS - 5e-4:
+            return self._complete(time)
+        return []
 
     def finish(self, duration: float) -> list[Word]:
         """The last word, if one is not complete, of an utterance of so many seconds."""

@@ -32,7 +32,7 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     Yields
     ------
     Word
-        As soon as the token behind it is there, or the audio ends.
+        As soon as the token behind it is there, or a pause, or the audio ends.
 
     Raises
     ------

@@ -202,5 +202,6 @@ def decode(recognizer: Recognizer, log_probs: Iterable[Tensor], duration: Callab
     decoder, builder = GreedyDecoder(), WordBuilder(recognizer.tokenizer, recognizer.frame_seconds)
     for piece in log_probs:
         yield from builder.add(decoder.decode(piece))
+        yield from builder.reach(decoder.reached)
     yield from builder.add(decoder.finish())
     yield from builder.finish(duration())
