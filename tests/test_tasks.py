@@ -17,7 +17,7 @@ from conftest import REPOSITORY, SAMPLE_RATE
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.inference import load_model
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, Progress, ctc_loss, frames_needed
+from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, Progress, consistency_loss, ctc_loss, frames_needed
 from biglittle_asr.tasks.curves import EpochHistory
 from biglittle_asr.tasks.data import Datasets, Draw, Utterances, build_datasets, train_loader_options
 from biglittle_asr.tasks.schedule import WarmupCosine
@@ -281,6 +281,37 @@ def test_speed_perturbation_is_for_training_only(tmp_path: Path) -> None:
 
 
 # Loss
+
+
+def test_two_views_that_agree_cost_what_one_does(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    losses, gradients = [], []
+    for weight in (0.0, 0.5):
+        masks = "{freq_masks: 0, max_time_masks: 0}"
+        options = {"skip_prep": True, "dropout": 0.0, "wav_augment": "null", "fea_augment": masks}
+        brain, datasets, hparams = load(small(tmp_path, consistency_weight=weight, **options))
+        loader = brain.make_dataloader(datasets.train, sb.Stage.TRAIN, **train_loader_options(datasets.train, hparams))
+        brain.step = 0
+        brain.on_stage_start(sb.Stage.TRAIN, 1)
+        batch = next(iter(loader)).utterances
+        loss = brain.compute_objectives(brain.compute_forward(batch, sb.Stage.TRAIN), batch, sb.Stage.TRAIN)
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append(brain.model.output.weight.grad)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+
+
+def test_views_are_drawn_together_over_valid_frames_only() -> None:
+    log_probs = torch.randn(4, 5, 3).log_softmax(-1).requires_grad_()
+    frames = torch.tensor([5, 2, 5, 2])
+    loss = consistency_loss(log_probs, frames)
+    (gradient,) = torch.autograd.grad(loss, log_probs)
+    assert loss > 0 and gradient[[1, 3], 2:].abs().max() == 0
+    closer = (log_probs - 0.01 * gradient).detach().log_softmax(-1)
+    assert consistency_loss(closer, frames) < loss
+    swapped = consistency_loss(log_probs[[2, 3, 0, 1]], frames)
+    torch.testing.assert_close(swapped, loss)
 
 
 def test_ctc_loss_leaves_out_what_does_not_fit_and_nothing_else() -> None:

@@ -137,6 +137,43 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tens
     return losses, fits
 
 
+def consistency_loss(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """How far the posteriors of two views of the same utterances lie apart.
+
+    Each view is drawn towards the other, which is held fast: sum over valid frames of KL(second || first) and
+    KL(first || second) (Yao et al. 2025, "CR-CTC: Consistency regularization on CTC for improved speech recognition",
+    section 3.2).
+
+    Arguments
+    ---------
+    log_probs : Tensor
+        (2B, T', V), the second views behind the first.
+    frames : Tensor
+        (2B,) integer valid frames.
+
+    Returns
+    -------
+    Tensor
+        Scalar, in nats.
+
+    Example
+    -------
+    >>> log_probs = torch.tensor([[[0.5, 0.5]], [[0.9, 0.1]]]).log()
+    >>> round(consistency_loss(log_probs, torch.tensor([1, 1])).item(), 4)
+    0.8789
+    >>> consistency_loss(log_probs[[0, 0]], torch.tensor([1, 1])).item()
+    0.0
+    """
+    first, second = log_probs.chunk(2)
+    valid = valid_mask(frames[: len(first)], first.shape[1]).unsqueeze(-1)
+    apart = _divergence(first, second.detach()) + _divergence(second, first.detach())
+    return apart.masked_fill(~valid, 0.0).sum()
+
+
+def _divergence(log_probs: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.kl_div(log_probs, target, reduction="none", log_target=True)
+
+
 @dataclass
 class Progress:
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
@@ -297,12 +334,15 @@ class CTCBrain(sb.Brain):
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T', V) and frames (B,) of a batch of waveforms."""
         batch = batch.to(self.device)
-        return self._log_probs(batch.sig.data, batch.num_samples.to(self.device))
+        views = 2 if stage == sb.Stage.TRAIN and self.hparams.consistency_weight > 0 else 1
+        return self._log_probs(batch.sig.data, batch.num_samples.to(self.device), views)
 
-    def _log_probs(self, wav: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+    def _log_probs(self, wav: Tensor, num_samples: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (views * B, T', V) and frames: views of the utterances, each augmented on its own."""
         with self.stopwatch("features"):
             features, frames = self.modules.compute_features(wav, num_samples)
             features = self.modules.normalize(features, frames)
+        features, frames = features.repeat(views, 1, 1), frames.repeat(views)
         if "fea_augment" in self.modules:
             with self.stopwatch("augmentation"):
                 features = self.modules.fea_augment(features, frames)
@@ -312,16 +352,21 @@ class CTCBrain(sb.Brain):
     def compute_objectives(self, predictions: tuple[Tensor, Tensor], batch: Any, stage: sb.Stage) -> Tensor:
         """Loss in nats per token; outside of training, decodes as well."""
         log_probs, frames = predictions
+        views = len(log_probs) // len(batch)
         with self.stopwatch("loss"):
-            num_tokens = batch.num_tokens.to(self.device)
-            losses, fits = ctc_loss(log_probs, frames, batch.tokens.data, num_tokens)
+            num_tokens = batch.num_tokens.to(self.device).repeat(views)
+            losses, fits = ctc_loss(log_probs, frames, batch.tokens.data.repeat(views, 1), num_tokens)
             total, tokens = losses.sum(), num_tokens[fits].sum().clamp(min=1)
             if not bool(torch.isfinite(total)):
                 raise NonFiniteLossError(self._not_finite("loss", batch.id))
-            self.progress.left_out += [name for name, fit in zip(batch.id, fits.tolist(), strict=True) if not fit]
+            self.progress.left_out += [
+                name for name, fit in zip(batch.id, fits[: len(batch)].tolist(), strict=True) if not fit
+            ]
             self.progress.loss_sum += float(total.detach())
             self.progress.tokens += int(tokens)
             self.progress.utterances += len(batch)
+            if views == 2:
+                total = total + self.hparams.consistency_weight * consistency_loss(log_probs, frames)
         if stage != sb.Stage.TRAIN:
             with self.stopwatch("decoding"):
                 decoded = [self.tokenizer.decode(ids) for ids in ctc_greedy(log_probs, frames, BLANK)]

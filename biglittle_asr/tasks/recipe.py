@@ -31,6 +31,7 @@ RECIPE_KEYS = frozenset(
     """
     seed output_folder save_folder train_log data_folder skip_prep corpus_options skip_test cache_audio
     number_of_epochs batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
+    consistency_weight
     train_dataloader_opts valid_dataloader_opts test_dataloader_opts
     sample_rate token_type vocab_size output_neurons
     compute_features normalize wav_augment fea_augment modules encoder model
