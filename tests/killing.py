@@ -1,6 +1,6 @@
 """Trainings that are killed: what tests/test_survival.py does at a few moments, at as many as one likes.
 
-    python tests/killing.py --moments 20 [--seed 1]
+    python tests/killing.py --moments 20 [--seed 1] [--precision bf16]
 
 trains a small network on a small corpus undisturbed, then once for each of 20 random moments, at which the training is
 ended by SIGKILL and started again, and compares what came out. Exit status 0 where nothing differs.
@@ -219,6 +219,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Kill trainings at random moments, and compare what comes out.")
     parser.add_argument("--moments", type=int, default=20, help="trainings to kill (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the choice of moments (default: %(default)s)")
+    parser.add_argument("--precision", default="fp32", help="of the training (default: %(default)s)")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     wrong = 0
@@ -227,23 +228,24 @@ def main() -> int:
         data = make_an4(folder / "an4")
         out, log = folder / "out", folder / "log.txt"
         # The same folder every time: its name is in what is written.
-        status, calls = run(arguments(data, out), log)
+        status, calls = run(arguments(data, out, precision=options.precision), log)
         if status != 0:
             print(log.read_text())
             return 1
-        expected = outcome(out)
+        expected, whole = outcome(out), steps(out)
         # Every kind of moment in turn; which of its calls, by chance.
         for number in range(options.moments):
             moment = list(MOMENTS)[number % len(MOMENTS)]
             count, workers = rng.randint(1, calls[moment]), rng.choice((0, 2))
             shutil.rmtree(out)
-            argv = arguments(data, out, train_dataloader_opts=f"{{num_workers: {workers}}}")
+            loader = f"{{num_workers: {workers}}}"
+            argv = arguments(data, out, precision=options.precision, train_dataloader_opts=loader)
             killed, _ = run(argv, log, moment, count)
             before, done = latest(out), len(steps(out)) if (out / STEPS_NAME).exists() else 0
             resumed, _ = run(argv, log)
             again = steps(out)[done:]
             # Training goes on at the very next batch after the latest checkpoint.
-            start = before is None or not again or again[0][0] * 1000 + again[0][1] == before[0] * 1000 + before[1] + 1
+            start = again == [place for place in whole if before is None or place > before]
             differing = [key for key in expected if outcome(out)[key] != expected[key]] if resumed == 0 else ["status"]
             good = killed == -signal.SIGKILL and not differing and start
             wrong += not good

@@ -148,37 +148,6 @@ def test_a_handful_of_utterances_is_overfitted(tmp_path: Path) -> None:
     assert row["dev_wer"] == 0.0
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    def trained(folder: Path, interrupt: bool) -> CTCBrain:
-        write_tones(folder, WORDS * 3)
-        arguments = small(folder, skip_prep=True, number_of_epochs=3, dropout=0.1)
-        if interrupt:
-            brain, datasets, hparams = load(arguments)
-            step = brain.fit_batch
-
-            def fail_in_epoch_3(batch: Any) -> Any:
-                if brain.hparams.epoch_counter.current == 3 and brain.step == 2:
-                    raise KeyboardInterrupt
-                return step(batch)
-
-            brain.fit_batch = fail_in_epoch_3
-            with pytest.raises(KeyboardInterrupt):
-                brain.fit_datasets(datasets, hparams)
-        brain, datasets, hparams = load(arguments)
-        brain.fit_datasets(datasets, hparams)
-        return brain
-
-    resumed, whole = trained(tmp_path / "resumed", True), trained(tmp_path / "whole", False)
-    assert resumed.hparams.epoch_counter.current == whole.hparams.epoch_counter.current == 3
-    assert resumed.optimizer_step == whole.optimizer_step
-    for name in ("epoch", "lr", "train_loss", "dev_loss", "dev_wer"):
-        assert [row[name] for row in resumed.history.rows] == [row[name] for row in whole.history.rows]
-    for first, second in zip(resumed.model.state_dict().values(), whole.model.state_dict().values(), strict=True):
-        assert torch.equal(first, second)
-    for first, second in zip(resumed.optimizer.state.values(), whole.optimizer.state.values(), strict=True):
-        assert torch.equal(first["exp_avg"], second["exp_avg"]) and first["step"] == second["step"]
-
-
 def test_transcripts_do_not_depend_on_the_batch_size(tmp_path: Path) -> None:
     write_tones(tmp_path, [*WORDS, "Q", "SUPERCALIFRAGILISTIC"])
     brain, datasets, _ = load(small(tmp_path, skip_prep=True))
