@@ -41,6 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "big_stride (1, 2)": {"big_stride": [1, 2]},
     "pool_frequency False": {"pool_frequency": False},
     "pool_frequency False, odd bins": {"pool_frequency": False, "input_size": 67},
+    "context_blocks": {"context_blocks": 2},
+    "context_kernel": {"context_blocks": 2, "context_kernel": 5, "pool_frequency": False},
     "big_stride (2, 1)": {"big_stride": (2, 1)},
     "big_stride (1, 1)": {"big_stride": (1, 1)},
     "upsampling": {"upsampling": "bilinear"},

@@ -23,10 +23,12 @@ from biglittle_asr.nnet import (
     BigLittleConfig,
     BigLittlePyramid,
     BigLittleStage,
+    Blocks,
     Layers,
     ReceptiveField,
     Stream,
     StreamState,
+    TimeBlock,
     TimeMask,
     frames_to_relative,
     initialize,
@@ -71,6 +73,11 @@ class EncoderConfig:
     border's zeros where in frequency something is: faster to train, at 1/20 more MACs."""
     output_size: int = 512
     """Dimension D of the output."""
+    context_blocks: int = 0
+    """Blocks that convolve over time only, behind the head: for words to be spelled as a whole, a frame has to see more
+    of them than the stages show it."""
+    context_kernel: int = 15
+    """Frames that each of these sees, at the time stride of the output; odd."""
     big_little_stages: int = 4
     """How many stages, from the first, are Big-Little; 0 makes the plain twin. The image nets leave the last plain."""
     alpha: int = 4
@@ -93,9 +100,11 @@ class EncoderConfig:
     """Further arguments of every block: those of `BLOCK_OPTIONS`."""
 
     def __post_init__(self) -> None:
-        for key in ("input_size", "input_channels", "output_size"):
+        for key in ("input_size", "input_channels", "output_size", "context_kernel"):
             if not _is_positive(getattr(self, key)):
                 raise ValueError(f"{key} is {getattr(self, key)!r}: take a whole number from 1 up")
+        if not isinstance(self.context_blocks, int) or self.context_blocks < 0:
+            raise ValueError(f"context_blocks is {self.context_blocks!r}: take a whole number from 0 up")
         for key in ("channels", "blocks"):
             value = getattr(self, key)
             if not isinstance(value, Sequence) or len(value) != 4 or not all(map(_is_positive, value)):
@@ -159,6 +168,7 @@ class BigLittleEncoder(nn.Module):
         self.stages = nn.ModuleList(_stages(c, layers, strides[1:]))
         bins = output_length(c.input_size // c.input_channels, math.prod(FREQUENCY_STRIDES))
         self.head = nn.Linear(c.channels[-1] * (1 if c.pool_frequency else bins), c.output_size)
+        self.time_blocks = Blocks(TimeBlock(c.output_size, c.context_kernel, layers) for _ in range(c.context_blocks))
         initialize(self)
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -307,7 +317,7 @@ class BigLittleEncoder(nn.Module):
         field = self.stem.receptive_field(ReceptiveField())
         for stage in self.stages:
             field = stage.receptive_field(field)  # type: ignore[operator]
-        return field
+        return self.time_blocks.receptive_field(field)
 
     def _encode(self, x: Tensor, frames: Tensor | None, stream: Stream | None = None) -> Tensor:
         c = self.config
@@ -337,10 +347,11 @@ class BigLittleEncoder(nn.Module):
             mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
         # (B, C, T', F') -> (B, T', F' * C)
         x = x.mean(3).transpose(1, 2) if c.pool_frequency else x.permute(0, 2, 3, 1).flatten(2)
-        x = self.head(x)
+        # (B, T', D) -> (B, D, T', 1), and back
+        x = self.head(x).transpose(1, 2).unsqueeze(3)
         if mask is not None:
-            mask.zero_(x.transpose(1, 2).unsqueeze(3))
-        return x
+            mask.zero_(x)
+        return self.time_blocks(x, mask, stream).squeeze(3).transpose(1, 2)
 
 
 def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:

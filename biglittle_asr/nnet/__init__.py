@@ -3,7 +3,7 @@
 Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last two are height and width.
 """
 
-from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, initialize
+from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, TimeBlock, initialize
 from biglittle_asr.nnet.layers import AveragePool2d, Conv2d, ConvNorm, Layers, Shortcut, SqueezeExcite, upsample
 from biglittle_asr.nnet.lengths import (
     ReceptiveField,
@@ -44,6 +44,7 @@ __all__ = [
     "SqueezeExcite",
     "Stream",
     "StreamState",
+    "TimeBlock",
     "TimeMask",
     "frames_to_relative",
     "initialize",
