@@ -119,9 +119,8 @@ class AudioFile:
             try:
                 self._sound = soundfile.SoundFile(self._file.fileno(), closefd=False)
             except (soundfile.SoundFileError, TypeError) as error:
-                raise AudioFileError(
-                    f"{self.label}: not readable as audio ({_reason(error)}); replace the file."
-                ) from error
+                advice = "pipe it as WAV, or give a file" if is_pipe else "replace the file"
+                raise AudioFileError(f"{self.label}: not readable as audio ({_reason(error)}); {advice}.") from error
             self.sample_rate: int = self._sound.samplerate
             self.channels: int = self._sound.channels
             self.num_samples: int = 0 if is_pipe else self._sound.frames

@@ -17,6 +17,8 @@ Samples = npt.NDArray[np.float32]
 SAMPLE_RATES = (4000, 768000)
 """Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
 BLOCK_SECONDS = 4.0
+BLOCK_VALUES = 2**22
+"""Samples of all channels of a block, at most: a header may claim a thousand channels."""
 ZERO_CROSSINGS = 6
 """Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
 perturbed in training."""
@@ -143,7 +145,7 @@ class Recording:
             If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel.
         """
         with self._open() as file:
-            size = max(1, round(block_seconds * file.sample_rate))
+            size = max(1, min(round(block_seconds * file.sample_rate), BLOCK_VALUES // file.channels))
             yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file, size))
 
     def _open(self) -> AudioFile:
