@@ -225,6 +225,22 @@ def test_windows_equal_one_pass_for_any_stride_and_normalization(time_stride, no
     check_windows(make_recognizer(normalization=normalization, deltas=True, time_stride=time_stride), 6.5, (2.2, 1))
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"context_blocks": 2},
+        {"pool_frequency": False},
+        {"upsampling": "bilinear"},
+        {"big_stride": (1, 2)},
+        {"merge": "concat"},
+        {"branches": 3, "alpha": 2},
+    ],
+    ids=str,
+)
+def test_windows_equal_one_pass_whatever_the_encoder_is_made_of(option):
+    check_windows(make_recognizer(**option), 7.123, (1.7,))
+
+
 @pytest.mark.parametrize("extra", range(0, 1280, 167))
 def test_windows_equal_one_pass_for_any_length(recognizer, extra):
     check_windows(recognizer, 4 + extra / SAMPLE_RATE, (2, 1.28))
