@@ -3,6 +3,7 @@
 Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last two are height and width.
 """
 
+from biglittle_asr.nnet import sparse
 from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, TimeBlock, initialize
 from biglittle_asr.nnet.layers import AveragePool2d, Conv2d, ConvNorm, Layers, Shortcut, SqueezeExcite, upsample
 from biglittle_asr.nnet.lengths import (
@@ -51,6 +52,7 @@ __all__ = [
     "output_length",
     "plain_stage",
     "relative_to_frames",
+    "sparse",
     "upsample",
     "valid_mask",
 ]

@@ -1,0 +1,268 @@
+"""Sparse weights: per-layer top-k magnitude masks, trained with a straight-through gradient.
+
+In every forward pass, evaluation included, the int(rate * elements) weights of smallest magnitude of each layer are
+taken for zero. The gradient of the masked weight goes unchanged to all weights, so that one that was pruned can return
+(Wortsman, Farhadi and Rastegari, 2019, "Discovering Neural Wirings"; an edge of theirs is a single weight here).
+
+    sparsify(model, rate=0.9)       # in place; train it as ever
+    print(report(model).table())    # what is not zero
+    freeze(model)                   # plain weights under their first names, to evaluate and to release
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
+"""Layers whose weight can be sparse; their biases, and all norms, stay dense."""
+
+ModuleType = TypeVar("ModuleType", bound=nn.Module)
+
+
+class TopKMask(nn.Module):
+    """Parametrization of a weight: its elements of smallest magnitude are zero, and its gradient is passed on.
+
+    Of elements of equal magnitude those with the lowest index are zeroed first, so that the mask depends on neither
+    device nor memory format, and is the same in all processes of a training.
+
+    Arguments
+    ---------
+    rate : float
+        Part of the weight to zero, in [0, 1).
+    elements : int
+        Of the weight; int(rate * elements) of them are zeroed.
+
+    Example
+    -------
+    >>> TopKMask(0.5, elements=4)(torch.tensor([3.0, -1.0, 1.0, 1.0]))
+    tensor([3., 0., 0., 1.])
+    """
+
+    def __init__(self, rate: float, elements: int) -> None:
+        super().__init__()
+        self.rate = rate
+        self.zeros = int(rate * elements)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The masked weight, of the shape and memory format of the weight."""
+        return _StraightThrough.apply(weight, self.zeros)
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        """What is kept of a weight that is assigned: all of it."""
+        return weight
+
+    def extra_repr(self) -> str:
+        return f"rate={self.rate}, zeros={self.zeros}"
+
+
+class _StraightThrough(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, zeros: int) -> Tensor:
+        # A clone keeps channels_last; masked_fill may not.
+        return weight.clone().masked_fill_(_smallest(weight.abs(), zeros), 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None
+
+
+def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
+    """Mask of the `zeros` smallest elements; of equal ones, of those with the lowest index."""
+    if not zeros:
+        return torch.zeros_like(magnitude, dtype=torch.bool)
+    flat = magnitude.flatten()
+    if flat.is_cuda:
+        # Kthvalue is slower there, and refused where torch is asked for deterministic algorithms.
+        threshold = flat.topk(zeros, largest=False, sorted=False).values.max()
+    else:
+        threshold = flat.kthvalue(zeros).values
+    below, ties = flat < threshold, flat == threshold
+    return (below | (ties & (ties.cumsum(0) <= zeros - below.sum()))).view(magnitude.shape)
+
+
+def sparsify(
+    module: ModuleType, rate: float = 0.9, dense: Sequence[str] = (), first_layer_dense: bool = True
+) -> ModuleType:
+    """Make the convolutions and linear layers of any module sparse, in place.
+
+    Under a `state_dict` the weight of a sparse layer is `<layer>.parametrizations.weight.original`: all of it, pruned
+    or not. Do this before an optimizer or DistributedDataParallel is given the parameters.
+
+    Arguments
+    ---------
+    module : nn.Module
+    rate : float
+        Part of each layer's weights that is zero, in [0, 1). At 0 nothing changes.
+    dense : sequence of str
+        Layers that stay dense: their names, or those of modules around them, with the wildcards of a shell, such as
+        "head", "stages.0" or "*.downsample.*".
+    first_layer_dense : bool
+        Also keep the first layer: it is small, and all others see only what it lets through.
+
+    Returns
+    -------
+    nn.Module
+        The same.
+
+    Raises
+    ------
+    ValueError
+        For a rate out of range, a pattern that matches no layer, a module without any layer to prune, or one that is
+        sparse already.
+
+    Example
+    -------
+    >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(16, 10))
+    >>> report(sparsify(net, rate=0.9)).nonzero
+    52
+    >>> net[2].weight.count_nonzero()
+    tensor(16)
+    """
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1:
+        raise ValueError(f"sparsity rate is {rate!r}: take a number from 0 up and below 1, the part of weights to zero")
+    if isinstance(dense, str):
+        dense = (dense,)
+    layers = dict(_layers(module))
+    if not layers:
+        raise ValueError(f"{type(module).__name__} has no convolution or linear layer that could be sparse")
+    kept = {next(iter(layers))} if first_layer_dense else set()
+    for pattern in dense:
+        matched = {name for name in layers if _matches(name, pattern)}
+        if not matched:
+            raise ValueError(f"no layer matches {pattern!r}, which is to stay dense: layers are {_some(layers)}")
+        kept |= matched
+    for name, layer in layers.items():
+        if parametrize.is_parametrized(layer, "weight"):
+            raise ValueError(
+                f"layer {name!r} is parametrized already: freeze the module before it is made sparse again"
+            )
+    for name, layer in layers.items():
+        mask = TopKMask(rate, layer.weight.numel())
+        if name not in kept and mask.zeros:
+            # Unsafe leaves out torch's check, which runs the mask to see that shape and dtype stay.
+            parametrize.register_parametrization(layer, "weight", mask, unsafe=True)
+    return module
+
+
+def freeze(module: ModuleType) -> ModuleType:
+    """Turn sparse layers into plain ones with the masked weights, in place, under the names of before.
+
+    What was pruned is then gone: to train on, keep the sparse module.
+
+    Returns
+    -------
+    nn.Module
+        The same. A module without sparse layers is left as it is.
+
+    Example
+    -------
+    >>> net = freeze(sparsify(nn.Linear(10, 10), rate=0.9, first_layer_dense=False))
+    >>> sorted(net.state_dict()), net.weight.count_nonzero()
+    (['bias', 'weight'], tensor(10))
+    """
+    for _, layer in _layers(module):
+        if sparsity_of(layer) is not None:
+            weight, bias = layer.parametrizations.weight.original, layer.bias
+            with torch.no_grad():
+                weight.copy_(layer.weight)
+            # Torch's remove_parametrizations would also break a deep copy of the layer, which has the same class.
+            del layer.parametrizations
+            layer.__class__ = type(layer).__bases__[0]
+            # Weight before bias, as at first: optimizers number the parameters.
+            del layer.bias
+            layer.register_parameter("weight", weight)
+            layer.register_parameter("bias", bias)
+    return module
+
+
+def sparsity_of(layer: nn.Module) -> TopKMask | None:
+    """The mask of a layer, or None for one that is not sparse."""
+    if not parametrize.is_parametrized(layer, "weight"):
+        return None
+    masks = [mask for mask in layer.parametrizations["weight"] if isinstance(mask, TopKMask)]  # type: ignore[index]
+    return masks[0] if masks else None
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """The weight of a layer."""
+
+    name: str
+    elements: int
+    nonzero: int
+    """Those that are not zero, counted."""
+    rate: float | None
+    """The part to be zeroed; None for a layer that is not sparse."""
+
+
+@dataclass(frozen=True)
+class SparsityReport:
+    """The weights of all convolutions and linear layers of a module, without biases and norms."""
+
+    layers: tuple[LayerSparsity, ...]
+
+    @property
+    def elements(self) -> int:
+        """Weights in all."""
+        return sum(layer.elements for layer in self.layers)
+
+    @property
+    def nonzero(self) -> int:
+        """Those that are not zero."""
+        return sum(layer.nonzero for layer in self.layers)
+
+    def table(self) -> str:
+        """A line a layer, and one for all."""
+        width = max([len(layer.name) for layer in self.layers] + [len("in all")])
+        lines = [f"{'layer':{width}}  {'weights':>13}  {'not zero':>13}  {'part':>7}"]
+        for name, elements, nonzero, rate in [
+            *((layer.name, layer.elements, layer.nonzero, layer.rate) for layer in self.layers),
+            ("in all", self.elements, self.nonzero, 0.0),
+        ]:
+            remark = "  dense" if rate is None else ""
+            lines.append(f"{name:{width}}  {elements:13,}  {nonzero:13,}  {100 * nonzero / elements:5.1f} %{remark}")
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def report(module: nn.Module) -> SparsityReport:
+    """What is not zero in the weights of a module's convolutions and linear layers, sparse, frozen or dense.
+
+    Example
+    -------
+    >>> print(report(sparsify(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 8)), rate=0.75)).table())
+    layer         weights       not zero     part
+    0                  32             32  100.0 %  dense
+    1                  64             16   25.0 %
+    in all             96             48   50.0 %
+    """
+    rows = []
+    for name, layer in _layers(module):
+        weight, mask = layer.weight, sparsity_of(layer)
+        rows.append(LayerSparsity(name, weight.numel(), int(weight.count_nonzero()), mask.rate if mask else None))
+    return SparsityReport(tuple(rows))
+
+
+def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
+    """Layers that can be sparse, in the order in which they were made."""
+    for name, child in module.named_modules():
+        if isinstance(child, PRUNABLE):
+            yield name, child
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a pattern matches a layer or a module around it."""
+    parts = name.split(".")
+    return any(fnmatch.fnmatchcase(".".join(parts[: count + 1]), pattern) for count in range(len(parts)))
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
