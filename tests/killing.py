@@ -36,8 +36,8 @@ MOMENTS = {
     "before a checkpoint is deleted": ("biglittle_asr.tasks.checkpoints", "Checkpointer._delete"),
     "half a checkpoint deleted": ("shutil", "rmtree"),
     "in evaluation, on dev or test": ("biglittle_asr.tasks.ctc", "CTCBrain.evaluate_batch"),
-    "before an epoch is logged": ("biglittle_asr.tasks.ctc", "log_epoch"),
-    "between two logs of an epoch": ("biglittle_asr.tasks.ctc", "draw_epoch"),
+    "before an epoch is logged": ("biglittle_asr.tasks.brain", "log_epoch"),
+    "between two logs of an epoch": ("biglittle_asr.tasks.brain", "draw_epoch"),
     "before the scores are written": ("biglittle_asr.tasks.ctc", "CTCBrain._write_scores"),
     "before the model folder is written": ("biglittle_asr.tasks.ctc", "write_model_folder"),
 }

@@ -16,7 +16,7 @@ from test_tasks import WORDS, load, small, train_an4, write_tones
 
 from biglittle_asr.corpora import prepare
 from biglittle_asr.corpora.checks import FAULTS
-from biglittle_asr.tasks import ctc
+from biglittle_asr.tasks import brain as shared
 
 CHAIN = [
     ("between gradient and weights", 4),
@@ -113,7 +113,7 @@ def test_files_that_fail_during_training_are_left_out_and_listed(tmp_path: Path)
 def test_a_disk_that_fails_stops_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tones(tmp_path, WORDS)
     brain, datasets, hparams = load(small(tmp_path, skip_prep=True))
-    monkeypatch.setattr(ctc, "FEW", 1)
+    monkeypatch.setattr(shared, "FEW", 1)
     for path in tmp_path.glob("*.wav"):
         path.unlink()
     with pytest.raises(ValueError, match="training utterances of epoch 1 could not be read, .*no such audio file"):

@@ -17,7 +17,15 @@ from conftest import REPOSITORY, SAMPLE_RATE
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.inference import load_model
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.ctc import CTCBrain, NonFiniteLossError, Progress, consistency_loss, ctc_loss, frames_needed
+from biglittle_asr.tasks.ctc import (
+    CURVES,
+    CTCBrain,
+    NonFiniteLossError,
+    Progress,
+    consistency_loss,
+    ctc_loss,
+    frames_needed,
+)
 from biglittle_asr.tasks.curves import EpochHistory
 from biglittle_asr.tasks.data import Datasets, Draw, Utterances, build_datasets, train_loader_options
 from biglittle_asr.tasks.schedule import WarmupCosine
@@ -100,14 +108,14 @@ def test_recipe_runs_and_writes_what_it_promises(
     train_an4()(arguments)
     for name in ("hyperparams.yaml", "env.log", "train_log.txt", "curves.png", "epochs.csv", "wer_dev.txt"):
         assert (folder / name).stat().st_size > 0
-    assert len(EpochHistory(folder / "epochs.csv").rows) == 2
+    assert len(EpochHistory(folder / "epochs.csv", CURVES.columns).rows) == 2
     assert load_model(folder / "model").sample_rate == 16000
     assert list((folder / "tensorboard").iterdir())
     before = (folder / "wer_test.txt").read_text()
     # Once more: nothing left to train, the same result.
     train_an4()([*arguments, "--test_only"])
     assert (folder / "wer_test.txt").read_text() == before
-    assert len(EpochHistory(folder / "epochs.csv").rows) == 2
+    assert len(EpochHistory(folder / "epochs.csv", CURVES.columns).rows) == 2
 
 
 def test_skip_test_leaves_test_alone(tmp_path: Path) -> None:
@@ -231,7 +239,7 @@ def test_dynamic_batches_hold_everything_once_and_differ_between_epochs(tmp_path
     epochs = []
     for epoch in (1, 2):
         brain.train_sampler.set_epoch(epoch)
-        epochs.append([batch.utterances.id for batch in loader])
+        epochs.append([batch.examples.id for batch in loader])
     for batches in epochs:
         assert sorted(name for batch in batches for name in batch) == sorted(datasets.train.data_ids)
         durations = [[datasets.train.data[name]["duration"] for name in batch] for batch in batches]

@@ -1,50 +1,29 @@
 """CTC: the loss, and the Brain that trains, evaluates and averages it."""
 
-import csv
-import io
-import json
-import math
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import speechbrain as sb
 import torch
-from speechbrain.utils.checkpoints import (
-    Checkpoint,
-    average_checkpoints,
-    mark_as_loader,
-    mark_as_saver,
-    register_checkpoint_hooks,
-)
-from speechbrain.utils.distributed import (
-    ddp_barrier,
-    get_rank,
-    if_main_process,
-    is_distributed_initialized,
-    main_process_only,
-)
+from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
+from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.optimizers import rm_vector_weight_decay
-from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference.packing import MODEL
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
-from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.scoring import Score, score_texts
-from biglittle_asr.tasks.curves import EpochHistory, plot_curves
-from biglittle_asr.tasks.data import Batch, Datasets, Utterances, collate, train_loader_options
-from biglittle_asr.tasks.logs import draw_epoch, log_epoch, restart_board, rewrite_log
+from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
+from biglittle_asr.tasks.brain import Progress as BrainProgress
+from biglittle_asr.tasks.curves import Curves
+from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
+from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.model_folder import write_model_folder
-from biglittle_asr.tasks.randomness import seed_all
 
 logger = get_logger(__name__)
 
@@ -52,24 +31,7 @@ BLANK = 0
 MAX_LEFT_OUT = 0.01
 """Largest part of the training utterances that may be left out because their target does not fit their frames."""
 
-
-MAX_FAILED = 0.01
-"""Largest part of the training utterances whose audio may fail during an epoch. A file or two that are lost at hour
-three are no reason to lose the training; more than one in a hundred means that the disk or the corpus is."""
-
-FEW = 10
-"""So many may fail whatever their part is: in a small corpus one file is more than 1 %, and ten can still be read in
-the log."""
-
-FAILURES_NAME = "failed_files.csv"
-"""File in the output folder that lists utterances whose audio failed during training or evaluation."""
-
-LISTED = 5
-"""Utterances that a message names; files list all."""
-
-
-class NonFiniteLossError(ValueError):
-    """The loss or its gradient is infinite or not a number."""
+CURVES = Curves("CTC loss (nats per token)", {"dev_wer": "dev WER", "dev_cer": "dev CER"})
 
 
 def frames_needed(tokens: Sequence[int]) -> int:
@@ -175,7 +137,7 @@ def _divergence(log_probs: Tensor, target: Tensor) -> Tensor:
 
 
 @dataclass
-class Progress:
+class Progress(BrainProgress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     loss_sum: float = 0.0
@@ -184,38 +146,15 @@ class Progress:
     utterances: int = 0
     left_out: list[str] = field(default_factory=list)
     """Utterances whose target does not fit their frames."""
-    failed: list[tuple[str, str]] = field(default_factory=list)
-    """Utterances whose audio could not be read, and why."""
-    seconds: float = 0.0
-    """Of training, in the runs before this one."""
-    order: str = ""
-    """Stands for the order of the epoch's utterances."""
 
     @property
     def loss(self) -> float:
         """Nats per token."""
         return self.loss_sum / max(self.tokens, 1)
 
-    def and_those_of(self, others: "Sequence[Progress]") -> "Progress":
-        """The sum over several processes."""
-        every = [self, *others]
-        return Progress(
-            loss_sum=sum(each.loss_sum for each in every),
-            tokens=sum(each.tokens for each in every),
-            utterances=sum(each.utterances for each in every),
-            left_out=[name for each in every for name in each.left_out],
-            failed=[failed for each in every for failed in each.failed],
-        )
 
-
-@register_checkpoint_hooks
-class CTCBrain(sb.Brain):
+class CTCBrain(ResumableBrain):
     """Trains and evaluates a :class:`CTCModel`.
-
-    A training that is interrupted, however and wherever, and started again ends in the same weights as one that is not,
-    to the bit where the arithmetic is deterministic (on one machine's CPU, with the same number of threads). For that
-    a checkpoint holds model, optimizer, history and the position in the epoch, and nothing random: every number drawn
-    follows from seed, epoch and step or utterance.
 
     The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their tokens:
     so it is in nats per token, every token of a batch weighs the same, and neither a batch of short utterances nor one
@@ -233,36 +172,19 @@ class CTCBrain(sb.Brain):
         Command line options.
     """
 
+    examples: ClassVar[str] = "utterances"
+    error: ClassVar[str] = "WER"
+    fate: ClassVar[str] = "the words count as deletions"
+    progress_type = Progress
+    progress: Progress
+    model: CTCModel
+
     def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
-        modules = {**hparams["modules"], "model": model}
-        checkpointer = hparams["checkpointer"]
-        checkpointer.add_recoverables({"model": model, "counter": hparams["epoch_counter"]})
-        if modules["normalize"].state_dict():
-            checkpointer.add_recoverable("normalize", modules["normalize"])
-        if isinstance(run_opts, dict):
-            run_opts = RunOptions.from_dictionary(run_opts)
-        # SpeechBrain would have checkpoints by step or by time, not both.
-        interval = hparams.get("ckpt_interval_steps", 0)
-        if run_opts is not None and "ckpt_interval_steps" in run_opts.overridden_args:
-            interval = run_opts.ckpt_interval_steps
-            run_opts = replace(run_opts, overridden_args=run_opts.overridden_args - {"ckpt_interval_steps"})
-        super().__init__(
-            modules={name: module for name, module in modules.items() if module is not None},
-            opt_class=hparams["opt_class"],
-            hparams={**hparams, "ckpt_interval_steps": 0},
-            run_opts=run_opts,
-            checkpointer=checkpointer,
-        )
-        self.ckpt_interval_steps = interval
-        self.train_sampler: Any = None
-        self.model = model
+        normalize = hparams["modules"]["normalize"]
+        if normalize.state_dict():
+            hparams["checkpointer"].add_recoverable("normalize", normalize)
+        super().__init__(model, hparams["modules"], CURVES, hparams, run_opts)
         self.tokenizer = tokenizer
-        self.output_folder = Path(hparams["output_folder"])
-        self.history = EpochHistory(self.output_folder / "epochs.csv")
-        self.failures: list[dict[str, Any]] = []
-        self.progress = Progress()
-        synchronize = torch.cuda.synchronize if self.device_type == "cuda" else None
-        self.stopwatch = Stopwatch(bool(hparams.get("profile")), synchronize)
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
         """Train, from the last checkpoint if there is one, watching dev.
@@ -283,12 +205,7 @@ class CTCBrain(sb.Brain):
             train_loader_kwargs=train_loader_options(datasets.train, hparams),
             valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
         )
-        lost = {row["ID"] for row in self.failures if row["set"] == "train"}
-        if lost:
-            logger.warning(
-                f"{_some(sorted(lost))}: could not be read in one epoch or more, and were left out there; "
-                f"{self.output_folder / FAILURES_NAME} says why."
-            )
+        self.report_lost()
 
     def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
         """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
@@ -309,7 +226,7 @@ class CTCBrain(sb.Brain):
             self.precision,
             self.weights,
         )
-        self._show_profile()
+        self.show_profile()
         return scores
 
     @main_process_only
@@ -320,16 +237,13 @@ class CTCBrain(sb.Brain):
             logger.info(f"{name}: {score.summary()}")
             evaluations.append({"Evaluated": name, "weights": self.weights, "WER": score.all.wer, "CER": score.all.cer})
         rewrite_log(self.history.rows, evaluations, self.hparams.train_logger)
-        self._write_failures()
-
-    @main_process_only
-    def _show_profile(self) -> None:
-        if self.stopwatch.enabled:
-            table = self.stopwatch.table()
-            logger.info(f"Where the time went:\n{table}")
-            write_atomically(self.output_folder / "profile.txt", f"{table}\n")
+        self.write_failures()
 
     # Forward and loss
+
+    def read(self, dataset: Any) -> Any:
+        """Utterances, their batches, and their IDs."""
+        return Utterances(dataset, self.hparams.seed), collate, dataset.data_ids
 
     def compute_forward(self, batch: Any, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T', V) and frames (B,) of a batch of waveforms."""
@@ -358,7 +272,7 @@ class CTCBrain(sb.Brain):
             losses, fits = ctc_loss(log_probs, frames, batch.tokens.data.repeat(views, 1), num_tokens)
             total, tokens = losses.sum(), num_tokens[fits].sum().clamp(min=1)
             if not bool(torch.isfinite(total)):
-                raise NonFiniteLossError(self._not_finite("loss", batch.id))
+                raise NonFiniteLossError(self.not_finite("loss", batch.id))
             self.progress.left_out += [
                 name for name, fit in zip(batch.id, fits[: len(batch)].tolist(), strict=True) if not fit
             ]
@@ -375,11 +289,13 @@ class CTCBrain(sb.Brain):
             self.speakers.update(zip(batch.id, batch.spk_id, strict=True))
         return total / tokens
 
-    def _not_finite(self, what: str, ids: Sequence[str]) -> str:
-        return (
-            f"{what} is not finite in epoch {self.hparams.epoch_counter.current}, step {self.step}, utterances "
-            f"{', '.join(ids)}: look at their audio and transcripts, or lower the learning rate (lr) or max_grad_norm."
+    def forward_nothing(self) -> Tensor:
+        """Log-probabilities of a second of silence."""
+        rate = self.hparams.sample_rate
+        log_probs, _ = self._log_probs(
+            torch.zeros(1, rate, device=self.device), torch.tensor([rate], device=self.device)
         )
+        return log_probs
 
     # Optimization
 
@@ -390,164 +306,32 @@ class CTCBrain(sb.Brain):
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
-    def _wrap_distributed(self) -> None:
-        """Wrap the model for several processes. Its BatchNorm shares statistics; SpeechBrain would replace it."""
-        if not self.distributed_launch:
-            super()._wrap_distributed()
-            return
-        devices = None if self.distributed_backend == "gloo" else [self.device]
-        for name, module in self.modules.items():
-            if any(parameter.requires_grad for parameter in module.parameters()):
-                self.modules[name] = DistributedDataParallel(module, device_ids=devices)
-
-    def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
-        """A loader of :class:`Batch`; the training sampler is told the epoch, as SpeechBrain tells only its own."""
-        loader = super().make_dataloader(Utterances(dataset, self.hparams.seed), stage, collate_fn=collate, **kwargs)
-        if stage == sb.Stage.TRAIN:
-            self.train_loader = loader
-            self.train_batches = kwargs["batch_sampler"]
-            if self.train_sampler is None:
-                self.train_sampler = self.train_batches
-        return loader
-
-    def fit_batch(self, batch: Batch) -> Tensor:
-        """Train on what could be read of a batch, with random numbers that follow from its place."""
-        self._note_reading(batch)
-        self.progress.failed += [(failure.id, failure.reason) for failure in batch.failures]
-        if len(self.progress.failed) > max(FEW, MAX_FAILED * len(self.train_loader.dataset)):
-            raise ValueError(
-                f"{len(self.progress.failed)} training utterances of epoch {self.hparams.epoch_counter.current} could "
-                f"not be read, the last because of: {self.progress.failed[-1][1].rstrip('.')}; see to the disk and the "
-                "corpus, then start again: the training goes on from its last checkpoint."
-            )
-        seed_all(self.hparams.seed, self.hparams.epoch_counter.current, self.step, get_rank() or 0)
-        # What of this takes time and is not measured inside is the backward pass.
-        with self.stopwatch("backward"):
-            return self._fit_nothing() if batch.utterances is None else super().fit_batch(batch.utterances)
-
-    def _fit_nothing(self) -> Tensor:
-        """Take the step of a batch of which nothing could be read: others may have gone before it, or go beside it."""
-        should_step = self.step % self.grad_accumulation_factor == 0
-        self.batch_ids: list[str] = []
-        self._set_learning_rate()
-        if is_distributed_initialized():
-            # The other processes wait for this one's statistics and gradients; a second of silence gives zeros.
-            rate = self.hparams.sample_rate
-            with self.no_sync(not should_step), self.training_ctx:
-                log_probs, _ = self._log_probs(
-                    torch.zeros(1, rate, device=self.device), torch.tensor([rate], device=self.device)
-                )
-                self.scaler.scale(0.0 * log_probs.sum()).backward()
-        if should_step and any(parameter.grad is not None for parameter in self.modules.parameters()):
-            self.optimizers_step()
-        # Not a number: SpeechBrain leaves it out of its running average.
-        return torch.tensor(math.nan)
-
-    def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
-        """Set the learning rate."""
-        self.batch_ids = batch.id
-        self._set_learning_rate()
-
-    def _set_learning_rate(self) -> None:
-        """From how far the training is, which is right after every resume."""
-        epochs_done = self.hparams.epoch_counter.current - 1 + self.step / len(self.train_loader)
-        rate = self.hparams.lr_annealing(min(epochs_done / self.hparams.number_of_epochs, 1.0))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-
-    def optimizers_step(self) -> None:
-        """Clip the norm of the whole gradient (SpeechBrain clips the first parameter group only), and step."""
-        with self.stopwatch("optimizer"):
-            self.scaler.unscale_(self.optimizer)
-            parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
-            norm = nn.utils.clip_grad_norm_(parameters, self.max_grad_norm)
-            if not bool(torch.isfinite(norm)) and not self.scaler.is_enabled():
-                raise NonFiniteLossError(self._not_finite("gradient", self.batch_ids))
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad(set_to_none=True)
-            self.optimizer_step += 1
-
     def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Evaluate what could be read of a batch; the words of the rest count as deletions."""
-        self._note_reading(batch)
         for failure in batch.failures:
-            self.progress.failed.append((failure.id, failure.reason))
             self.hypotheses[failure.id] = ""
             self.references[failure.id] = failure.words
             self.speakers[failure.id] = failure.speaker
-        if batch.utterances is None:
-            return torch.tensor(math.nan)
-        return super().evaluate_batch(batch.utterances, stage)
-
-    def _note_reading(self, batch: Batch) -> None:
-        if batch.in_worker:
-            self.stopwatch.add_parallel(batch.seconds)
-        else:
-            self.stopwatch.add(batch.seconds)
+        return super().evaluate_batch(batch, stage)
 
     # Stages
-
-    def on_fit_start(self) -> None:
-        """Go on from the last checkpoint, and make the logs say what it says."""
-        super().on_fit_start()
-        # Nothing is deleted before all processes have found it.
-        ddp_barrier()
-        self._keep_what_is_needed()
-        self._rewrite_logs()
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the last stage, unless a checkpoint inside this one was loaded."""
         self.hypotheses: dict[str, str] = {}
         self.references: dict[str, str] = {}
         self.speakers: dict[str, str] = {}
-        if stage == sb.Stage.TRAIN:
-            self.train_sampler.set_epoch(epoch)
-            order = self.train_batches.digest(self.train_loader.dataset.dataset.data_ids)
-            if self.step == 0:
-                self.progress = Progress(order=order)
-            elif self.progress.order != order:
-                logger.warning(
-                    f"{self.output_folder}: the training set or its batches are not those of the checkpoint inside "
-                    f"epoch {epoch}; the rest of this epoch may repeat or miss utterances."
-                )
-                self.progress.order = order
-            self.epoch_start = time.monotonic() - self.progress.seconds
-        else:
-            self.progress = Progress()
-        self.stopwatch.start("waiting for data")
+        super().on_stage_start(stage, epoch)
 
-    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Report on a stage; at the end of an epoch, save a checkpoint, log, and draw the curves."""
-        self.stopwatch.stop()
-        if stage == sb.Stage.TRAIN:
-            first, *others = _of_all_processes(self.progress)
-            progress = first.and_those_of(others)
-            self.train_loss = progress.loss
-            self._report_left_out(progress)
-            self._report_failures("train", epoch, progress.failed)
-        if stage == sb.Stage.VALID:
-            assert epoch is not None
-            with self.stopwatch("scoring"):
-                rates = score_texts(self.references, self.hypotheses, bootstrap=0).all
-            assert rates.wer is not None and rates.cer is not None
-            self._report_failures("dev", epoch, self.progress.failed)
-            row = {
-                "epoch": epoch,
-                "lr": self.optimizer.param_groups[0]["lr"],
-                "train_loss": self.train_loss,
-                "dev_loss": self.progress.loss,
-                "dev_wer": rates.wer,
-                "dev_cer": rates.cer,
-                "seconds": time.monotonic() - self.epoch_start,
-            }
-            self.history.add(row)
-            # The checkpoint first: from it, a run that is killed before it has logged the epoch can still do so.
-            with self.stopwatch("checkpointing"):
-                self.checkpointer.save_checkpoint(meta={"epoch": epoch, "WER": rates.wer})
-                self._keep_what_is_needed()
-            with self.stopwatch("logs and curves"):
-                self._log_epoch(row)
+    def score_epoch(self) -> dict[str, float]:
+        """WER and CER on dev, in percent."""
+        rates = score_texts(self.references, self.hypotheses, bootstrap=0).all
+        assert rates.wer is not None and rates.cer is not None
+        return {"dev_wer": rates.wer, "dev_cer": rates.cer, self.error: rates.wer}
+
+    def inspect_training(self, progress: Progress) -> None:
+        """Report targets that did not fit their frames."""
+        self._report_left_out(progress)
 
     def _report_left_out(self, progress: Progress) -> None:
         if not progress.left_out:
@@ -559,93 +343,6 @@ class CTCBrain(sb.Brain):
         if len(progress.left_out) > MAX_LEFT_OUT * progress.utterances:
             raise ValueError(f"{message}; correct them, use larger tokens, or lower the encoder's time_stride.")
         logger.warning(f"{message}; they are left out of the loss.")
-
-    @main_process_only
-    def _report_failures(self, name: str, epoch: int | None, failed: Sequence[tuple[str, str]]) -> None:
-        """Log utterances that could not be read, and remember them."""
-        if failed:
-            where = name if epoch is None else f"epoch {epoch}, {name}"
-            number = f"{len(failed)} utterance{'s' if len(failed) > 1 else ''}"
-            fate = "left out" if name == "train" else "the words count as deletions"
-            reasons = _some([reason.rstrip(".") for _, reason in failed], "; ")
-            logger.warning(f"{where}: {number} could not be read, {fate}: {reasons}.")
-        self.failures = [row for row in self.failures if (row["epoch"], row["set"]) != (epoch, name)]
-        self.failures += [{"epoch": epoch, "set": name, "ID": each, "problem": reason} for each, reason in failed]
-
-    def _write_failures(self) -> None:
-        path = self.output_folder / FAILURES_NAME
-        if self.failures or path.exists():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, ["epoch", "set", "ID", "problem"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.failures)
-            write_atomically(path, text.getvalue())
-
-    @main_process_only
-    def _log_epoch(self, row: dict[str, float]) -> None:
-        log_epoch(row, self.hparams.train_logger)
-        draw_epoch(row, self.hparams.tensorboard_logger)
-        self.history.write()
-        self._write_failures()
-        plot_curves(self.history.rows, self.output_folder / "curves.png", self.output_folder.as_posix())
-
-    @main_process_only
-    def _rewrite_logs(self) -> None:
-        rows = self.history.rows
-        rewrite_log(rows, [], self.hparams.train_logger)
-        self.hparams.tensorboard_logger = restart_board(rows, self.hparams.tensorboard_logger)
-        self.history.write()
-        self._write_failures()
-
-    # Checkpoints
-
-    def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
-        """SpeechBrain's rule, but never between the steps of one accumulation, whose gradients would be lost."""
-        if self.step % self.grad_accumulation_factor != 0:
-            return False
-        return bool(super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt))
-
-    def _save_intra_epoch_ckpt(self) -> None:
-        """Save a checkpoint inside of an epoch, in place of the last such one."""
-        with self.stopwatch("checkpointing"):
-            self.checkpointer.save_checkpoint(
-                meta={"epoch": self.hparams.epoch_counter.current, "step": self.step}, end_of_epoch=False
-            )
-            self._keep_what_is_needed()
-
-    @main_process_only
-    def _keep_what_is_needed(self) -> None:
-        """Keep the latest epochs, as many as are averaged at most, the best one, and what is newer than all of them."""
-        epochs = self.checkpointer.find_checkpoints(ckpt_predicate=_is_epoch)
-        latest = self.checkpointer.find_checkpoints(max_num_checkpoints=1)
-        best = self.checkpointer.find_checkpoints(min_key="WER", max_num_checkpoints=1)
-        self.checkpointer.keep_only([*epochs[: max(self.hparams.average_checkpoints)], *best, *latest])
-
-    @mark_as_saver
-    def _save_state(self, path: Path) -> None:
-        """Write what a checkpoint holds besides weights and optimizer."""
-        state = {
-            "step": self.step,
-            "optimizer_step": self.optimizer_step,
-            "avg_train_loss": self.avg_train_loss,
-            "progress": asdict(self.progress) | {"seconds": time.monotonic() - self.epoch_start},
-            "history": self.history.rows,
-            "failures": self.failures,
-        }
-        Path(path).write_text(json.dumps(state), encoding="utf-8")
-
-    @mark_as_loader
-    def _load_state(self, path: Path, end_of_epoch: bool) -> None:
-        state = json.loads(Path(path).read_text(encoding="utf-8"))
-        self.step = state["step"]
-        self.optimizer_step = state["optimizer_step"]
-        self.avg_train_loss = state["avg_train_loss"]
-        self.history.rows = state["history"]
-        self.failures = state["failures"]
-        progress = Progress(**state["progress"])
-        progress.failed = [(name, reason) for name, reason in progress.failed]
-        # The counts are the main process's; those of the others are lost with it, and only reports are poorer.
-        self.progress = progress if if_main_process() else Progress(order=progress.order)
 
     def check_targets_fit(self, dataset: Any) -> None:
         """Check before training that targets fit their frames, going by the manifest's durations.
@@ -666,9 +363,6 @@ class CTCBrain(sb.Brain):
 
     # Evaluation
 
-    def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
-        """Keep the weights that :meth:`load_average` chose, rather than load a checkpoint."""
-
     def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
         """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
 
@@ -679,12 +373,10 @@ class CTCBrain(sb.Brain):
         FileNotFoundError
             If there is no checkpoint.
         """
-        latest = self.checkpointer.find_checkpoints(
-            ckpt_predicate=_is_epoch, max_num_checkpoints=max(hparams["average_checkpoints"])
-        )
+        latest = self.find_epochs()[: max(hparams["average_checkpoints"])]
         if not latest:
             raise FileNotFoundError(f"{hparams['save_folder']}: no checkpoint of a whole epoch; train first.")
-        best = self.checkpointer.find_checkpoint(min_key="WER")
+        best = self.checkpointer.find_checkpoint(min_key=self.error)
         candidates = {f"best epoch ({best.meta['epoch']})": [best]}
         for count in sorted(set(hparams["average_checkpoints"])):
             if count <= len(latest):
@@ -711,25 +403,6 @@ class CTCBrain(sb.Brain):
         """Transcribe a dataset with the present weights and score it; report what could not be read under `name`."""
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
         if name is not None:
-            self._report_failures(name, None, self.progress.failed)
+            self.report_failures(name, None, self.progress.failed)
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
-
-
-def _is_epoch(checkpoint: Checkpoint) -> bool:
-    """Whether it is of a whole epoch, scored on dev."""
-    return "WER" in checkpoint.meta
-
-
-def _of_all_processes(progress: Progress) -> list[Progress]:
-    if not is_distributed_initialized():
-        return [progress]
-    gathered: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(gathered, progress)
-    return gathered
-
-
-def _some(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first few texts, and how many there are more."""
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return separator.join(texts[:LISTED]) + more

@@ -2,6 +2,8 @@
 
 import csv
 import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -12,7 +14,22 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
 from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 
-COLUMNS = ("epoch", "lr", "train_loss", "dev_loss", "dev_wer", "dev_cer", "seconds")
+
+@dataclass(frozen=True)
+class Curves:
+    """What a task reports of each epoch."""
+
+    loss: str
+    """Name and unit of the loss."""
+    rates: Mapping[str, str]
+    """Columns with results on dev, in percent, and what they are called in the picture."""
+    dev: str = "dev"
+    """What the set is called that watches the training."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of an :class:`EpochHistory`."""
+        return ("epoch", "lr", "train_loss", "dev_loss", *self.rates, "seconds")
 
 
 class EpochHistory:
@@ -22,20 +39,22 @@ class EpochHistory:
     ---------
     path : pathlib.Path
         File to write; rows that it has already are kept.
+    columns : sequence of str
+        Keys of its rows.
 
     Example
     -------
-    >>> history = EpochHistory(getfixture("tmp_path") / "epochs.csv")
+    >>> history = EpochHistory(getfixture("tmp_path") / "epochs.csv", ("epoch", "dev_wer"))
     >>> for wer in (90.0, 50.0):
-    ...     row = dict.fromkeys(COLUMNS, 1.0) | {"epoch": len(history.rows) + 1, "dev_wer": wer}
-    ...     history.add(row)
+    ...     history.add({"epoch": len(history.rows) + 1, "dev_wer": wer})
     >>> history.write()
-    >>> EpochHistory(history.path).rows[1]["dev_wer"]
+    >>> EpochHistory(history.path, history.columns).rows[1]["dev_wer"]
     50.0
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
         self.path = path
+        self.columns = tuple(columns)
         self.rows: list[dict[str, float]] = []
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
@@ -48,14 +67,14 @@ class EpochHistory:
     def write(self) -> None:
         """Write the file, whole or not at all."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self.rows)
         write_atomically(self.path, text.getvalue())
 
 
-def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> None:
-    """Draw loss and error rates by epoch; the legends give the last epoch's values.
+def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title: str = "") -> None:
+    """Draw loss and rates by epoch; the legends give the last epoch's values.
 
     Arguments
     ---------
@@ -63,20 +82,22 @@ def plot_curves(rows: list[dict[str, float]], path: Path, title: str = "") -> No
         Rows of an :class:`EpochHistory`.
     path : pathlib.Path
         Picture to write, such as curves.png.
+    curves : Curves
+        What the rows hold.
     title : str
         What was trained.
     """
     epochs = [row["epoch"] for row in rows]
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
-    for name, label in (("train_loss", "train, augmented"), ("dev_loss", "dev")):
+    for name, label in (("train_loss", "train, augmented"), ("dev_loss", curves.dev)):
         losses.plot(epochs, [row[name] for row in rows], label=f"{label}: {rows[-1][name]:.2f}")
-    losses.set(ylabel="CTC loss (nats per token)", yscale="log")
+    losses.set(ylabel=curves.loss, yscale="log")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter(FormatStrFormatter("%g"))
     losses.yaxis.set_minor_formatter(NullFormatter())
-    for name, label in (("dev_wer", "dev WER"), ("dev_cer", "dev CER")):
+    for name, label in curves.rates.items():
         errors.plot(epochs, [row[name] for row in rows], label=f"{label}: {rows[-1][name]:.1f} %")
-    errors.set(ylabel="error rate (%)", ylim=(0, 105))
+    errors.set(ylabel="error (%)", ylim=(0, 105))
     for axes in (losses, errors):
         for line in axes.lines:
             line.set(linewidth=2, marker="o", markersize=3)

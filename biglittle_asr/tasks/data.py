@@ -185,12 +185,13 @@ class Draw(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An utterance whose audio could not be used when it was needed."""
+    """An example whose file could not be used when it was needed."""
 
     id: str
     reason: str
-    words: str
-    speaker: str
+    words: str = ""
+    """Of an utterance."""
+    speaker: str = ""
 
 
 class Utterances(Dataset[dict[str, Any] | Failure]):
@@ -228,7 +229,7 @@ class Utterances(Dataset[dict[str, Any] | Failure]):
 class Batch:
     """What was read of a batch."""
 
-    utterances: PaddedBatch | None
+    examples: PaddedBatch | None
     """Those that could be read, with the keys :data:`OUTPUT_KEYS` but `seconds`; None if none could."""
     failures: list[Failure]
     """Those that could not."""
@@ -239,8 +240,8 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """For the loader's option of this name."""
-        if self.utterances is not None:
-            self.utterances.pin_memory()
+        if self.examples is not None:
+            self.examples.pin_memory()
         return self
 
 
@@ -303,7 +304,10 @@ def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]
     hparams : mapping
         Reads seed, batch_size, sorting, dynamic_batching, max_batch_length (s), num_buckets, train_dataloader_opts.
     """
-    batches = _dynamic_batches(dataset, hparams) if hparams["dynamic_batching"] else _fixed_batches(dataset, hparams)
+    if hparams["dynamic_batching"]:
+        batches = _dynamic_batches(dataset, hparams)
+    else:
+        batches = fixed_batches(len(dataset), hparams["batch_size"], hparams["seed"], hparams["sorting"] == "random")
     return {**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)}
 
 
@@ -325,13 +329,24 @@ def _dynamic_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) ->
     return batches
 
 
-def _fixed_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> Callable[[int], list[list[int]]]:
-    size, total = hparams["batch_size"], len(dataset)
+def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Callable[[int], list[list[int]]]:
+    """Batches of a fixed size, in an order that follows from seed and epoch; the last of an epoch may be smaller.
+
+    Returns
+    -------
+    callable
+        From the number of an epoch to its batches, for :class:`EpochBatches`.
+
+    Example
+    -------
+    >>> fixed_batches(5, 2, seed=1, shuffle=False)(1)
+    [[0, 1], [2, 3], [4]]
+    """
 
     def batches(epoch: int) -> list[list[int]]:
         order = list(range(total))
-        if hparams["sorting"] == "random":
-            generator = torch.Generator().manual_seed(hparams["seed"] + epoch)
+        if shuffle:
+            generator = torch.Generator().manual_seed(seed + epoch)
             order = torch.randperm(total, generator=generator).tolist()
         return [order[start : start + size] for start in range(0, total, size)]
 

@@ -43,7 +43,7 @@ def rewrite_log(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], l
     rows : sequence of dict
         Of the history.
     evaluations : sequence of dict
-        With keys "Evaluated", "weights", "WER" and "CER".
+        With keys "Evaluated", "weights", and results by name, such as "WER".
     logger : TrainLogger
         What writes the file.
     """
@@ -58,7 +58,8 @@ def rewrite_log(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], l
             log_epoch(row, logger, verbose=False)
         for each in evaluations:
             meta = {name: each[name] for name in ("Evaluated", "weights")}
-            logger.log_stats(meta, test_stats={name: each[name] for name in ("WER", "CER")}, verbose=False)
+            results = {name: value for name, value in each.items() if name not in meta}
+            logger.log_stats(meta, test_stats=results, verbose=False)
     finally:
         logger.save_file = str(whole)
     partial.replace(whole)
@@ -76,5 +77,13 @@ def restart_board(rows: Sequence[Row], board: TensorboardLogger) -> TensorboardL
 
 
 def _statistics(row: Row) -> tuple[dict[str, float], dict[str, float]]:
-    """What an epoch says about train and dev."""
-    return {"loss": row["train_loss"]}, {"loss": row["dev_loss"], "WER": row["dev_wer"], "CER": row["dev_cer"]}
+    """What an epoch says about train and dev, by the columns' names."""
+    train, dev = (
+        {_display(name.removeprefix(prefix)): value for name, value in row.items() if name.startswith(prefix)}
+        for prefix in ("train_", "dev_")
+    )
+    return train, dev
+
+
+def _display(name: str) -> str:
+    return name.upper() if name in ("wer", "cer") else name
