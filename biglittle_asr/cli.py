@@ -278,6 +278,7 @@ def _add_transcribe_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
     )
     _add_batch_seconds(parser)
+    parser.add_argument("--profile", action="store_true", help="show at the end where the time went")
 
 
 def _transcribe(options: argparse.Namespace) -> None:
@@ -286,12 +287,18 @@ def _transcribe(options: argparse.Namespace) -> None:
         return
     from tempfile import TemporaryDirectory
 
+    import torch
+
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.formats import Output
     from biglittle_asr.inference.inputs import find_recordings
     from biglittle_asr.inference.transcription import Failure, transcribe
+    from biglittle_asr.profiling import Stopwatch
 
     recognizer = load_model(options.model, _device(options.device))
+    if options.profile:
+        on_gpu = recognizer.model.output.weight.is_cuda
+        recognizer.stopwatch = Stopwatch(synchronize=torch.cuda.synchronize if on_gpu else None)
     with TemporaryDirectory(prefix="biglittle") as spool:
         recordings = find_recordings(options.audio, Path(spool), options.channel)
         output = Output(options.format, options.output, len(recordings) > 1)
@@ -310,6 +317,8 @@ def _transcribe(options: argparse.Namespace) -> None:
                         _tell(str(result.error))
                 output.add(result)
         output.finish([recording.name for recording in recordings])
+    if options.profile:
+        _tell("where the time went, without loading the model:\n" + recognizer.stopwatch.table())
     if failures and len(recordings) == 1:
         raise failures[0].error
     if failures:

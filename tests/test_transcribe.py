@@ -360,6 +360,17 @@ def test_text_is_the_words_alone_or_behind_names(model_folder, recognizer, recor
     assert out == "".join(f"r{index}\t{expected[f'r{index}']}\n" for index in range(5)) and err == ""
 
 
+@pytest.mark.parametrize("window", [60, 0.5])
+def test_profile_shows_where_time_goes_and_changes_no_word(model_folder, recordings, capsys, window):
+    assert run(model_folder, *recordings, "--window", window) == 0
+    plain = capsys.readouterr().out
+    assert run(model_folder, *recordings, "--window", window, "--profile") == 0
+    profiled = capsys.readouterr()
+    assert profiled.out == plain
+    for activity in ("reading", "features", "encoder", "decoding", "not measured", "total"):
+        assert f"\n{activity} " in profiled.err
+
+
 def test_json_ctm_and_srt_say_the_same(model_folder, recordings, tmp_path, capsys):
     assert run(model_folder, *recordings, "--json") == 0
     found = json.loads(capsys.readouterr().out)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import LogMel
 from biglittle_asr.models import CTCModel
+from biglittle_asr.profiling import Stopwatch
 
 
 class Recognizer(nn.Module):
@@ -64,6 +65,8 @@ class Recognizer(nn.Module):
         self.tokenizer = tokenizer
         self.sample_rate = compute_features.sample_rate
         self.frame_seconds = compute_features.hop_samples * model.encoder.time_stride / self.sample_rate
+        self.stopwatch = Stopwatch(enabled=False)
+        """What time is charged to; put one that is enabled in its place to see where it goes."""
         self.eval()
 
     @property
@@ -97,5 +100,8 @@ class Recognizer(nn.Module):
         frames : Tensor
             (B,) integer frames of each utterance; what lies behind them in `log_probs` means nothing.
         """
-        features, frames = self.compute_features(wavs, num_samples)
-        return self.model(self.normalize(features, frames), frames)
+        with self.stopwatch("features"):
+            features, frames = self.compute_features(wavs, num_samples)
+            features = self.normalize(features, frames)
+        with self.stopwatch("encoder"):
+            return self.model(features, frames)

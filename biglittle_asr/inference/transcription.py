@@ -130,7 +130,8 @@ def _transcribe_batch(
     wavs: dict[Recording, Tensor] = {}
     for recording in batch:
         try:
-            wavs[recording] = torch.from_numpy(recording.read(recognizer.sample_rate))
+            with recognizer.stopwatch("reading"):
+                wavs[recording] = torch.from_numpy(recording.read(recognizer.sample_rate))
         except (OSError, ValueError) as error:
             yield Failure(recording, error)
     if not wavs:
@@ -142,7 +143,8 @@ def _transcribe_batch(
         log_probs, frames = recognizer(padded, num_samples)
     for recording, row, valid in zip(wavs, log_probs.cpu(), frames.tolist(), strict=True):
         duration = durations[recording]
-        words = tuple(decode(recognizer, [row[:valid]], lambda: duration))  # noqa: B023 (asked at once)
+        with recognizer.stopwatch("decoding"):
+            words = tuple(decode(recognizer, [row[:valid]], lambda: duration))  # noqa: B023 (asked at once)
         yield Transcript(recording, duration, words)
 
 
@@ -165,7 +167,7 @@ def _transcribe_long(
 
     try:
         check_windows(recognizer, recording, duration, window_seconds)
-        with torch.inference_mode():
+        with torch.inference_mode(), recognizer.stopwatch("decoding"):
             words = tuple(decode(recognizer, log_probs(), lambda: duration))
     except (OSError, ValueError) as error:
         return Failure(recording, error)

@@ -68,10 +68,11 @@ def log_probs_by_windows(
     True
     """
     compute, normalize, model = recognizer.compute_features, recognizer.normalize, recognizer.model
-    device = model.output.weight.device
+    watch, device = recognizer.stopwatch, model.output.weight.device
 
     def features() -> Iterator[Tensor]:
-        return feature_blocks(compute, (torch.from_numpy(block).to(device) for block in blocks()))
+        read = (torch.from_numpy(block).to(device) for block in watch.each("reading", blocks()))
+        return watch.each("features", feature_blocks(compute, read))
 
     if isinstance(normalize, SentenceNormalization):
         normalize_block = normalize.fitted(features())
@@ -82,7 +83,8 @@ def log_probs_by_windows(
 
     window_frames = round(window_seconds * compute.sample_rate / compute.hop_samples)
     for window, first, last in encoder_windows(model.encoder, map(normalize_block, features()), window_frames):
-        log_probs, _ = model(window[None], _length(window))
+        with watch("encoder"):
+            log_probs, _ = model(window[None], _length(window))
         yield log_probs[0, first:last]
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 IDLE = nullcontext()
 """What measuring is where it is off: one object, made once."""
@@ -63,6 +66,24 @@ class Stopwatch:
     def __call__(self, activity: str) -> AbstractContextManager[None]:
         """Charge what happens in a `with` block to an activity."""
         return _Activity(self, activity) if self.enabled else IDLE
+
+    def each(self, activity: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, what it takes to get each charged to an activity.
+
+        Example
+        -------
+        >>> watch = Stopwatch(clock=iter(range(9)).__next__)
+        >>> [block for block in watch.each("reading", "ab")], watch.seconds
+        (['a', 'b'], {'reading': 3.0})
+        """
+        iterator = iter(items)
+        while True:
+            with self(activity):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
 
     def start(self, activity: str) -> None:
         """Open an activity, as entering the `with` block does."""
