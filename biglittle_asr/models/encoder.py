@@ -8,8 +8,6 @@ so depths, widths and strides are this project's reading of it.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biglittle_asr.models.checks import check_fields, check_four, check_positive, unknown
 from biglittle_asr.nnet import (
     BasicBlock,
     BigLittleConfig,
     BigLittlePyramid,
-    BigLittleStage,
     Blocks,
     Layers,
     ReceptiveField,
@@ -32,8 +30,8 @@ from biglittle_asr.nnet import (
     TimeMask,
     frames_to_relative,
     initialize,
+    mixed_stages,
     output_length,
-    plain_stage,
     relative_to_frames,
 )
 from biglittle_asr.nnet.layers import ConvNorm, Pair
@@ -100,20 +98,15 @@ class EncoderConfig:
     """Further arguments of every block: those of `BLOCK_OPTIONS`."""
 
     def __post_init__(self) -> None:
-        for key in ("input_size", "input_channels", "output_size", "context_kernel"):
-            if not _is_positive(getattr(self, key)):
-                raise ValueError(f"{key} is {getattr(self, key)!r}: take a whole number from 1 up")
+        check_positive(self, ("input_size", "input_channels", "output_size", "context_kernel"))
+        check_four(self, ("channels", "blocks"))
         if not isinstance(self.context_blocks, int) or self.context_blocks < 0:
             raise ValueError(f"context_blocks is {self.context_blocks!r}: take a whole number from 0 up")
-        for key in ("channels", "blocks"):
-            value = getattr(self, key)
-            if not isinstance(value, Sequence) or len(value) != 4 or not all(map(_is_positive, value)):
-                raise ValueError(f"{key} is {value!r}: take 4 whole numbers from 1 up, one for each stage")
         if not isinstance(self.time_stride, int) or self.time_stride not in TIME_STRIDES:
             raise ValueError(f"time_stride is {self.time_stride!r}: take one of {', '.join(map(str, TIME_STRIDES))}")
-        unknown = set(self.block) - set(BLOCK_OPTIONS)
-        if unknown:
-            raise ValueError(_unknown("block argument", sorted(unknown)[0], sorted(BLOCK_OPTIONS)))
+        for option in self.block:
+            if option not in BLOCK_OPTIONS:
+                raise ValueError(unknown("block argument", option, BLOCK_OPTIONS))
         if self.input_size % self.input_channels:
             raise ValueError(
                 f"input_size {self.input_size} is not a multiple of input_channels {self.input_channels}: "
@@ -155,10 +148,7 @@ class BigLittleEncoder(nn.Module):
 
     def __init__(self, **config: Any):
         super().__init__()
-        unknown = set(config) - {f.name for f in dataclasses.fields(EncoderConfig)}
-        if unknown:
-            known = sorted(f.name for f in dataclasses.fields(EncoderConfig))
-            raise ValueError(_unknown("encoder argument", sorted(unknown)[0], known))
+        check_fields(EncoderConfig, config, "encoder argument")
         self.config = c = EncoderConfig(**config)
         self.output_size, self.time_stride = c.output_size, c.time_stride
         layers = Layers(time_padding=c.time_padding)  # type: ignore[arg-type]
@@ -368,20 +358,9 @@ def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[n
         return [
             BigLittlePyramid(c.channels[0], c.channels, c.blocks, strides, big_little, BasicBlock, layers, **c.block)
         ]
-    widths = [c.channels[0], *c.channels]
-    stages: list[nn.Module] = []
-    for index, (blocks, stride) in enumerate(zip(c.blocks, strides, strict=True)):
-        if index < c.big_little_stages:
-            # The fusion block strides into the next Big-Little stage; a plain one strides in its own first block.
-            leaves = strides[index + 1] if index + 1 < c.big_little_stages else (1, 1)
-            stages.append(
-                BigLittleStage(
-                    widths[index], widths[index + 1], blocks, big_little, leaves, BasicBlock, layers, **c.block
-                )
-            )
-        else:
-            stages.append(plain_stage(widths[index], widths[index + 1], blocks, stride, BasicBlock, layers, **c.block))
-    return stages
+    return mixed_stages(
+        c.channels[0], c.channels, c.blocks, strides, c.big_little_stages, big_little, BasicBlock, layers, **c.block
+    )
 
 
 RESNET22 = {"blocks": (3, 3, 2, 2)}
@@ -437,15 +416,5 @@ def create_encoder(name: str, **overrides: Any) -> BigLittleEncoder:
     3203184
     """
     if name not in PRESETS:
-        raise ValueError(_unknown("encoder preset", name, list_encoders()))
+        raise ValueError(unknown("encoder preset", name, PRESETS))
     return BigLittleEncoder(**{**PRESETS[name], **overrides})
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and value >= 1
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {what} {name!r}: {hint}known are {', '.join(known)}"

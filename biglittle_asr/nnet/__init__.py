@@ -21,6 +21,7 @@ from biglittle_asr.nnet.stages import (
     BigLittlePyramid,
     BigLittleStage,
     BigLittleStem,
+    mixed_stages,
     plain_stage,
 )
 from biglittle_asr.nnet.streaming import Stream, StreamState
@@ -49,6 +50,7 @@ __all__ = [
     "TimeMask",
     "frames_to_relative",
     "initialize",
+    "mixed_stages",
     "output_length",
     "plain_stage",
     "relative_to_frames",

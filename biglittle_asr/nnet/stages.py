@@ -275,6 +275,51 @@ class BigLittleStage(BigLittleBranches):
         return self.fusion.receptive_field(super().receptive_field(before))
 
 
+def mixed_stages(
+    in_channels: int,
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    strides: Sequence[Pair],
+    big_little_stages: int,
+    config: BigLittleConfig,
+    block: BlockFactory = BasicBlock,
+    layers: Layers = Layers(),  # noqa: B008 (frozen)
+    **options: Any,
+) -> list[nn.Module]:
+    """The stages of a network, Big-Little first and plain after that, each at the resolution of its plain twin.
+
+    Arguments
+    ---------
+    in_channels : int
+        Channels of the stem.
+    channels, blocks : sequence of int
+        Of each stage.
+    strides : sequence of (int, int)
+        Stride into each stage. A plain stage strides in its own first block, a Big-Little one in the fusion block of
+        the one before it; the first, if it is Big-Little, has none before it and needs (1, 1).
+    big_little_stages : int
+        How many stages, from the first, are Big-Little; 0 makes a plain network.
+    config, block, layers, **options
+        As for :class:`BigLittleStage`.
+
+    Example
+    -------
+    >>> stages = mixed_stages(4, (4, 8), (2, 2), ((1, 1), (2, 2)), 1, BigLittleConfig())
+    >>> [type(stage).__name__ for stage in stages], [stage.time_stride for stage in stages]
+    (['BigLittleStage', 'Blocks'], [1, 2])
+    """
+    widths = [in_channels, *channels]
+    stages: list[nn.Module] = []
+    for index, (count, stride) in enumerate(zip(blocks, strides, strict=True)):
+        ends = (widths[index], widths[index + 1], count)
+        if index < big_little_stages:
+            leaves = strides[index + 1] if index + 1 < big_little_stages else (1, 1)
+            stages.append(BigLittleStage(*ends, config, leaves, block, layers, **options))
+        else:
+            stages.append(plain_stage(*ends, stride, block, layers, **options))
+    return stages
+
+
 class BigLittlePyramid(BigLittleBranches):
     """Branches that run apart through all stages and merge once, at the end: the ablation of frequent merging.
 
