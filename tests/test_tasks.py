@@ -16,7 +16,7 @@ from conftest import REPOSITORY, SAMPLE_RATE
 
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.inference import load_model
-from biglittle_asr.tasks import recipe
+from biglittle_asr.tasks import ctc, recipe
 from biglittle_asr.tasks.ctc import (
     CURVES,
     CTCBrain,
@@ -260,23 +260,44 @@ def test_speed_perturbation_is_for_training_only(tmp_path: Path) -> None:
 # Loss
 
 
+UNAUGMENTED = {
+    "skip_prep": True,
+    "dropout": 0.0,
+    "wav_augment": "null",
+    "fea_augment": "{freq_masks: 0, max_time_masks: 0}",
+}
+
+
+def first_step(folder: Path, **overrides: Any) -> tuple[float, torch.Tensor]:
+    """Loss and a gradient of the first batch of a training."""
+    brain, datasets, hparams = load(small(folder, **UNAUGMENTED, **overrides))
+    loader = brain.make_dataloader(datasets.train, sb.Stage.TRAIN, **train_loader_options(datasets.train, hparams))
+    brain.step = 0
+    brain.on_stage_start(sb.Stage.TRAIN, 1)
+    brain.modules.train()
+    batch = next(iter(loader)).examples
+    loss = brain.compute_objectives(brain.compute_forward(batch, sb.Stage.TRAIN), batch, sb.Stage.TRAIN)
+    loss.backward()
+    gradient = brain.model.output.weight.grad
+    assert gradient is not None
+    return loss.item(), gradient
+
+
 def test_two_views_that_agree_cost_what_one_does(tmp_path: Path) -> None:
     write_tones(tmp_path)
-    losses, gradients = [], []
-    for weight in (0.0, 0.5):
-        masks = "{freq_masks: 0, max_time_masks: 0}"
-        options = {"skip_prep": True, "dropout": 0.0, "wav_augment": "null", "fea_augment": masks}
-        brain, datasets, hparams = load(small(tmp_path, consistency_weight=weight, **options))
-        loader = brain.make_dataloader(datasets.train, sb.Stage.TRAIN, **train_loader_options(datasets.train, hparams))
-        brain.step = 0
-        brain.on_stage_start(sb.Stage.TRAIN, 1)
-        batch = next(iter(loader)).utterances
-        loss = brain.compute_objectives(brain.compute_forward(batch, sb.Stage.TRAIN), batch, sb.Stage.TRAIN)
-        loss.backward()
-        losses.append(loss.item())
-        gradients.append(brain.model.output.weight.grad)
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
+    loss, gradient = first_step(tmp_path, consistency_weight=0.0)
+    loss_of_two, gradient_of_two = first_step(tmp_path, consistency_weight=0.5)
+    assert loss_of_two == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(gradient_of_two, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_padding_to_few_shapes_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tones(tmp_path)
+    loss, gradient = first_step(tmp_path)
+    monkeypatch.setattr(ctc, "FRAMES_MULTIPLE", 1)
+    loss_unpadded, gradient_unpadded = first_step(tmp_path)
+    assert loss_unpadded == pytest.approx(loss, rel=1e-5)
+    torch.testing.assert_close(gradient_unpadded, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_views_are_drawn_together_over_valid_frames_only() -> None:

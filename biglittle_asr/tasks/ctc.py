@@ -28,6 +28,10 @@ from biglittle_asr.tasks.model_folder import write_model_folder
 logger = get_logger(__name__)
 
 BLANK = 0
+FRAMES_MULTIPLE = 32
+"""Frames of a training batch on a CPU are padded to a multiple of this: at worst 3 % more to compute in a batch of 10 s
+utterances."""
+
 MAX_LEFT_OUT = 0.01
 """Largest part of the training utterances that may be left out because their target does not fit their frames."""
 
@@ -260,6 +264,9 @@ class CTCBrain(ResumableBrain):
         if "fea_augment" in self.modules:
             with self.stopwatch("augmentation"):
                 features = self.modules.fea_augment(features, frames)
+        if self.model.training and features.device.type == "cpu":
+            # Padding changes nothing but the number of shapes, each of which oneDNN compiles anew.
+            features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE))
         with self.stopwatch("encoder"):
             return self.modules.model(features, frames)
 

@@ -8,6 +8,7 @@ nothing but what they say.
 import difflib
 import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -53,6 +54,11 @@ CHATTY = tuple(
 """SpeechBrain's loggers whose routine messages are about itself, several an epoch; their warnings are shown."""
 
 
+ONEDNN_PRIMITIVES = 16384
+"""Compiled operations that oneDNN keeps. By default 1024, which the batch shapes of an epoch exceed many times (each
+needs about three a convolution), so that every batch would be compiled again."""
+
+
 class RecipeError(ValueError):
     """A recipe's YAML file or command line is wrong."""
 
@@ -93,6 +99,8 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     FileNotFoundError
         If the file is missing.
     """
+    # Read when the first convolution runs.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PRIMITIVES))
     # SpeechBrain would take it for the beginning of its own --profile_training.
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
