@@ -367,6 +367,7 @@ RESNET22 = {"blocks": (3, 3, 2, 2)}
 RESNET34 = {"blocks": (3, 4, 6, 3)}
 PLAIN = {"big_little_stages": 0}
 HALF = {"channels": (16, 32, 64, 128)}
+CONTEXT = {"channels": (24, 48, 96, 192), "pool_frequency": False, "output_size": 256, "context_blocks": 4}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "resnet22": {**RESNET22, **PLAIN},
@@ -377,6 +378,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bl_resnet22_half": {**RESNET22, **HALF},
     "resnet34_half": {**RESNET34, **PLAIN, **HALF},
     "bl_resnet34_half": {**RESNET34, **HALF},
+    "resnet22_context": {**RESNET22, **PLAIN, **CONTEXT},
+    "bl_resnet22_context": {**RESNET22, **CONTEXT, "big_stride": (1, 2)},
     "bl_pyramid_resnet22": {**RESNET22, "pyramid": True},
     "bl_pyramid_resnet34": {**RESNET34, "pyramid": True},
 }
