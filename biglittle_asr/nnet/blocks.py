@@ -136,6 +136,38 @@ class BasicBlock(Block):
         return cast(Tensor, self.bn2.weight)
 
 
+class TimeBlock(BasicBlock):
+    """A convolution of each channel over time, then a 1x1 across channels: much context at little cost.
+
+    A basic block of which the two convolutions are QuartzNet's separable one (Kriman et al., 2020).
+
+    Arguments
+    ---------
+    channels : int
+    kernel_size : int
+        Frames; odd.
+    layers : Layers
+
+    Example
+    -------
+    >>> import torch
+    >>> TimeBlock(8, kernel_size=15)(torch.zeros(1, 8, 20, 1)).shape
+    torch.Size([1, 8, 20, 1])
+    """
+
+    def __init__(self, channels: int, kernel_size: int, layers: Layers = Layers()):  # noqa: B008 (frozen)
+        self.kernel_size = kernel_size
+        super().__init__(channels, channels, layers=layers)
+
+    def _build(
+        self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
+    ) -> None:
+        self.conv1 = layers.conv2d(in_channels, in_channels, (self.kernel_size, 1), groups=in_channels)
+        self.bn1 = layers.norm(in_channels)
+        self.conv2 = layers.conv2d(in_channels, out_channels, 1)
+        self.bn2 = layers.norm(out_channels)
+
+
 class Bottleneck(Block):
     """1x1, 3x3, 1x1 convolutions to `out_channels`, a quarter of it wide in between; the 3x3 is strided ("v1.5").
 
@@ -174,47 +206,6 @@ class Bottleneck(Block):
 
     def last_norm_scale(self) -> Tensor:
         return cast(Tensor, self.bn3.weight)
-
-
-class TimeBlock(Block):
-    """A convolution of each channel over time, then a 1x1 across channels: much context at little cost.
-
-    The separable convolution of QuartzNet (Kriman et al., 2020), in a residual block.
-
-    Arguments
-    ---------
-    channels : int
-    kernel_size : int
-        Frames; odd.
-    layers : Layers
-
-    Example
-    -------
-    >>> import torch
-    >>> TimeBlock(8, kernel_size=15)(torch.zeros(1, 8, 20, 1)).shape
-    torch.Size([1, 8, 20, 1])
-    """
-
-    def __init__(self, channels: int, kernel_size: int, layers: Layers = Layers()):  # noqa: B008 (frozen)
-        self.kernel_size = kernel_size
-        super().__init__(channels, channels, layers=layers)
-
-    def _build(
-        self, in_channels: int, out_channels: int, stride: Pair, layers: Layers, groups: int, base_width: int
-    ) -> None:
-        self.conv1 = layers.conv2d(in_channels, in_channels, (self.kernel_size, 1), groups=in_channels)
-        self.bn1 = layers.norm(in_channels)
-        self.conv2 = layers.conv2d(in_channels, out_channels, 1)
-        self.bn2 = layers.norm(out_channels)
-
-    def residual(
-        self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
-    ) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x, stream), strided))
-        return self.bn2(self.conv2(y, stream), strided)
-
-    def last_norm_scale(self) -> Tensor:
-        return cast(Tensor, self.bn2.weight)
 
 
 BlockFactory = Callable[..., Block]
