@@ -1,5 +1,6 @@
 """Networks assembled from :mod:`biglittle_asr.nnet`: image classifiers, acoustic encoders, and the CTC model."""
 
+from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 from biglittle_asr.models.ctc import CTCModel
 from biglittle_asr.models.encoder import BigLittleEncoder, EncoderConfig, create_encoder, list_encoders
 from biglittle_asr.models.images import ImageClassifier, ImageConfig, create_model, list_models
@@ -14,4 +15,6 @@ __all__ = [
     "create_model",
     "list_encoders",
     "list_models",
+    "load_checkpoint",
+    "read_checkpoint",
 ]

@@ -41,7 +41,7 @@ def count_costs(module: nn.Module, *example: Tensor) -> Costs:
     Arguments
     ---------
     module : nn.Module
-        Left as it is.
+        Left as it is. One on the meta device has no values: none of its weights counts as zero.
     *example : Tensor
         Arguments of its forward; only their shapes and dtypes matter.
 
@@ -56,7 +56,7 @@ def count_costs(module: nn.Module, *example: Tensor) -> Costs:
     parameters = list(module.parameters())
     return Costs(
         parameters=sum(parameter.numel() for parameter in parameters),
-        nonzero_parameters=sum(int(parameter.count_nonzero()) for parameter in parameters),
+        nonzero_parameters=sum(p.numel() if p.is_meta else int(p.count_nonzero()) for p in parameters),
         macs=counter.get_total_flops() // 2,
     )
 

@@ -1,0 +1,160 @@
+"""Weights from files: the published checkpoints, torchvision's, and those that a training here leaves.
+
+Nothing in a file is executed. Pickles are read by torch's restricted unpickler, which makes tensors and plain values
+only; beside those, the authors' kind of file holds what `SAFE` lists.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+STATE_DICT_KEYS = ("state_dict", "model")
+"""Where a checkpoint has its weights, beside epoch, optimizer and the like: as the authors save, and torchvision."""
+PREFIX = "module."
+"""Of every key, where a net was saved from inside DataParallel."""
+SHOWN = 3
+"""Keys that a message lists before it only counts them."""
+
+SAFE = [
+    argparse.Namespace,
+    np.dtype,
+    *sorted({type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")}, key=str),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+]
+"""What may be made while a pickle is read, beside tensors: the settings of the training and NumPy's scalars, such as
+the best accuracy. Neither runs anything of the file's choosing; without them such a file could not be read at all."""
+
+
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by their keys, without the prefix `module.`.
+
+    Arguments
+    ---------
+    path : path
+        `.safetensors`, or what `torch.save` wrote, whatever its name: a state dict, or a dict with one under
+        "state_dict" or "model".
+
+    Raises
+    ------
+    ValueError
+        If the file is neither, is cut off, or would need code to be run.
+    OSError
+        If it cannot be opened.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> torch.save({"epoch": 1, "state_dict": {"module.fc.bias": torch.zeros(10)}}, folder / "net.pth.tar")
+    >>> {key: tuple(value.shape) for key, value in read_checkpoint(folder / "net.pth.tar").items()}
+    {'fc.bias': (10,)}
+    """
+    path = Path(path)
+    with path.open("rb"):
+        pass  # a missing file is the system's error, whatever the readers below would make of it
+    # Broken files make the readers raise about any exception there is.
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        with torch.serialization.safe_globals(SAFE):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: {_reason(error)}") from error
+    if isinstance(content, Mapping):
+        content = next((content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
+    if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
+        raise ValueError(f'{path}: holds no weights; a state dict, or one under "state_dict" or "model", is expected.')
+    if all(key.startswith(PREFIX) for key in content):
+        content = {key.removeprefix(PREFIX): value for key, value in content.items()}
+    return dict(content)
+
+
+def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
+    """Fill a model with the weights of a checkpoint. The model is changed only if all of them fit.
+
+    Arguments
+    ---------
+    model : nn.Module
+        On any device, of any floating-point type; the weights are converted.
+    path : path
+        As for :func:`read_checkpoint`.
+
+    Raises
+    ------
+    ValueError
+        Also if keys or shapes are not the model's, or a value is infinite or not a number.
+    OSError
+        If it cannot be opened.
+
+    Example
+    -------
+    >>> from biglittle_asr.models import create_model
+    >>> net, path = create_model("resnet18", num_classes=10), getfixture("tmp_path") / "net.pt"
+    >>> torch.save(net.state_dict(), path)
+    >>> load_checkpoint(net, path)
+    >>> load_checkpoint(create_model("resnet18", num_classes=100), path)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: .../net.pt: has weights for 10 classes, but the model has 100: create it with num_classes=10.
+    """
+    found, expected = read_checkpoint(path), model.state_dict()
+    # Files older than BatchNorm's counter lack it; nothing that a trained net computes depends on it.
+    missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
+    strange = [key for key in found if key not in expected]
+    shapes = [key for key, value in found.items() if key in expected and value.shape != expected[key].shape]
+    if not missing and not strange and shapes == [key for key in ("fc.weight", "fc.bias") if key in expected]:
+        if all(found[key].shape[1:] == expected[key].shape[1:] and found[key].dim() for key in shapes):
+            here, there = len(found[shapes[0]]), len(expected[shapes[0]])
+            raise ValueError(
+                f"{path}: has weights for {here} classes, but the model has {there}: create it with num_classes={here}."
+            )
+    differences = []
+    if missing:
+        differences.append(f"lacks {len(missing)} of the model's {len(expected)} keys ({_first(missing)})")
+    if strange:
+        differences.append(f"has {len(strange)} that the model does not have ({_first(strange)})")
+    if shapes:
+        example = ", ".join(
+            f"{key} is {_shape(found[key])} instead of {_shape(expected[key])}" for key in shapes[:SHOWN]
+        )
+        differences.append(f"has {len(shapes)} of another shape ({example}{', ...' if len(shapes) > SHOWN else ''})")
+    if differences:
+        raise ValueError(f"{path}: is no checkpoint of this model: it {', '.join(differences)}.")
+    for key, value in found.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise ValueError(f"{path}: {key} has values that are infinite or not a number.")
+    model.load_state_dict({**expected, **found})
+
+
+def _is_entry(entry: tuple[Any, Any]) -> bool:
+    key, value = entry
+    dense = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return isinstance(key, str) and dense
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong with a file, from the reader's exception."""
+    forbidden = re.search(r"(?:GLOBAL|Unsupported (?:class|global|function))\s+(?:GLOBAL )?([\w.]+)", str(error))
+    if forbidden:
+        return (
+            f"holds {forbidden[1]}, which only running code could make, and is not read; "
+            "save the state dict alone, where you trust the file."
+        )
+    return "is not a whole file of weights (.safetensors, or what torch.save writes)."
+
+
+def _first(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a single value"
