@@ -1,0 +1,418 @@
+"""Photographs in class folders, such as ImageNet's (ILSVRC 2012): finding them, class indices, unpacking ImageNet.
+
+A set of images is a folder with a folder for each class. ImageNet's are named by wnids (n01440764: tench), and output i
+of a 1000-class network is the i-th wnid in sorted order (`imagenet_wnids.txt`), whichever of them a folder has.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import IO, NamedTuple
+
+SPLITS = frozenset({"train", "val", "test"})
+"""Names of folders that hold sets rather than classes."""
+DEVKIT = "ILSVRC2012_devkit_t12"
+VALIDATION_TAR = "ILSVRC2012_img_val.tar"
+TRAINING_TAR = "ILSVRC2012_img_train.tar"
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
+TRAINING_IMAGE = re.compile(r"(n\d{8})_\d+\.JPEG")
+CLASS_TAR = re.compile(r"(n\d{8})\.tar")
+LARGEST_META = 64 << 20
+"""Bytes of meta.mat that are read; it has less than 1 MB."""
+
+Progress = Callable[[str, int, int], None]
+"""Told a split, how many images are done, and how many there are, 0 where that is not known."""
+
+
+class ImageFile(NamedTuple):
+    """An image and its class."""
+
+    path: Path
+    label: int
+    """Index of the class."""
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images in class folders."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    """Names of the classes: index i of the network is class i."""
+    files: tuple[ImageFile, ...]
+    """Sorted by class folder and path."""
+    empty: tuple[str, ...] = ()
+    """Class folders without any image."""
+
+
+@cache
+def imagenet_classes() -> dict[str, str]:
+    """ImageNet's 1000 wnids, in the order of the networks' outputs, and what they name.
+
+    Example
+    -------
+    >>> list(imagenet_classes().items())[:2]
+    [('n01440764', 'tench'), ('n01443537', 'goldfish')]
+    """
+    text = resources.files(__package__).joinpath("imagenet_wnids.txt").read_text(encoding="utf-8")
+    return dict(line.split(" ", 1) for line in text.splitlines())
+
+
+def is_imagenet(classes: Sequence[str]) -> bool:
+    """Whether all of these are wnids of ImageNet.
+
+    Example
+    -------
+    >>> is_imagenet(["n01440764"]), is_imagenet(["n01440764", "cat"])
+    (True, False)
+    """
+    return all(name in imagenet_classes() for name in classes)
+
+
+def read_image_folder(
+    folder: str | PathLike[str],
+    classes: Sequence[str] | None = None,
+    limit_classes: int | None = None,
+    images_per_class: int | None = None,
+    allow_empty: bool = False,
+    ignore_others: bool = False,
+) -> ImageFolder:
+    """Find the images of a folder of class folders.
+
+    Every file in a class folder, or in folders inside it, counts as an image, but those whose names begin with a dot:
+    one that is no image is found when it is read.
+
+    Arguments
+    ---------
+    folder : path
+        Of class folders.
+    classes : sequence of str, optional
+        The classes of a network, in the order of its outputs: the folder's must be among them. If not given, they are
+        the folder's own, sorted.
+    limit_classes : int, optional
+        Take the first so many of the folder's classes only.
+    images_per_class : int, optional
+        Take the first so many images of each only.
+    allow_empty : bool
+        Accept class folders without images.
+    ignore_others : bool
+        Take no notice of class folders that are not among `classes`, rather than refuse the folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    ValueError
+        If it has no class folders, or one that is empty or not among `classes`, or fewer than `limit_classes`.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("dog/rex.jpg", "cat/tom.jpg"):
+    ...     (folder / name).parent.mkdir()
+    ...     _ = (folder / name).write_bytes(b"")
+    >>> [(file.path.name, file.label) for file in read_image_folder(folder).files]
+    [('tom.jpg', 0), ('rex.jpg', 1)]
+    >>> [file.label for file in read_image_folder(folder, classes=["ape", "dog", "cat"]).files]
+    [2, 1]
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; give one that has a folder of images for each class.")
+    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    if not found:
+        raise ValueError(f"{folder}: has no class folders; give a folder that has a folder of images for each class.")
+    if limit_classes is not None:
+        if not 0 < limit_classes <= len(found):
+            raise ValueError(f"{folder}: has {len(found)} classes, so {limit_classes} cannot be taken of them.")
+        found = found[:limit_classes]
+    index = {name: number for number, name in enumerate(found if classes is None else classes)}
+    if ignore_others:
+        found = [name for name in found if name in index]
+    foreign = [name for name in found if name not in index]
+    if foreign:
+        raise ValueError(
+            f"{folder}: class folder {foreign[0]} is none of the {len(index)} classes of the model "
+            f"({len(foreign)} of {len(found)} folders are not); give a folder with its classes."
+        )
+    files: list[ImageFile] = []
+    empty = []
+    for name in found:
+        paths = sorted(_files(folder / name))[:images_per_class]
+        files += [ImageFile(path, index[name]) for path in paths]
+        if not paths:
+            empty.append(name)
+    if not files and not empty:
+        raise ValueError(f"{folder}: has none of the classes of the model; give a folder with its classes.")
+    if (empty and not allow_empty) or not files:
+        raise ValueError(f"{folder / empty[0]}: the class folder is empty; fill it, or remove it.")
+    return ImageFolder(folder, tuple(index), tuple(files), tuple(empty))
+
+
+def classes_of_model(folder: str | PathLike[str], outputs: int) -> list[str] | None:
+    """The classes, in order, of a network that does not name them, going by its number of outputs.
+
+    A network of 1000 outputs is one of ImageNet, whose wnids the folder must have. Any other has the folder's classes,
+    sorted; None says so.
+
+    Raises
+    ------
+    ValueError
+        If the folder's classes are neither, or not as many as the network has.
+    """
+    folder = Path(folder)
+    if outputs == len(imagenet_classes()):
+        return list(imagenet_classes())
+    found = read_image_folder(folder, allow_empty=True).classes
+    if len(found) != outputs:
+        raise ValueError(
+            f"{folder}: has {len(found)} classes, but the model has {outputs}; give a folder with the model's classes."
+        )
+    return None
+
+
+def split_folder(folder: str | PathLike[str], split: str) -> Path:
+    """The folder of a split inside a folder that has splits, or that folder itself where it has classes.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "val" / "cat").mkdir(parents=True)
+    >>> split_folder(folder, "val").name, split_folder(folder / "val", "val").name
+    ('val', 'val')
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        names = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+        if split in names and names <= SPLITS:
+            return folder / split
+    return folder
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for entry in os.scandir(folder):
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            yield from _files(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+# Unpacking ImageNet as it is distributed
+
+
+def arrange(
+    data_folder: str | PathLike[str], output_folder: str | PathLike[str], progress: Progress | None = None
+) -> dict[str, Path]:
+    """Unpack ImageNet's tar files into class folders: `<output_folder>/val/<wnid>/*.JPEG`, and `train/` likewise.
+
+    The validation images' classes are numbers of the devkit, which are not in the order of the wnids; its meta.mat and
+    its list of the true classes are read. Each image appears whole or not at all; one that is there already is not
+    written again, so that an interrupted run goes on when it is repeated.
+
+    Arguments
+    ---------
+    data_folder : path
+        With the files of image-net.org: ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz (or the folder in it),
+        ILSVRC2012_img_train.tar, or the tar files of classes in that. What is not there is not arranged.
+    output_folder : path
+        Where `train` and `val` go; made if it is not there.
+    progress : callable, optional
+        Told what is done.
+
+    Returns
+    -------
+    dict from "train", "val" to pathlib.Path
+        The folders of class folders.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder has none of the tar files, or not the devkit that the validation images need.
+    ValueError
+        If a file is not as it is distributed, or is cut off.
+    """
+    data_folder, output_folder = Path(data_folder), Path(output_folder)
+    if not data_folder.is_dir():
+        raise FileNotFoundError(f"{data_folder}: no such folder; give the one with {VALIDATION_TAR} and {DEVKIT}.")
+    tell = progress or (lambda split, done, total: None)
+    arranged = {}
+    training, class_tars = data_folder / TRAINING_TAR, sorted(data_folder.glob("n????????.tar"))
+    validation = data_folder / VALIDATION_TAR
+    if validation.is_file():
+        truth = _validation_classes(data_folder)
+        arranged["val"] = output_folder / "val"
+        _arrange_validation(validation, truth, arranged["val"], tell)
+    if training.is_file() or class_tars:
+        arranged["train"] = output_folder / "train"
+        _arrange_training(training if training.is_file() else class_tars, arranged["train"], tell)
+    if not arranged:
+        raise FileNotFoundError(
+            f"{data_folder}: has neither {VALIDATION_TAR} nor {TRAINING_TAR}; download them from image-net.org."
+        )
+    return arranged
+
+
+def _validation_classes(data_folder: Path) -> list[str]:
+    """Wnids of the validation images, in the order of their numbers."""
+    meta = _devkit_file(data_folder, "meta.mat")
+    truth = _devkit_file(data_folder, GROUND_TRUTH)
+    wnids = _wnids_by_id(meta, data_folder)
+    try:
+        return [wnids[int(line)] for line in truth.decode("ascii").split()]
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{data_folder}: the devkit's {GROUND_TRUTH} has a class that its meta.mat has not ({error}); "
+            "download the devkit again."
+        ) from error
+
+
+def _devkit_file(data_folder: Path, name: str) -> bytes:
+    """Content of a file in the devkit's folder `data`, from its tar file or as unpacked."""
+    for folder in (data_folder / DEVKIT / "data", data_folder / "data", data_folder):
+        if (folder / name).is_file():
+            return (folder / name).read_bytes()
+    archive = data_folder / f"{DEVKIT}.tar.gz"
+    if not archive.is_file():
+        raise FileNotFoundError(
+            f"{archive}: no such file, which tells the classes of the validation images; download the devkit."
+        )
+    with _open_tar(archive) as tar:
+        for member in _members(tar, archive):
+            if member.isfile() and PurePosixPath(member.name).name == name and member.size <= LARGEST_META:
+                source = tar.extractfile(member)
+                assert source is not None
+                return _read(source, archive)
+    raise ValueError(f"{archive}: has no file {name}; download the devkit again.")
+
+
+def _wnids_by_id(meta: bytes, data_folder: Path) -> dict[int, str]:
+    """Wnids by the devkit's class numbers, of the classes without subclasses."""
+    from io import BytesIO
+
+    from scipy.io import loadmat
+
+    try:
+        synsets = loadmat(BytesIO(meta), squeeze_me=True)["synsets"]
+        return {
+            int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets.reshape(-1) if int(row["num_children"]) == 0
+        }
+    # What scipy raises on a file that is no MAT file, or cut off, is not documented.
+    except Exception as error:
+        raise ValueError(
+            f"{data_folder}: the devkit's meta.mat is not as distributed ({type(error).__name__}); download it again."
+        ) from error
+
+
+def _arrange_validation(path: Path, truth: Sequence[str], out: Path, tell: Progress) -> None:
+    done = 0
+    with _open_tar(path) as tar:
+        for member in _members(tar, path):
+            name = PurePosixPath(member.name).name
+            match = VALIDATION_IMAGE.fullmatch(name)
+            if not member.isfile() or match is None:
+                continue
+            number = int(match[1])
+            if not 0 < number <= len(truth):
+                raise ValueError(f"{path}: has {name}, but the devkit knows {len(truth)} images; download both again.")
+            _extract(tar, member, out / truth[number - 1] / name, path)
+            done += 1
+            tell("val", done, len(truth))
+    if done != len(truth):
+        raise ValueError(f"{path}: has {done} of the {len(truth)} images that the devkit lists; download it again.")
+
+
+def _arrange_training(source: Path | Sequence[Path], out: Path, tell: Progress) -> None:
+    done = 0
+
+    def unpack(tar: tarfile.TarFile, wnid: str, place: Path) -> None:
+        nonlocal done
+        for member in _members(tar, place):
+            name = PurePosixPath(member.name).name
+            match = TRAINING_IMAGE.fullmatch(name)
+            if member.isfile() and match is not None and match[1] == wnid:
+                _extract(tar, member, out / wnid / name, place)
+                done += 1
+                tell("train", done, 0)
+
+    if isinstance(source, Path):
+        with _open_tar(source) as tar:
+            for member in _members(tar, source):
+                match = CLASS_TAR.fullmatch(PurePosixPath(member.name).name)
+                inner = tar.extractfile(member) if match is not None and member.isfile() else None
+                if match is not None and inner is not None:
+                    with _open_tar(source, inner) as classes:
+                        unpack(classes, match[1], source)
+    else:
+        for path in source:
+            with _open_tar(path) as tar:
+                unpack(tar, path.stem, path)
+    if not done:
+        place = source if isinstance(source, Path) else source[0]
+        raise ValueError(f"{place}: has no training images; download it again.")
+
+
+def _open_tar(path: Path, file: IO[bytes] | None = None) -> tarfile.TarFile:
+    try:
+        return tarfile.open(path if file is None else None, fileobj=file)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise _damaged(path, error) from error
+
+
+def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    members = iter(tar)
+    while True:
+        try:
+            member = next(members)
+        except StopIteration:
+            return
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise _damaged(path, error) from error
+        yield member
+
+
+def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, path: Path) -> None:
+    """Write a file of a tar file, whole or not at all, unless it is there."""
+    if target.is_file() and target.stat().st_size == member.size:
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}")
+    source = tar.extractfile(member)
+    assert source is not None
+    try:
+        with partial.open("wb") as file:
+            try:
+                shutil.copyfileobj(source, file, 1 << 20)
+            except (tarfile.TarError, EOFError) as error:
+                raise _damaged(path, error) from error
+        if partial.stat().st_size != member.size:
+            raise _damaged(path, EOFError("unexpected end of data"))
+        os.replace(partial, target)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def _read(source: IO[bytes], path: Path) -> bytes:
+    try:
+        return source.read()
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".: ")
+    return ValueError(f"{path}: is no whole tar file ({reason}); download it again.")
