@@ -96,14 +96,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4 or librispeech")
+    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, librispeech or imagenet")
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
-    parser.add_argument("out", metavar="OUT", type=Path, help="folder for the manifests, one CSV file a split")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="folder for the manifests, one CSV file a split (imagenet: for the images)",
+    )
     parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults rather than leave them out")
     _add_json(parser)
 
 
 def _prepare(options: argparse.Namespace) -> None:
+    if options.corpus == "imagenet":
+        _prepare_images(options)
+        return
     from biglittle_asr.corpora import prepare
 
     manifests = prepare(options.corpus, options.data, options.out, strict=options.strict)
@@ -114,6 +122,31 @@ def _prepare(options: argparse.Namespace) -> None:
     print("split             utterances  speakers   hours  manifest")
     for split, facts in splits.items():
         print("{:<16}{utterances:>12}{speakers:>10}{hours:>8.2f}  {manifest}".format(split, **facts))
+
+
+def _prepare_images(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from biglittle_asr.corpora.imagenet import arrange, read_image_folder
+
+    with tqdm(unit=" images", disable=None) as bar:
+
+        def show(split: str, done: int, total: int) -> None:
+            bar.set_description(split, refresh=False)
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        folders = arrange(options.data, options.out, show)
+    splits = {}
+    for split, folder in folders.items():
+        images = read_image_folder(folder)
+        splits[split] = {"images": len(images.files), "classes": len(images.classes), "folder": str(folder)}
+    if options.json:
+        print(json.dumps(splits))
+        return
+    print("split     images  classes  folder")
+    for split, facts in splits.items():
+        print("{:<8}{images:>8}{classes:>9}  {folder}".format(split, **facts))
 
 
 def _describe(manifest: Path) -> dict[str, Any]:
@@ -345,12 +378,21 @@ def _transcribe_stream(options: argparse.Namespace) -> None:
 
 
 def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_model(parser)
+    _add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
     parser.add_argument(
         "data",
         metavar="DATA",
         type=Path,
-        help="manifest (CSV file with columns ID, wav, wrd, spk_id), or with --corpus the corpus as downloaded",
+        help="manifest (CSV file with columns ID, wav, wrd, spk_id), with --corpus the corpus as downloaded, or, of "
+        "images, a folder of class folders",
+    )
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
+    parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument(
+        "--batch-size", "--batch_size", type=_positive_count, default=64, help="images at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=_count, default=0, help="processes that read images (default: %(default)s: this one)"
     )
     parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
     parser.add_argument("--split", default="test", help="of the corpus (default: %(default)s)")
@@ -363,6 +405,49 @@ def _add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from biglittle_asr.inference.images import is_classifier
+
+    if is_classifier(str(options.model)):
+        _evaluate_images(options)
+    elif options.weights is not None:
+        from biglittle_asr.models import list_models
+
+        names = ", ".join(list_models())
+        raise ValueError(f"{options.model}: is no image model's name, which --weights needs; choose one of {names}.")
+    else:
+        _evaluate_speech(options)
+
+
+def _evaluate_images(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from biglittle_asr.inference.images import evaluate_images, find_images, load_classifier
+
+    classifier = load_classifier(str(options.model), options.weights)
+    images = find_images(classifier, options.data, options.skip_bad)
+    if images.empty:
+        _tell(f"{len(images.empty)} class folders are empty, such as {images.folder / images.empty[0]}.")
+    with tqdm(desc="evaluating", unit=" images", total=len(images.files), disable=None) as bar:
+        score = evaluate_images(
+            classifier,
+            images,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            device=_device(options.device),
+            skip_bad=options.skip_bad,
+            progress=lambda done, _: bar.update(done - bar.n),
+            report=_tell,
+        )
+    if options.json:
+        print(json.dumps(score.to_dict()))
+        return
+    print(f"{classifier.name} on {images.folder}: {score.images} images, {score.skipped} skipped")
+    print(f"  top-1 accuracy  {score.top1:6.2f} %   (error {100 - score.top1:.2f} %)")
+    print(f"  top-5 accuracy  {score.top5:6.2f} %   (error {100 - score.top5:.2f} %)")
+    print(f"  cross-entropy   {score.loss:8.4f} nats")
+
+
+def _evaluate_speech(options: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
     from biglittle_asr.corpora import prepare
@@ -419,7 +504,12 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 COMMANDS = (
-    Command("evaluate", "Measure a model's error rates on a manifest or a corpus.", _add_evaluate_arguments, _evaluate),
+    Command(
+        "evaluate",
+        "Measure a model's errors on a manifest, a corpus or a folder of images.",
+        _add_evaluate_arguments,
+        _evaluate,
+    ),
     Command("pack", "Make a model folder of what a recipe trained.", _add_pack_arguments, _pack),
     Command("prepare", "Check a corpus and write its manifests.", _add_prepare_arguments, _prepare),
     Command("profile", "Count an encoder's parameters and MACs, and time it.", _add_profile_arguments, _profile),
@@ -432,8 +522,8 @@ def _add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
 
 
-def _add_model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", type=Path, help="model folder")
+def _add_model(parser: argparse.ArgumentParser, description: str = "model folder") -> None:
+    parser.add_argument("model", metavar="MODEL", type=Path, help=description)
     parser.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
 
 
