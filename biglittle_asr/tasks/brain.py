@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import speechbrain as sb
 import torch
@@ -53,6 +53,9 @@ class NonFiniteLossError(ValueError):
     """The loss or its gradient is infinite or not a number."""
 
 
+AnyProgress = TypeVar("AnyProgress", bound="Progress")
+
+
 @dataclass
 class Progress:
     """What has happened since the present epoch, or the present pass over an evaluation set, began.
@@ -72,7 +75,7 @@ class Progress:
         """Mean loss."""
         raise NotImplementedError
 
-    def of_all_processes(self) -> "Progress":
+    def of_all_processes(self: AnyProgress) -> AnyProgress:
         """The sum over all processes of a distributed training, on each of them."""
         gathered: list[Any] = [self]
         if is_distributed_initialized():

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,24 @@ RECIPE_KEYS = frozenset(
     opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
     """.split()
 )
-"""Keys that the recipes read. A YAML file may have others only where it refers to them itself."""
+"""Keys that speech recipes read. A YAML file may have others only where it refers to them itself."""
+
+IMAGE_KEYS = frozenset(
+    """
+    seed output_folder save_folder train_log data_folder classes images_per_class skip_bad
+    number_of_epochs batch_size train_dataloader_opts valid_dataloader_opts
+    resize crop train_transform val_transform label_smoothing
+    model sparse channels_last ema_decay decay_vectors
+    opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
+    """.split()
+)
+"""Keys that image recipes read."""
+
+EXPLAINED: Mapping[Set[str], str] = {
+    RECIPE_KEYS: "hparams/AN4/ctc_bl_resnet22.yaml",
+    IMAGE_KEYS: "hparams/ImageNet/authors_bl_resnet50.yaml",
+}
+"""A file that explains the keys."""
 
 OPTIONAL_KEYS = frozenset({"splits", "profile"})
 """Keys that the recipes read where a YAML file has them."""
@@ -76,7 +93,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(1)
 
 
-def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
+def load_recipe(argv: Sequence[str], keys: Set[str] = RECIPE_KEYS) -> tuple[dict[str, Any], RunOptions]:
     """Read a recipe's command line and YAML file, and make its output folder.
 
     Arguments
@@ -84,6 +101,8 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     argv : sequence of str
         YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
         of the YAML file; `--profile` stands for `--profile True`.
+    keys : set of str
+        That the recipe reads.
 
     Returns
     -------
@@ -108,7 +127,7 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
     path = Path(file)
     tree = _read_yaml(path)
     changes = _parse_overrides(overrides)
-    _check_keys(path, tree, changes)
+    _check_keys(path, tree, changes, keys)
     ddp_init_group(run_opts)
     try:
         resolved = resolve_references(_as_stream(tree, path), overrides).getvalue()
@@ -117,9 +136,9 @@ def load_recipe(argv: Sequence[str]) -> tuple[dict[str, Any], RunOptions]:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(_explain(path, error)) from error
-    missing = sorted(RECIPE_KEYS - hparams.keys())
+    missing = sorted(keys - hparams.keys())
     if missing:
-        raise RecipeError(f"{path}: lacks the key {missing[0]}; hparams/AN4/ctc_bl_resnet22.yaml explains it.")
+        raise RecipeError(f"{path}: lacks the key {missing[0]}; {EXPLAINED[keys]} explains it.")
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -247,13 +266,13 @@ def _parse_overrides(overrides: str) -> dict[str, Any]:
     return dict(changes)
 
 
-def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any]) -> None:
+def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
     for key in changes:
         if key not in tree:
             raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in tree]))
     text = _as_stream(tree, path).getvalue()
     referred = set(re.findall(r"<(\w+)[\[\].\w]*>", text))
-    known = RECIPE_KEYS | OPTIONAL_KEYS | set(RunOptions().as_dict()) | referred
+    known = keys | OPTIONAL_KEYS | set(RunOptions().as_dict()) | referred
     for key in tree:
         if key not in known and not key.startswith("__"):
             raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))

@@ -32,3 +32,48 @@ class WarmupCosine:
         if progress < self.warmup:
             return self.peak * progress / self.warmup
         return self.peak * 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+
+
+@dataclass(frozen=True)
+class ByEpoch:
+    """A rate that is constant in each epoch, as image networks are trained; while it warms up, it rises at every step.
+
+    Example
+    -------
+    >>> [round(ByEpoch(0.1, epochs=4)(progress), 4) for progress in (0.0, 0.25, 0.26, 0.75, 1.0)]
+    [0.1, 0.1, 0.0854, 0.05, 0.0146]
+    >>> [round(ByEpoch(0.1, epochs=110, schedule="step")(epoch / 110), 4) for epoch in (30, 30.01, 110)]
+    [0.1, 0.01, 0.0001]
+    >>> [round(ByEpoch(0.1, epochs=5, warmup_epochs=1)(epoch / 5), 4) for epoch in (0.5, 1, 2, 2.01)]
+    [0.05, 0.1, 0.1, 0.0854]
+    """
+
+    peak: float
+    """Rate of the first epoch after the warm-up."""
+    epochs: int
+    """Of the training."""
+    schedule: str = "cosine"
+    """"cosine": half a cosine over the epochs after the warm-up, which would reach zero after the last; "step": times
+    `factor` after every `step_epochs` epochs."""
+    warmup_epochs: int = 0
+    """Epochs in which the rate rises linearly."""
+    step_epochs: int = 30
+    factor: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "step"):
+            raise ValueError(f"schedule: is '{self.schedule}', but must be cosine or step.")
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise ValueError(f"warmup_epochs: is {self.warmup_epochs}, but must be from 0 to below {self.epochs}.")
+
+    def __call__(self, progress: float) -> float:
+        """Learning rate at `progress`, from 0 at the start of training to 1 at its end."""
+        done = progress * self.epochs
+        if done < self.warmup_epochs:
+            return self.peak * done / self.warmup_epochs
+        # Progress is told at the end of a step, so a whole number of epochs belongs to the epoch that it ends.
+        epoch = max(math.ceil(done - 1e-9) - 1, self.warmup_epochs)
+        if self.schedule == "step":
+            return self.peak * self.factor ** (epoch // self.step_epochs)
+        part = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return self.peak * 0.5 * (1 + math.cos(math.pi * part))

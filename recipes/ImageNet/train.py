@@ -1,0 +1,23 @@
+#!/usr/bin/env python3
+"""Train an image classifier on a folder of class folders, then evaluate it on a single centre crop.
+
+python recipes/ImageNet/train.py hparams/ImageNet/authors_bl_resnet50.yaml --data_folder /path/to/imagenet
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.images import ImageBrain, find_image_sets
+from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe, run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parse, find the images, fit, evaluate."""
+    hparams, run_opts = load_recipe(argv, IMAGE_KEYS)
+    sets = find_image_sets(hparams)
+    brain = ImageBrain(hparams["model"](num_classes=len(sets.train.classes)), sets, hparams, run_opts)
+    brain.fit_sets(hparams)
+    brain.evaluate_sets(hparams)
+
+
+if __name__ == "__main__":
+    run(main)
