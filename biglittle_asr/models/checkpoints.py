@@ -25,7 +25,7 @@ PREFIX = "module."
 SHOWN = 3
 """Keys that a message lists before it only counts them."""
 
-SAFE = [
+SAFE: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *sorted({type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")}, key=str),
