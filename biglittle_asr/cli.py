@@ -22,6 +22,7 @@ from biglittle_asr import __version__
 if TYPE_CHECKING:
     import torch
 
+    from biglittle_asr.profiling import Costs, Latency
     from biglittle_asr.scoring import Score
 
 
@@ -216,52 +217,309 @@ def _print_score(score: Score, options: argparse.Namespace) -> None:
 
 
 def _add_profile_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", metavar="MODEL", help="preset of an acoustic encoder, such as bl_resnet22")
     parser.add_argument(
-        "overrides",
-        metavar="KEY=VALUE",
-        nargs="*",
-        help="of the encoder's configuration, such as alpha=2 time_stride=1",
+        "words",
+        metavar="MODEL [KEY=VALUE ...]",
+        nargs="+",
+        help="one or more of: encoder preset, image model (both with options behind them, such as alpha=2), model "
+        "folder, or a recipe's YAML file, which is executed as SpeechBrain executes it: use files you trust",
     )
     parser.add_argument(
-        "--runs", type=_count, default=10, help="forward passes to time (default: %(default)s; 0: none)"
+        "--convention",
+        choices=("macs", "seed-dnw", "micronet"),
+        default="macs",
+        help="how to count (default: %(default)s); docs/costs.md explains them",
+    )
+    parser.add_argument("--layers", action="store_true", help="also print a line for every layer")
+    parser.add_argument(
+        "--sparsity", type=float, metavar="RATE", help="prune this part of each layer's weights, all but the first's"
+    )
+    parser.add_argument(
+        "--dense", action="append", default=[], metavar="PATTERN", help="with --sparsity: keep these layers; repeatable"
+    )
+    parser.add_argument(
+        "--image-size",
+        "--image_size",
+        type=_positive_count,
+        metavar="N",
+        help="of image models, in pixels (default: 224); says also that an image model is meant by a name that an "
+        "encoder has as well",
+    )
+    parser.add_argument(
+        "--runs", type=_count, default=10, help="forward passes to time, at most (default: %(default)s; 0: none)"
+    )
+    parser.add_argument(
+        "--seconds", type=_seconds, default=5.0, help="to time them in, at most, or one pass (default: %(default)g)"
+    )
+    parser.add_argument("--batch", type=_positive_count, default=1, help="to time (default: %(default)s)")
+    parser.add_argument("--threads", type=_positive_count, help="to time with (default: PyTorch's choice)")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="PNG, SVG or PDF to draw the models in by cost and error"
+    )
+    parser.add_argument(
+        "--errors",
+        metavar="FILE|E,E,...",
+        help="for --plot: errors in percent, in the order of the models, or a CSV file with columns name and error",
     )
     _add_json(parser)
 
 
+@dataclass(frozen=True)
+class _Profile:
+    """A model whose costs are asked for."""
+
+    name: str
+    costs: dict[str, Costs]
+    """Of its parts."""
+    measured: Callable[[], tuple[torch.nn.Module, list[torch.Tensor]]]
+    """Makes what the latency is measured of, and an input."""
+    input: str
+    measured_input: str
+    acoustic: bool
+
+    def total(self, attribute: str) -> int:
+        return sum(getattr(part, attribute) for part in self.costs.values())
+
+
 def _profile(options: argparse.Namespace) -> None:
+    from biglittle_asr.profiling import layer_table
+    from biglittle_asr.profiling.tables import check_plot
+
+    if options.dense and options.sparsity is None:
+        raise ValueError("--dense keeps layers dense when others are not: say how sparse with --sparsity.")
+    if options.errors is not None and options.plot is None:
+        raise ValueError("--errors are for a plot: name its file with --plot.")
+    if options.plot is not None:
+        check_plot(options.plot)
+    models = list(_models(options.words))
+    errors = _errors(options.errors, [name for name, _, _ in models]) if options.plot is not None else []
+    profiles, facts = [], []
+    for name, word, overrides in models:
+        profile = _profile_model(name, word, overrides, options)
+        profiles.append(profile)
+        facts.append(_profile_facts(profile, options))
+        if not options.json:
+            print(_describe_profile(facts[-1], profile))
+            if options.layers:
+                print(f"\n{layer_table(profile.costs, options.convention)}")
+    if options.json:
+        print(json.dumps(facts[0] if len(facts) == 1 else {"models": facts}))
+    if options.plot is not None:
+        _plot_profiles(profiles, facts, errors, options)
+
+
+def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Name, first word and options of each model on the command line; options stand behind the model's word."""
+    starts = [index for index, word in enumerate(words) if "=" not in word]
+    if not starts or starts[0]:
+        raise ValueError(f"'{words[0]}' is an option: name the model before it.")
+    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
+        yield " ".join(words[start:end]), words[start], dict(map(_override, words[start + 1 : end]))
+
+
+def _profile_model(name: str, word: str, overrides: dict[str, Any], options: argparse.Namespace) -> _Profile:
     import torch
 
-    from biglittle_asr.models import create_encoder
-    from biglittle_asr.profiling import encoder_costs, measure_latency
+    from biglittle_asr.models import BigLittleEncoder, CTCModel
+    from biglittle_asr.nnet.sparse import freeze, sparsify
+    from biglittle_asr.profiling import count_costs, encoder_costs, head_costs
 
-    overrides = dict(_override(text) for text in options.overrides)
-    encoder = create_encoder(options.model, **overrides)
-    costs = encoder_costs(encoder)
-    ten_seconds = torch.zeros(1, 1000, encoder.config.input_size)
-    latency = measure_latency(encoder, ten_seconds, runs=options.runs) if options.runs else None
-    if options.json:
-        facts = {
-            "name": " ".join([options.model, *options.overrides]),
-            "convention": "macs",
-            "input": f"1 s of audio: 100 frames x {encoder.config.input_size} features",
-            "parameters": costs.parameters,
-            "nonzero_parameters": costs.nonzero_parameters,
-            "macs": costs.macs,
-            "encoder_macs": costs.macs,
-            "head_macs": 0,
-            "latency_ms": None if latency is None else asdict(latency),
-        }
-        print(json.dumps(facts))
-        return
-    print(" ".join([options.model, *options.overrides]))
-    print(f"  parameters           {costs.parameters:>15,}   without an output layer")
-    print(f"  MACs per s of audio  {costs.macs:>15,}   convention: macs (convolutions and linear layers)")
+    build = _builder(word, overrides, images=options.image_size is not None)
+
+    def make(on: str | None = None) -> torch.nn.Module:
+        with torch.device(on) if on is not None else nullcontext():
+            module = build()
+        return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
+
+    # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
+    named = not Path(word).exists()
+    module = make("meta" if named else None).eval()
+    acoustic = isinstance(module, BigLittleEncoder | CTCModel)
+    if acoustic and options.image_size is not None:
+        raise ValueError(f"{word}: takes audio, so --image_size does not apply.")
+    if isinstance(module, CTCModel):
+        encoder = module.encoder
+        costs = {"encoder": encoder_costs(encoder), "head": head_costs(module)}
+    elif isinstance(module, BigLittleEncoder):
+        encoder = module
+        costs = {"encoder": encoder_costs(encoder)}
+    else:
+        size = options.image_size or 224
+        channels = getattr(getattr(module, "config", None), "input_channels", 3)
+        costs = {"model": count_costs(module, torch.empty(1, channels, size, size, device="meta"))}
+
+    def measured() -> tuple[torch.nn.Module, list[torch.Tensor]]:
+        # Frozen: a sparse layer makes its mask in every pass, which a trained network need not.
+        network = freeze(make() if named else module)
+        if not acoustic:
+            return network, [torch.randn(options.batch, channels, size, size)]
+        features = torch.randn(options.batch, 1000, encoder.config.input_size)
+        lengths = [torch.full((options.batch,), 1000)] if isinstance(network, CTCModel) else []
+        return network, [features, *lengths]
+
+    if acoustic:
+        taken = f"1 s of audio: 100 frames x {encoder.config.input_size} features"
+        return _Profile(name, costs, measured, taken, "10 s of audio", acoustic)
+    taken = f"1 image: {channels} x {size} x {size}"
+    return _Profile(name, costs, measured, taken, "an image", acoustic)
+
+
+def _builder(word: str, overrides: dict[str, Any], images: bool) -> Callable[[], torch.nn.Module]:
+    """What makes the network that a word on the command line stands for."""
+    import difflib
+
+    from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
+
+    path = Path(word)
+    if path.is_dir():
+        from biglittle_asr.inference import load_model
+
+        if overrides:
+            raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")
+        return lambda: load_model(path).model
+    if path.is_file() or path.suffix in (".yaml", ".yml"):
+        from biglittle_asr.tasks.recipe import load_network
+
+        return lambda: load_network(path, overrides)
+    if word in list_encoders() and not (images and word in list_models()):
+        return lambda: create_encoder(word, **overrides)
+    if word in list_models():
+        return lambda: create_model(word, **overrides)
+    known = [*list_encoders(), *list_models()]
+    close = difflib.get_close_matches(word, known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(
+        f"unknown model {word!r}: {hint}known are recipes (FILE.yaml), model folders, options of a model (KEY=VALUE), "
+        f"the encoders {', '.join(list_encoders())}, and the image models {', '.join(list_models())}"
+    )
+
+
+def _profile_facts(profile: _Profile, options: argparse.Namespace) -> dict[str, Any]:
+    """What --json prints of a model."""
+    from biglittle_asr.profiling import count_operations, count_parameters, micronet_scores
+
+    def operations(*parts: str) -> float:
+        return sum(count_operations(profile.costs[part], options.convention) for part in parts if part in profile.costs)
+
+    latency = _latency(profile, options)
+    facts = {
+        "name": profile.name,
+        "convention": options.convention,
+        "input": profile.input,
+        "parameters": sum(count_parameters(part, options.convention) for part in profile.costs.values()),
+        "nonzero_parameters": profile.total("nonzero_parameters"),
+        "weights": profile.total("weights"),
+        "nonzero_weights": profile.total("nonzero_weights"),
+        "macs": operations(*profile.costs),
+        "nonzero_macs": profile.total("nonzero_macs"),
+        "activation_bytes": profile.total("activation_bytes"),
+    }
+    if profile.acoustic:
+        facts |= {"encoder_macs": operations("encoder"), "head_macs": operations("head")}
+    elif options.convention != "macs":
+        facts["scores"] = micronet_scores(profile.costs["model"])
+    facts["latency_ms"] = None if latency is None else latency.facts()
     if latency is not None:
-        print(
-            f"  latency, 10 s audio  {latency.median:>12.1f} ms   {latency.low:.1f} to {latency.high:.1f} in "
-            f"{options.runs} runs, {latency.threads} threads, batch {latency.batch}, {latency.dtype}"
+        facts |= {"latency_runs": latency.runs, "machine": latency.machine}
+    if options.layers:
+        facts["layers"] = [
+            {"part": part, **asdict(layer)} for part, counted in profile.costs.items() for layer in counted.layers
+        ]
+    return facts
+
+
+def _latency(profile: _Profile, options: argparse.Namespace) -> Latency | None:
+    if not options.runs:
+        return None
+    import torch
+    from tqdm import tqdm
+
+    from biglittle_asr.profiling import measure_latency
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    module, example = profile.measured()
+    with tqdm(desc=f"timing {profile.name}", unit="pass", delay=2, disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return measure_latency(module, *example, runs=options.runs, seconds=options.seconds, progress=show)
+
+
+def _describe_profile(facts: dict[str, Any], profile: _Profile) -> str:
+    from biglittle_asr.profiling import CONVENTIONS
+
+    convention = CONVENTIONS[facts["convention"]]
+    each = "per s of audio" if profile.acoustic else "per image"
+    head = "" if not profile.acoustic or "head" in profile.costs else "without an output layer"
+    rows = [
+        ("parameters", f"{facts['parameters']:,.10g}", head),
+        ("  of convolutions, linear", f"{facts['weights']:,}", "weights, zero ones too"),
+        ("  of these not zero", f"{facts['nonzero_weights']:,}", ""),
+        (f"{convention.unit}", f"{facts['macs']:,.10g}", each),
+    ]
+    if "head" in profile.costs:
+        rows += [(f"  {part}", f"{facts[f'{part}_macs']:,.10g}", each) for part in profile.costs]
+    if facts["nonzero_weights"] != facts["weights"]:
+        rows.append(("MACs not with zero", f"{facts['nonzero_macs']:,}", each))
+    rows.append(("activations, MB", f"{facts['activation_bytes'] / 1e6:,.1f}", f"{each}, all layers together"))
+    rows += [(f"score, {name}", f"{score:.6f}", "") for name, score in facts.get("scores", {}).items()]
+    latency = facts["latency_ms"]
+    if latency is not None:
+        rows.append(
+            (
+                "latency, ms",
+                f"{latency['median']:.1f}",
+                f"{profile.measured_input}: {latency['low']:.1f} to {latency['high']:.1f} in {facts['latency_runs']} "
+                f"runs, {latency['threads']} threads, batch {latency['batch']}, {latency['dtype']}",
+            )
         )
+        rows.append(("", "", facts["machine"]))
+    width = max(len(row[0]) for row in rows)
+    lines = [f"  {name:{width}}  {value:>16}  {remark}".rstrip() for name, value, remark in rows]
+    return "\n".join(
+        [facts["name"], f"  input: {facts['input']}", f"  convention {facts['convention']}: {convention.rule}", *lines]
+    )
+
+
+def _errors(text: str | None, names: Sequence[str]) -> list[float]:
+    """Errors of the models, in their order, from a CSV file or the words themselves."""
+    if text is None:
+        raise ValueError("--plot takes the models' errors as well: give them with --errors.")
+    path = Path(text)
+    if path.suffix.lower() == ".csv":
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not {"name", "error"} <= rows[0].keys():
+            raise ValueError(f"{text}: has no rows with columns name and error.")
+        found = {row["name"]: row["error"] for row in rows}
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(f"{text}: has no error of '{missing[0]}'.")
+        values = [found[name] for name in names]
+    else:
+        values = text.split(",")
+        if len(values) != len(names):
+            raise ValueError(f"--errors: {len(values)} errors for {len(names)} models; give one for each.")
+    try:
+        return [float(value) for value in values]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"--errors {text}: errors are numbers, in percent.") from error
+
+
+def _plot_profiles(
+    profiles: Sequence[_Profile], facts: Sequence[dict[str, Any]], errors: Sequence[float], options: argparse.Namespace
+) -> None:
+    from biglittle_asr.profiling import CONVENTIONS, Point, plot_costs
+
+    if len({profile.acoustic for profile in profiles}) > 1:
+        raise ValueError("--plot: MACs per image and per second of audio are not the same; plot one kind of model.")
+    unit = CONVENTIONS[options.convention].unit
+    each = "second of audio" if profiles[0].acoustic else "image"
+    points = [Point(fact["name"], fact["macs"], error) for fact, error in zip(facts, errors, strict=True)]
+    plot_costs(points, options.plot, cost=f"{unit} per {each} (convention: {options.convention})")
 
 
 def _add_pack_arguments(parser: argparse.ArgumentParser) -> None:
@@ -512,7 +770,7 @@ COMMANDS = (
     ),
     Command("pack", "Make a model folder of what a recipe trained.", _add_pack_arguments, _pack),
     Command("prepare", "Check a corpus and write its manifests.", _add_prepare_arguments, _prepare),
-    Command("profile", "Count an encoder's parameters and MACs, and time it.", _add_profile_arguments, _profile),
+    Command("profile", "Count a model's parameters and MACs, and time it.", _add_profile_arguments, _profile),
     Command("score", "Compare recognized words with what was said.", _add_score_arguments, _score),
     Command("transcribe", "Write down the words of audio.", _add_transcribe_arguments, _transcribe),
 )

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from conftest import REPOSITORY, SAMPLE_RATE
 
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
-from biglittle_asr.inference import load_model
+from biglittle_asr.inference import load_model, pack
+from biglittle_asr.nnet import sparse
 from biglittle_asr.tasks import ctc, recipe
 from biglittle_asr.tasks.ctc import (
     CURVES,
@@ -130,6 +132,26 @@ def test_skip_test_leaves_test_alone(tmp_path: Path) -> None:
     arguments = small(tmp_path, skip_prep=True, number_of_epochs=1, average_checkpoints="[1]")
     train_an4()([*arguments, "--skip_test=True"])
     assert (tmp_path / "wer_dev.txt").is_file() and not (tmp_path / "wer_test.txt").exists()
+
+
+def test_a_sparse_training_ends_in_a_frozen_model_which_pack_makes_as_well(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    options = {"skip_prep": True, "skip_test": True, "number_of_epochs": 1, "average_checkpoints": "[1]"}
+    train_an4()(small(tmp_path, **options, sparsity="{rate: 0.5, dense: [output]}"))
+    model = load_model(tmp_path / "model").model
+    for layer in sparse.report(model).layers:
+        dense = layer.name in ("encoder.stem.0", "output")
+        assert layer.nonzero == layer.elements - (0 if dense else layer.elements // 2), layer.name
+    shutil.rmtree(tmp_path / "model")
+    packed = load_model(pack(tmp_path, tmp_path / "packed")).model
+    assert all(torch.equal(value, model.state_dict()[key]) for key, value in packed.state_dict().items())
+
+
+def test_a_sparsity_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    for sparsity in ("{rate: 2}", "{rates: 0.9}", "{dense: [nothing]}", "0.9"):
+        with pytest.raises(recipe.RecipeError, match="sparsity|rates"):
+            load(small(tmp_path, skip_prep=True, sparsity=sparsity))
 
 
 def test_a_handful_of_utterances_is_overfitted(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from biglittle_asr.inference.folder import (
 )
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder
+from biglittle_asr.nnet.sparse import freeze, sparsify
 
 MODEL = "model"
 """The model folder in an experiment folder."""
@@ -101,6 +102,8 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
     try:
         parts = {key: _build(key, tree.get(key)) for key in KNOWN}
         model = CTCModel(parts["encoder"], tokenizer.size)
+        if tree.get("sparsity"):
+            sparsify(model, **_plain(tree["sparsity"]))
         recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {first_line(error)}.") from error
@@ -108,6 +111,7 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
     for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
         if module.state_dict():
             _load_weights(module, checkpoint / f"{name}.ckpt")
+    freeze(recognizer.model)
     step = f", step {meta['step']}" if "step" in meta else ""
     wer = f", {meta['WER']:.2f} % WER on dev" if _is_number(meta.get("WER")) else ""
     card = ModelCard(

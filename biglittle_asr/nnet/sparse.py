@@ -52,7 +52,11 @@ class TopKMask(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight, of the shape and memory format of the weight."""
-        return _StraightThrough.apply(weight, self.zeros)
+        with torch.no_grad():
+            # What it takes to the masked weight, exactly. A clone keeps channels_last, which masked_fill may not.
+            change = weight.clone().masked_fill_(_smallest(weight.abs(), self.zeros), 0.0).sub_(weight)
+        # As a constant, so that the gradient passes; torch.compile would lose that of an autograd function.
+        return weight + change
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """What is kept of a weight that is assigned: all of it."""
@@ -60,17 +64,6 @@ class TopKMask(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}, zeros={self.zeros}"
-
-
-class _StraightThrough(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, zeros: int) -> Tensor:
-        # A clone keeps channels_last; masked_fill may not.
-        return weight.clone().masked_fill_(_smallest(weight.abs(), zeros), 0.0)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return gradients[0], None
 
 
 def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
@@ -84,7 +77,8 @@ def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
     else:
         threshold = flat.kthvalue(zeros).values
     below, ties = flat < threshold, flat == threshold
-    return (below | (ties & (ties.cumsum(0) <= zeros - below.sum()))).view(magnitude.shape)
+    first = ties.cumsum(0, dtype=torch.int32) <= zeros - below.sum()
+    return (below | (ties & first)).view(magnitude.shape)
 
 
 def sparsify(

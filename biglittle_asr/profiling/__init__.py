@@ -1,7 +1,25 @@
 """What a model costs: parameters, multiply-accumulates and latency; and where the time of a long run goes."""
 
-from biglittle_asr.profiling.costs import Costs, count_costs, encoder_costs
+from biglittle_asr.profiling.conventions import CONVENTIONS, count_operations, count_parameters, micronet_scores
+from biglittle_asr.profiling.costs import Costs, LayerCosts, count_costs, encoder_costs, head_costs
 from biglittle_asr.profiling.latency import Latency, measure_latency
+from biglittle_asr.profiling.tables import Point, layer_table, plot_costs
 from biglittle_asr.profiling.timing import Stopwatch
 
-__all__ = ["Costs", "Latency", "Stopwatch", "count_costs", "encoder_costs", "measure_latency"]
+__all__ = [
+    "CONVENTIONS",
+    "Costs",
+    "Latency",
+    "LayerCosts",
+    "Point",
+    "Stopwatch",
+    "count_costs",
+    "count_operations",
+    "count_parameters",
+    "encoder_costs",
+    "head_costs",
+    "layer_table",
+    "measure_latency",
+    "micronet_scores",
+    "plot_costs",
+]

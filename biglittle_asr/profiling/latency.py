@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,34 +24,58 @@ class Latency:
     threads: int
     batch: int
     dtype: str
+    runs: int
+    """Forward passes measured."""
+    machine: str
+
+    def facts(self) -> dict[str, Any]:
+        """What `biglittle profile --json` prints under latency_ms."""
+        return {key: value for key, value in asdict(self).items() if key not in ("runs", "machine")}
 
 
-def measure_latency(module: nn.Module, *example: Tensor, runs: int = 10) -> Latency:
-    """Median, lowest and highest time of `runs` forward passes, after one that is not counted.
+def measure_latency(
+    module: nn.Module,
+    *example: Tensor,
+    runs: int = 10,
+    seconds: float = 5.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Latency:
+    """Median, lowest and highest time of up to `runs` forward passes, after one that is not counted.
 
     Arguments
     ---------
     module : nn.Module
-        Measured in evaluation mode, on the device of `example`; its mode is restored.
+        Measured in evaluation mode, on the device of `example`; its mode is restored. A sparse one makes its masks in
+        every pass: freeze it to measure what it is once trained.
     *example : Tensor
         Arguments of its forward; the first one's first axis is the batch.
     runs : int
+        Passes to measure, 1 or more.
+    seconds : float
+        No further pass is begun after these, except the first that counts.
+    progress : callable
+        Called with passes done and in all.
 
     Example
     -------
     >>> measure_latency(nn.Linear(4, 4), torch.zeros(2, 4), runs=3).batch
     2
     """
-    training, times = module.training, []
+    training = module.training
+    times: list[float] = []
+    begin = time.perf_counter()
     module.eval()
-    with torch.inference_mode():
-        for _ in range(runs + 1):
-            start = time.perf_counter()
-            module(*example)
-            if example[0].is_cuda:
-                torch.cuda.synchronize()
-            times.append(1000 * (time.perf_counter() - start))
-    module.train(training)
+    try:
+        with torch.inference_mode():
+            while len(times) < 2 or (len(times) <= runs and time.perf_counter() - begin < seconds):
+                _finish(example[0])
+                start = time.perf_counter()
+                module(*example)
+                _finish(example[0])
+                times.append(1000 * (time.perf_counter() - start))
+                progress(len(times), runs + 1)
+    finally:
+        module.train(training)
     counted = times[1:]
     return Latency(
         median=statistics.median(counted),
@@ -56,4 +84,29 @@ def measure_latency(module: nn.Module, *example: Tensor, runs: int = 10) -> Late
         threads=torch.get_num_threads(),
         batch=len(example[0]),
         dtype=str(example[0].dtype).removeprefix("torch."),
+        runs=len(counted),
+        machine=machine(example[0].device),
     )
+
+
+def machine(device: torch.device) -> str:
+    """What computes: processor or GPU, system, and PyTorch's version."""
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        name = _processor()
+    return f"{name}, {platform.system()}, PyTorch {torch.__version__}"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _finish(tensor: Tensor) -> None:
+    if tensor.is_cuda:
+        torch.cuda.synchronize(tensor.device)

@@ -1,6 +1,7 @@
 """CTC: the loss, and the Brain that trains, evaluates and averages it."""
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference.packing import MODEL
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
+from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts
 from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.brain import Progress as BrainProgress
@@ -24,6 +26,7 @@ from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
 from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.model_folder import write_model_folder
+from biglittle_asr.tasks.recipe import make_sparse
 
 logger = get_logger(__name__)
 
@@ -184,6 +187,7 @@ class CTCBrain(ResumableBrain):
     model: CTCModel
 
     def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        make_sparse(model, hparams)
         normalize = hparams["modules"]["normalize"]
         if normalize.state_dict():
             hparams["checkpointer"].add_recoverable("normalize", normalize)
@@ -223,7 +227,7 @@ class CTCBrain(ResumableBrain):
         self._write_scores(scores)
         write_model_folder(
             self.output_folder / MODEL,
-            (self.modules.compute_features, self.modules.normalize, self.model, self.tokenizer),
+            (self.modules.compute_features, self.modules.normalize, freeze(deepcopy(self.model)), self.tokenizer),
             datasets,
             scores,
             hparams["data_folder"],

@@ -22,9 +22,11 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
+from torch import nn
 
 from biglittle_asr.corpora import prepare
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+from biglittle_asr.nnet.sparse import sparsify
 
 logger = get_logger(__name__)
 
@@ -58,7 +60,7 @@ EXPLAINED: Mapping[Set[str], str] = {
 }
 """A file that explains the keys."""
 
-OPTIONAL_KEYS = frozenset({"splits", "profile"})
+OPTIONAL_KEYS = frozenset({"splits", "profile", "sparsity"})
 """Keys that the recipes read where a YAML file has them."""
 
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
@@ -220,6 +222,70 @@ def make_tokenizer(manifests: Mapping[str, Path], hparams: Mapping[str, Any]) ->
             "with the blank; leave the key empty to take its size."
         )
     return tokenizer
+
+
+def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
+    """Prune a model as the key `sparsity` says, such as {rate: 0.9, dense: [encoder.head]}; not at all without it.
+
+    Raises
+    ------
+    RecipeError
+        If that cannot be done.
+    """
+    options = hparams.get("sparsity")
+    if options:
+        try:
+            sparsify(model, **options)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"sparsity: {options} cannot be done ({error}).") from error
+
+
+def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a recipe, and nothing else: no data, no folders.
+
+    What the file says of it is executed, as always: `!new:` and `!apply:` call what they name.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        The recipe's YAML file.
+    changes : mapping
+        Keys to override.
+
+    Returns
+    -------
+    nn.Module
+        The model; of a CTC recipe whose `output_neurons` is not set, the encoder alone.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`load_recipe`, and if no network is in the file.
+    """
+    tree = _read_yaml(path)
+    for key in changes:
+        if key not in tree:
+            raise RecipeError(_unknown_key("command line", key, tree))
+    part: Any = {}
+    needed = {"encoder", "model", "output_neurons", "sparsity"} & tree.keys()
+    if not needed & {"encoder", "model"}:
+        raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
+    while needed - part.keys():
+        part = {key: tree[key] for key in tree if key in needed}
+        needed |= set(re.findall(r"<(\w+)[\[\].\w]*>", _as_stream(part, path).getvalue())) & tree.keys()
+    try:
+        hparams = load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, ImportError, YAMLError) as error:
+        raise RecipeError(_explain(path, error)) from error
+    network, tokens = hparams.get("model", hparams.get("encoder")), hparams.get("output_neurons")
+    if "encoder" in hparams and "model" in hparams:
+        network = network(output_neurons=tokens or 1)
+    elif not isinstance(network, nn.Module):
+        network = network()
+    make_sparse(network, hparams)
+    return network if tokens or "encoder" not in hparams else hparams["encoder"]
 
 
 def _read_yaml(path: Path) -> Any:
