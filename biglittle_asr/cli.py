@@ -320,7 +320,7 @@ def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _profile_model(name: str, word: str, overrides: dict[str, Any], options: argparse.Namespace) -> _Profile:
     import torch
 
-    from biglittle_asr.models import BigLittleEncoder, CTCModel
+    from biglittle_asr.models import BigLittleEncoder, CTCModel, list_encoders, list_models
     from biglittle_asr.nnet.sparse import freeze, sparsify
     from biglittle_asr.profiling import count_costs, encoder_costs, head_costs
 
@@ -332,7 +332,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
         return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
 
     # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
-    named = not Path(word).exists()
+    named = word in (*list_encoders(), *list_models())
     module = make("meta" if named else None).eval()
     acoustic = isinstance(module, BigLittleEncoder | CTCModel)
     if acoustic and options.image_size is not None:
@@ -370,6 +370,10 @@ def _builder(word: str, overrides: dict[str, Any], images: bool) -> Callable[[],
 
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
+    if word in list_encoders() and not (images and word in list_models()):
+        return lambda: create_encoder(word, **overrides)
+    if word in list_models():
+        return lambda: create_model(word, **overrides)
     path = Path(word)
     if path.is_dir():
         from biglittle_asr.inference import load_model
@@ -381,10 +385,6 @@ def _builder(word: str, overrides: dict[str, Any], images: bool) -> Callable[[],
         from biglittle_asr.tasks.recipe import load_network
 
         return lambda: load_network(path, overrides)
-    if word in list_encoders() and not (images and word in list_models()):
-        return lambda: create_encoder(word, **overrides)
-    if word in list_models():
-        return lambda: create_model(word, **overrides)
     known = [*list_encoders(), *list_models()]
     close = difflib.get_close_matches(word, known, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""

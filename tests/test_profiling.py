@@ -221,7 +221,7 @@ def test_models_are_drawn_by_cost_and_error(capsys, tmp_path):
         (["bl_resnet22", "--sparsity", "0.9", "--dense", "fc"], "no layer matches 'fc'"),
         (["bl_resnet22", "--dense", "head"], "--sparsity"),
         (["bl_resnet22", "--image_size", "64"], "takes audio"),
-        (["resnet18", "--image_size", "64", "num_class=3"], "num_class"),
+        (["resnet18", "num_class=3", "--image_size", "64"], "num_class"),
         (["missing.yaml"], "missing.yaml: no such recipe file"),
         (["hparams/encoders/bl_resnet22.yaml"], "neither a model nor an encoder"),
         (["hparams/AN4/ctc_bl_resnet22.yaml", "lr=1", "nonsense=1"], "nonsense"),
