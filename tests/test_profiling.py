@@ -9,6 +9,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.cli import main
+from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+from biglittle_asr.features import LogMel, SentenceNormalization
+from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.profiling import (
@@ -197,6 +200,17 @@ def test_a_recipe_is_profiled_with_and_without_its_output_layer(capsys, tmp_path
     facts = profile(capsys, recipe, "output_neurons=29", "--runs", "0")
     assert (facts["encoder_macs"], facts["head_macs"]) == (336_755_200, 25 * 512 * 29)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_model_folder_is_profiled_with_its_output_layer(capsys, tmp_path):
+    encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64), output_size=32)
+    tokenizer = CharacterTokenizer(" AB")
+    model = CTCModel(encoder, tokenizer.size)
+    save_model(tmp_path / "model", Recognizer(LogMel(), SentenceNormalization(), model, tokenizer))
+    facts = profile(capsys, str(tmp_path / "model"), "--runs", "1")
+    assert (facts["encoder_macs"], facts["head_macs"]) == (encoder_costs(encoder).macs, 25 * 32 * tokenizer.size)
+    assert facts["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert facts["latency_ms"]["median"] > 0 and facts["latency_runs"] == 1
 
 
 def test_models_are_drawn_by_cost_and_error(capsys, tmp_path):

@@ -5,10 +5,11 @@ import copy
 import pytest
 import torch
 from helpers import assert_near, randomize_batchnorm
+from test_image_models import narrow
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from biglittle_asr.models import create_encoder, list_encoders
+from biglittle_asr.models import create_encoder, list_encoders, list_models
 from biglittle_asr.nnet.sparse import TopKMask, freeze, report, sparsify
 
 
@@ -36,6 +37,18 @@ def test_every_encoder_is_pruned_layer_by_layer_and_frozen_to_the_same(name):
         assert_near(encoder(x), before, 0.0)
     assert list(encoder.state_dict()) == names and [key for key, _ in encoder.named_parameters()] == parameters
     assert report(encoder).nonzero == counted.nonzero
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_every_image_model_is_pruned_and_frozen(name):
+    model = narrow(name)
+    names, first = list(model.state_dict()), report(model).layers[0].name
+    sparsify(model, rate=0.9, dense=["fc"])
+    for layer in report(model).layers:
+        dense = layer.name in (first, "fc")
+        assert layer.nonzero == layer.elements - (0 if dense else int(0.9 * layer.elements)), layer.name
+    counted = report(model).nonzero
+    assert list(freeze(model).state_dict()) == names and report(model).nonzero == counted
 
 
 @pytest.mark.parametrize("layer", [nn.Conv1d(4, 6, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Linear(6, 5, bias=False)])
