@@ -216,6 +216,38 @@ def _print_score(score: Score, options: argparse.Namespace) -> None:
     print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
 
 
+def _add_draw_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="encoder preset, image model, model folder, or a recipe's YAML file, which is executed as SpeechBrain "
+        "executes it: use files you trust",
+    )
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="of its configuration, such as alpha=4")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="SVG or PNG (default: the model's name, .svg)")
+    _add_image_size(parser)
+
+
+def _draw(options: argparse.Namespace) -> None:
+    import torch
+
+    from biglittle_asr.models import BigLittleEncoder, CTCModel, ImageClassifier, list_encoders, list_models
+    from biglittle_asr.profiling import draw_network, save_drawing
+
+    build = _builder(options.model, dict(map(_override, options.overrides)), images=options.image_size is not None)
+    named = options.model in (*list_encoders(), *list_models())
+    with torch.device("meta") if named else nullcontext():
+        network = build()
+    if isinstance(network, CTCModel):
+        network = network.encoder
+    if not isinstance(network, BigLittleEncoder | ImageClassifier):
+        raise ValueError(f"{options.model}: is a {type(network).__name__}; only encoders and image models are drawn.")
+    output = options.output or Path(f"{Path(options.model).stem}.svg")
+    name = " ".join([options.model, *options.overrides])
+    save_drawing(draw_network(network, name, options.image_size or 224), output)
+    print(output)
+
+
 def _add_profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
@@ -237,13 +269,11 @@ def _add_profile_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dense", action="append", default=[], metavar="PATTERN", help="with --sparsity: keep these layers; repeatable"
     )
+    _add_image_size(parser)
     parser.add_argument(
-        "--image-size",
-        "--image_size",
-        type=_positive_count,
-        metavar="N",
-        help="of image models, in pixels (default: 224); says also that an image model is meant by a name that an "
-        "encoder has as well",
+        "--sweep",
+        action="store_true",
+        help="only list what alpha and beta cost a Big-Little model, and published errors",
     )
     parser.add_argument(
         "--runs", type=_count, default=10, help="forward passes to time, at most (default: %(default)s; 0: none)"
@@ -285,6 +315,9 @@ def _profile(options: argparse.Namespace) -> None:
     from biglittle_asr.profiling import layer_table
     from biglittle_asr.profiling.tables import check_plot
 
+    if options.sweep:
+        _sweep(options)
+        return
     if options.dense and options.sparsity is None:
         raise ValueError("--dense keeps layers dense when others are not: say how sparse with --sparsity.")
     if options.errors is not None and options.plot is None:
@@ -306,6 +339,23 @@ def _profile(options: argparse.Namespace) -> None:
         print(json.dumps(facts[0] if len(facts) == 1 else {"models": facts}))
     if options.plot is not None:
         _plot_profiles(profiles, facts, errors, options)
+
+
+def _sweep(options: argparse.Namespace) -> None:
+    from biglittle_asr.profiling import sweep, sweep_table
+
+    models = list(_models(options.words))
+    for name, word, overrides in models:
+        if overrides:
+            raise ValueError(f"{name}: --sweep sets alpha and beta itself; leave out {next(iter(overrides))}.")
+        if not options.json:
+            print(sweep_table(word))
+    if options.json:
+        tables = [
+            {"name": name, "convention": "macs", "variants": [variant.to_dict() for variant in sweep(name)]}
+            for name, _, _ in models
+        ]
+        print(json.dumps(tables[0] if len(tables) == 1 else {"models": tables}))
 
 
 def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -762,6 +812,7 @@ def _override(text: str) -> tuple[str, Any]:
 
 
 COMMANDS = (
+    Command("draw", "Draw a network: branches and merges, with shapes and MACs.", _add_draw_arguments, _draw),
     Command(
         "evaluate",
         "Measure a model's errors on a manifest, a corpus or a folder of images.",
@@ -774,6 +825,17 @@ COMMANDS = (
     Command("score", "Compare recognized words with what was said.", _add_score_arguments, _score),
     Command("transcribe", "Write down the words of audio.", _add_transcribe_arguments, _transcribe),
 )
+
+
+def _add_image_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image-size",
+        "--image_size",
+        type=_positive_count,
+        metavar="N",
+        help="of image models, in pixels (default: 224); says also that an image model is meant by a name that an "
+        "encoder has as well",
+    )
 
 
 def _add_json(parser: argparse.ArgumentParser) -> None:
