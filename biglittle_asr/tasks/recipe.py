@@ -267,7 +267,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
         if key not in tree:
             raise RecipeError(_unknown_key("command line", key, tree))
     part: Any = {}
-    needed = {"encoder", "model", "output_neurons", "sparsity"} & tree.keys()
+    needed = {"encoder", "model", "output_neurons", "sparsity", "sparse"} & tree.keys()
     if not needed & {"encoder", "model"}:
         raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
     while needed - part.keys():
@@ -284,7 +284,8 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
         network = network(output_neurons=tokens or 1)
     elif not isinstance(network, nn.Module):
         network = network()
-    make_sparse(network, hparams)
+    # Image recipes call the key `sparse`.
+    make_sparse(network, {"sparsity": hparams.get("sparsity") or hparams.get("sparse")})
     return network if tokens or "encoder" not in hparams else hparams["encoder"]
 
 
