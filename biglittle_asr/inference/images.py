@@ -221,7 +221,7 @@ def save_classifier(folder: Path, classifier: Classifier, card: str) -> Path:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
-        safetensors.torch.save_file(weights, partial / WEIGHTS)
+        (partial / WEIGHTS).write_bytes(safetensors.torch.save(weights))
         text = json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False)
         (partial / CONFIG).write_text(f"{text}\n", encoding="utf-8")
         (partial / CARD).write_text(card, encoding="utf-8")

@@ -347,7 +347,7 @@ class ResumableBrain(sb.Brain):
             assert epoch is not None
             with self.stopwatch("scoring"):
                 results = self.score_epoch()
-            self.report_failures("dev", epoch, self.progress.failed)
+            self.report_failures(self.curves.dev, epoch, self.progress.failed)
             row = {
                 "epoch": epoch,
                 "lr": self.optimizer.param_groups[0]["lr"],

@@ -24,7 +24,7 @@ class Curves:
     rates: Mapping[str, str]
     """Columns with results on dev, in percent, and what they are called in the picture."""
     dev: str = "dev"
-    """What the set is called that watches the training."""
+    """What the set that watches the training is called, in the picture and in messages."""
 
     @property
     def columns(self) -> tuple[str, ...]:
