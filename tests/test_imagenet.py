@@ -34,7 +34,8 @@ from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe  # noqa: E402
 from biglittle_asr.tasks.schedule import ByEpoch  # noqa: E402
 
 YAML_FILES = sorted((REPOSITORY / "hparams" / "ImageNet").glob("*.yaml"))
-TINY = {"channels": [8, 8, 16, 16], "blocks": [2, 2, 2, 2], "stem": "small", "small_stem_stride": 2}
+PLAIN = REPOSITORY / "hparams" / "ImageNet" / "reproduction_resnet18.yaml"
+TINY = {"channels": [8, 8, 8, 8], "blocks": [1, 1, 1, 1], "stem": "small", "small_stem_stride": 2}
 """Of a network for images of 16 pixels."""
 WNIDS = list(imagenet.imagenet_classes())
 
@@ -220,13 +221,11 @@ def test_what_is_no_whole_image_is_refused_in_a_sentence(tmp_path: Path, fault: 
 
 def tiny(yaml: Path, sets: Path, out: Path, **overrides: Any) -> list[str]:
     """Command line of a recipe at 16 pixels with a small network."""
-    model = dict(TINY)
-    if "bl_" not in yaml.read_text().partition("model:")[2] or "resnet18" in yaml.name:
-        model = {**TINY, "channels": [8, 8, 8, 8]}
+    big_little = {"blocks": [2, 1, 1, 1], "big_little_stages": 1} if "_bl_" in yaml.name else {}
     options = {
         "data_folder": sets,
         "output_folder": out,
-        "model": json.dumps(model),
+        "model": json.dumps({**TINY, **big_little}),
         "number_of_epochs": 1,
         "batch_size": 4,
         "crop": 16,
@@ -274,8 +273,8 @@ def test_every_yaml_trains_evaluates_and_leaves_a_model(yaml: Path, sets: Path, 
 
 def test_interrupted_and_resumed_equals_undisturbed(sets: Path, tmp_path: Path, monkeypatch: Any) -> None:
     options = {"number_of_epochs": 2, "ema_decay": 0.5, "ckpt_interval_steps": 1}
-    whole = train(tiny(YAML_FILES[0], sets, tmp_path / "whole", **options))
-    step, arguments = ImageBrain.fit_batch, tiny(YAML_FILES[0], sets, tmp_path / "resumed", **options)
+    whole = train(tiny(PLAIN, sets, tmp_path / "whole", **options))
+    step, arguments = ImageBrain.fit_batch, tiny(PLAIN, sets, tmp_path / "resumed", **options)
 
     def fail(brain: ImageBrain, batch: Any) -> Any:
         if brain.hparams.epoch_counter.current == 2 and brain.step == 3:
@@ -297,7 +296,7 @@ def test_interrupted_and_resumed_equals_undisturbed(sets: Path, tmp_path: Path, 
 def test_training_skips_and_counts_bad_images_and_evaluation_refuses_them(sets: Path, tmp_path: Path) -> None:
     (sets / "train" / "ape" / "0.png").write_bytes(b"no image")
     (sets / "val" / "bee" / "1.png").write_bytes(b"no image")
-    arguments = tiny(YAML_FILES[0], sets, tmp_path / "out")
+    arguments = tiny(PLAIN, sets, tmp_path / "out")
     with pytest.raises(ValueError, match=r"bee/1.png: is no image .*evaluate without such images \(--skip_bad True"):
         train(arguments)
     brain = train([*arguments, "--skip_bad=True", "--test_only"])
@@ -324,7 +323,7 @@ def test_rates_change_between_epochs_only() -> None:
 def classifier(tmp_path: Path) -> Path:
     """A folder with an untrained classifier of three classes."""
     torch.manual_seed(0)
-    model = create_model("resnet18", **{**TINY, "channels": [8, 8, 8, 8]}, num_classes=3)
+    model = create_model("resnet18", **TINY, num_classes=3)
     return save_classifier(tmp_path / "model", Classifier("resnet18", model, ("ape", "bee", "cat"), 18, 16), "# card")
 
 
@@ -332,7 +331,7 @@ def test_a_classifier_comes_back_from_its_folder(classifier: Path) -> None:
     loaded = load_classifier(str(classifier))
     assert (loaded.classes, loaded.resize, loaded.crop) == (("ape", "bee", "cat"), 18, 16)
     torch.manual_seed(0)
-    twin = create_model("resnet18", **{**TINY, "channels": [8, 8, 8, 8]}, num_classes=3).eval()
+    twin = create_model("resnet18", **TINY, num_classes=3).eval()
     x = torch.randn(2, 3, 16, 16)
     assert torch.equal(loaded.model(x), twin(x))
 
