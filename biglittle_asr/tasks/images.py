@@ -26,13 +26,14 @@ from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.features.images import ImageFiles, UnreadableImageError
 from biglittle_asr.inference.images import Classifier, ImageScore, count_top, save_classifier
 from biglittle_asr.models import ImageClassifier
-from biglittle_asr.nnet import sparse
+from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.tasks.brain import NonFiniteLossError, ResumableBrain, some
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Draw, EpochBatches, Failure, fixed_batches
 from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.randomness import seed_all
+from biglittle_asr.tasks.recipe import make_sparse
 
 logger = get_logger(__name__)
 
@@ -209,7 +210,7 @@ class ImageBrain(ResumableBrain):
     Arguments
     ---------
     model : ImageClassifier
-        What is trained; made sparse here if the recipe's `sparse` says so.
+        What is trained; made sparse here as the recipe's `sparsity` says.
     sets : ImageSets
         What it is trained on.
     hparams : dict
@@ -227,8 +228,7 @@ class ImageBrain(ResumableBrain):
 
     def __init__(self, model: ImageClassifier, sets: ImageSets, hparams: dict[str, Any], run_opts: Any = None) -> None:
         self.sets = sets
-        if hparams["sparse"]:
-            sparse.sparsify(model, **hparams["sparse"])
+        make_sparse(model, hparams)
         self.layout = torch.channels_last if hparams["channels_last"] else torch.contiguous_format
         arrange_weights(model, self.layout)
         self.average: AveragedModel | None = None
@@ -296,8 +296,7 @@ class ImageBrain(ResumableBrain):
         rewrite_log(self.history.rows, [evaluation], self.hparams.train_logger)
         self.write_failures()
         model = arrange_weights(copy.deepcopy(self.evaluated).cpu(), torch.contiguous_format)
-        if hparams["sparse"]:
-            sparse.freeze(model)
+        freeze(model)
         name = hparams["model"].keywords["name"]
         classifier = Classifier(name, model, self.sets.train.classes, hparams["resize"], hparams["crop"])
         save_classifier(self.output_folder / MODEL, classifier, self._card(name, score, epoch))

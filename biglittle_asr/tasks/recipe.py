@@ -48,7 +48,7 @@ IMAGE_KEYS = frozenset(
     seed output_folder save_folder train_log data_folder classes images_per_class skip_bad
     number_of_epochs batch_size train_dataloader_opts valid_dataloader_opts
     resize crop train_transform val_transform label_smoothing
-    model sparse channels_last ema_decay decay_vectors
+    model sparsity channels_last ema_decay decay_vectors
     opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
     """.split()
 )
@@ -267,7 +267,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
         if key not in tree:
             raise RecipeError(_unknown_key("command line", key, tree))
     part: Any = {}
-    needed = {"encoder", "model", "output_neurons", "sparsity", "sparse"} & tree.keys()
+    needed = {"encoder", "model", "output_neurons", "sparsity"} & tree.keys()
     if not needed & {"encoder", "model"}:
         raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
     while needed - part.keys():
@@ -284,8 +284,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
         network = network(output_neurons=tokens or 1)
     elif not isinstance(network, nn.Module):
         network = network()
-    # Image recipes call the key `sparse`.
-    make_sparse(network, {"sparsity": hparams.get("sparsity") or hparams.get("sparse")})
+    make_sparse(network, hparams)
     return network if tokens or "encoder" not in hparams else hparams["encoder"]
 
 
