@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from biglittle_asr.nnet import SqueezeExcite
+
 
 def randomize_batchnorm(module: nn.Module, generator: torch.Generator) -> None:
     """Give every BatchNorm random statistics and affine values, in place.
@@ -20,6 +22,13 @@ def randomize_batchnorm(module: nn.Module, generator: torch.Generator) -> None:
                 child.running_var.copy_(0.5 + torch.rand(child.num_features, generator=generator))
                 child.weight.copy_(0.5 + torch.rand(child.num_features, generator=generator))
                 child.bias.copy_(0.3 * torch.randn(child.num_features, generator=generator))
+
+
+def keep_gates_alive(module: nn.Module) -> None:
+    """Bias squeeze-excite's hidden layer, in place: one this narrow may have no other ReLU that is alive."""
+    for child in module.modules():
+        if isinstance(child, SqueezeExcite):
+            nn.init.constant_(child.fc1.bias, 5.0)
 
 
 def assert_near(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:

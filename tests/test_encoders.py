@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_near, randomize_batchnorm
+from helpers import assert_near, keep_gates_alive, randomize_batchnorm
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.models import BigLittleEncoder, EncoderConfig, create_encoder, list_encoders
 from biglittle_asr.models.encoder import PRESETS
-from biglittle_asr.nnet import SqueezeExcite, output_length, valid_mask
+from biglittle_asr.nnet import output_length, valid_mask
 
 SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "input_size": 20, "output_size": 24}
 
@@ -88,9 +88,7 @@ def build(case: Case, **overrides: Any) -> BigLittleEncoder:
     name, options = case
     encoder = create_encoder(name, **{**SMALL, **options, **overrides})
     randomize_batchnorm(encoder, torch.Generator().manual_seed(1))
-    for module in encoder.modules():
-        if isinstance(module, SqueezeExcite):
-            nn.init.constant_(module.fc1.bias, 5.0)  # a gate this narrow may have no other ReLU that is alive
+    keep_gates_alive(encoder)
     return encoder.eval()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from helpers import randomize_batchnorm
+from helpers import keep_gates_alive, randomize_batchnorm
 from torch import nn
 
 from biglittle_asr.models import create_encoder, create_model, list_models, load_checkpoint, read_checkpoint
@@ -75,9 +75,11 @@ def costs_of(name, **overrides):
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_learns(name, stem):
     overrides, size = STEMS[stem]
+    torch.manual_seed(0)
     net = narrow(name, **overrides)
     generator = torch.Generator().manual_seed(0)
     randomize_batchnorm(net, generator)
+    keep_gates_alive(net)
     logits = net.eval()(torch.randn(2, 3, size, size, generator=generator))
     assert logits.shape == (2, 10) and torch.isfinite(logits).all()
     logits.square().sum().backward()

@@ -194,7 +194,8 @@ def test_output_size_is_known_before_the_first_call(name: str) -> None:
     encoder = build(name, output_size=48)
     assert (encoder.output_size, encoder.time_stride) == (48, 4)
     assert encoder(torch.zeros(1, 1, 20)).shape == (1, 1, 48)
-    assert create_encoder(name).output_size == 512
+    unchanged = create_encoder(name)
+    assert unchanged.output_size == unchanged.config.output_size
 
 
 @pytest.fixture(scope="module")
