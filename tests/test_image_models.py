@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from helpers import keep_gates_alive, randomize_batchnorm
 from torch import nn
+from torchvision.models import resnet
 
 from biglittle_asr.models import create_encoder, create_model, list_models, load_checkpoint, read_checkpoint
 from biglittle_asr.models.images import MODELS
@@ -100,7 +101,6 @@ def test_counts_of_the_sweep(name, alpha, beta):
 
 @pytest.mark.parametrize("name", [name for name in list_models() if not name.startswith(("bl_", "se"))])
 def test_plain_models_are_those_of_torchvision(name):
-    resnet = pytest.importorskip("torchvision.models.resnet")
     with torch.device("meta"):
         ours = create_model(name).eval()
         block = {"basic": resnet.BasicBlock, "bottleneck": resnet.Bottleneck}[ours.config.block]

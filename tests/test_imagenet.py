@@ -18,17 +18,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY
+from PIL import Image
+from torchvision import datasets, transforms
 
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import imagenet
+from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
 from biglittle_asr.inference.images import Classifier, count_top, load_classifier, read_classifier, save_classifier
 from biglittle_asr.models import create_model
-
-pytest.importorskip("torchvision")
-from PIL import Image  # noqa: E402
-from torchvision import datasets, transforms  # noqa: E402
-
-from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
 from biglittle_asr.tasks.images import ImageBrain, find_image_sets  # noqa: E402
 from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe  # noqa: E402
 from biglittle_asr.tasks.schedule import ByEpoch  # noqa: E402

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ AnyProgress = TypeVar("AnyProgress", bound="Progress")
 
 
 @dataclass
-class Progress:
+class Progress(ABC):
     """What has happened since the present epoch, or the present pass over an evaluation set, began.
 
     A task adds what it counts, as fields whose values can be added.
@@ -71,9 +72,9 @@ class Progress:
     """Stands for the order of the epoch's examples."""
 
     @property
+    @abstractmethod
     def loss(self) -> float:
         """Mean loss."""
-        raise NotImplementedError
 
     def of_all_processes(self: AnyProgress) -> AnyProgress:
         """The sum over all processes of a distributed training, on each of them."""
@@ -103,7 +104,7 @@ class Batch(Protocol):
 
 
 @register_checkpoint_hooks
-class ResumableBrain(sb.Brain):
+class ResumableBrain(sb.Brain, ABC):
     """A Brain whose training may be interrupted at any moment, and whose files may fail under it.
 
     A training that is interrupted, however and wherever, and started again ends in the same weights as one that is not,
@@ -135,7 +136,8 @@ class ResumableBrain(sb.Brain):
     """Entry of a checkpoint's meta by which the best is found: lower is better."""
     fate: ClassVar[str]
     """What happens in evaluation to an example that cannot be read."""
-    progress_type: ClassVar[type[Progress]] = Progress
+    progress_type: ClassVar[type[Progress]]
+    """What a task counts."""
 
     def __init__(
         self,
@@ -174,6 +176,7 @@ class ResumableBrain(sb.Brain):
 
     # What a task says
 
+    @abstractmethod
     def read(self, dataset: Any) -> tuple[Any, Callable[[Sequence[Any]], Batch], Sequence[str]]:
         """How to read a dataset.
 
@@ -186,15 +189,14 @@ class ResumableBrain(sb.Brain):
         names : sequence of str
             Of its examples, in their order.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_nothing(self) -> Tensor:
         """The forward pass of an input that matters to nobody, in place of a batch that could not be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score_epoch(self) -> dict[str, float]:
         """Results on dev, by name of the history's column, and by :attr:`error`."""
-        raise NotImplementedError
 
     def inspect_training(self, progress: Any) -> None:
         """Look at what training counted in an epoch, over all processes; a task may refuse to go on."""
