@@ -1,0 +1,1 @@
+"""The subcommands of `biglittle`, a module each, with `add_arguments` and `run`; `cli.py` lists them."""

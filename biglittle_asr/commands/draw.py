@@ -1,0 +1,46 @@
+"""`biglittle draw`: a picture of a network."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import nullcontext
+from pathlib import Path
+
+from biglittle_asr.commands.networks import network_builder, override
+from biglittle_asr.commands.shared import add_image_size
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="encoder preset, image model, model folder, or a recipe's YAML file, which is executed as SpeechBrain "
+        "executes it: use files you trust",
+    )
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="of its configuration, such as alpha=4")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="SVG or PNG (default: the model's name, .svg)")
+    add_image_size(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    import torch
+
+    from biglittle_asr.models import BigLittleEncoder, CTCModel, ImageClassifier, list_encoders, list_models
+    from biglittle_asr.profiling import draw_network, save_drawing
+
+    build = network_builder(
+        options.model, dict(map(override, options.overrides)), images=options.image_size is not None
+    )
+    named = options.model in (*list_encoders(), *list_models())
+    with torch.device("meta") if named else nullcontext():
+        network = build()
+    if isinstance(network, CTCModel):
+        network = network.encoder
+    if not isinstance(network, BigLittleEncoder | ImageClassifier):
+        raise ValueError(f"{options.model}: is a {type(network).__name__}; only encoders and image models are drawn.")
+    output = options.output or Path(f"{Path(options.model).stem}.svg")
+    name = " ".join([options.model, *options.overrides])
+    save_drawing(draw_network(network, name, options.image_size or 224), output)
+    print(output)

@@ -1,0 +1,137 @@
+"""`biglittle evaluate`: a model's errors on speech or images."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from biglittle_asr.commands.shared import (
+    add_batch_seconds,
+    add_bootstrap,
+    add_json,
+    add_model,
+    audio_progress,
+    count,
+    positive_count,
+    print_score,
+    tell,
+    usable_device,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="manifest (CSV file with columns ID, wav, wrd, spk_id), with --corpus the corpus as downloaded, or, of "
+        "images, a folder of class folders",
+    )
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
+    parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument(
+        "--batch-size", "--batch_size", type=positive_count, default=64, help="images at once (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--workers", type=count, default=0, help="processes that read images (default: %(default)s: this one)"
+    )
+    parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
+    parser.add_argument("--split", default="test", help="of the corpus (default: %(default)s)")
+    parser.add_argument(
+        "--output", type=Path, help="file to write counts and every utterance's alignment to, errors marked"
+    )
+    add_bootstrap(parser)
+    add_batch_seconds(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    from biglittle_asr.inference.images import is_classifier
+
+    if is_classifier(str(options.model)):
+        _evaluate_images(options)
+    elif options.weights is not None:
+        from biglittle_asr.models import list_models
+
+        names = ", ".join(list_models())
+        raise ValueError(f"{options.model}: is no image model's name, which --weights needs; choose one of {names}.")
+    else:
+        _evaluate_speech(options)
+
+
+def _evaluate_images(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from biglittle_asr.inference.images import evaluate_images, find_images, load_classifier
+
+    classifier = load_classifier(str(options.model), options.weights)
+    images = find_images(classifier, options.data, options.skip_bad)
+    if images.empty:
+        tell(f"{len(images.empty)} class folders are empty, such as {images.folder / images.empty[0]}.")
+    with tqdm(desc="evaluating", unit=" images", total=len(images.files), disable=None) as bar:
+        score = evaluate_images(
+            classifier,
+            images,
+            batch_size=options.batch_size,
+            workers=options.workers,
+            device=usable_device(options.device),
+            skip_bad=options.skip_bad,
+            progress=lambda done, _: bar.update(done - bar.n),
+            report=tell,
+        )
+    if options.json:
+        print(json.dumps(score.to_dict()))
+        return
+    print(f"{classifier.name} on {images.folder}: {score.images} images, {score.skipped} skipped")
+    print(f"  top-1 accuracy  {score.top1:6.2f} %   (error {100 - score.top1:.2f} %)")
+    print(f"  top-5 accuracy  {score.top5:6.2f} %   (error {100 - score.top5:.2f} %)")
+    print(f"  cross-entropy   {score.loss:8.4f} nats")
+
+
+def _evaluate_speech(options: argparse.Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from biglittle_asr.corpora import prepare
+    from biglittle_asr.corpora.manifest import read_manifest
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate
+    from biglittle_asr.inference.transcription import Failure
+
+    if options.corpus is None:
+        if options.data.is_dir():
+            raise ValueError(f"{options.data}: a folder, where a manifest is expected; name its corpus with --corpus.")
+        rows = read_manifest(options.data, EVALUATION_COLUMNS)
+    else:
+        with TemporaryDirectory(prefix="biglittle") as folder:
+            manifests = prepare(options.corpus, options.data, folder)
+            if options.split not in manifests:
+                splits = ", ".join(manifests)
+                raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
+            rows = read_manifest(manifests[options.split])
+    if options.output is not None and not options.output.parent.is_dir():
+        raise ValueError(f"{options.output.parent}: no such folder; make it, or write the output elsewhere.")
+    recognizer = load_model(options.model, usable_device(options.device))
+    failures: list[Failure] = []
+
+    def report(failure: Failure) -> None:
+        failures.append(failure)
+        tell(str(failure.error))
+
+    with audio_progress("evaluating") as progress:
+        score = evaluate(
+            recognizer,
+            rows,
+            batch_seconds=options.batch_seconds,
+            bootstrap=options.bootstrap,
+            progress=progress,
+            report=report,
+        )
+    if options.output is not None:
+        score.write(options.output, f"{options.model} on {options.data}")
+    print_score(score, options)
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(rows)} utterances could not be transcribed, and are not scored.")

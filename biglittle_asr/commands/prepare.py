@@ -1,0 +1,79 @@
+"""`biglittle prepare`: a corpus checked, and its manifests."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from biglittle_asr.commands.shared import add_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, librispeech or imagenet")
+    parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
+    parser.add_argument(
+        "out",
+        metavar="OUT",
+        type=Path,
+        help="folder for the manifests, one CSV file a split (imagenet: for the images)",
+    )
+    parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults rather than leave them out")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    if options.corpus == "imagenet":
+        _prepare_images(options)
+        return
+    from biglittle_asr.corpora import prepare
+
+    manifests = prepare(options.corpus, options.data, options.out, strict=options.strict)
+    splits = {split: _describe(path) for split, path in manifests.items()}
+    if options.json:
+        print(json.dumps(splits))
+        return
+    print("split             utterances  speakers   hours  manifest")
+    for split, facts in splits.items():
+        print("{:<16}{utterances:>12}{speakers:>10}{hours:>8.2f}  {manifest}".format(split, **facts))
+
+
+def _prepare_images(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from biglittle_asr.corpora.imagenet import arrange, read_image_folder
+
+    with tqdm(unit=" images", disable=None) as bar:
+
+        def show(split: str, done: int, total: int) -> None:
+            bar.set_description(split, refresh=False)
+            bar.total = total or None
+            bar.update(done - bar.n)
+
+        folders = arrange(options.data, options.out, show)
+    splits = {}
+    for split, folder in folders.items():
+        images = read_image_folder(folder)
+        splits[split] = {"images": len(images.files), "classes": len(images.classes), "folder": str(folder)}
+    if options.json:
+        print(json.dumps(splits))
+        return
+    print("split     images  classes  folder")
+    for split, facts in splits.items():
+        print("{:<8}{images:>8}{classes:>9}  {folder}".format(split, **facts))
+
+
+def _describe(manifest: Path) -> dict[str, Any]:
+    """Size of a split, from its manifest."""
+    with manifest.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        "utterances": len(rows),
+        "speakers": len({row["spk_id"] for row in rows}),
+        "hours": sum(float(row["duration"]) for row in rows) / 3600,
+        "manifest": str(manifest),
+    }

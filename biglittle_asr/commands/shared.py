@@ -1,0 +1,132 @@
+"""What the commands share: arguments that several take, their types, progress, and messages."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from biglittle_asr.scoring import Score
+
+
+PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Declare --json."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+
+
+def add_model(parser: argparse.ArgumentParser, description: str = "model folder") -> None:
+    """Declare MODEL, and the device to run it on."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help=description)
+    parser.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
+
+
+def add_image_size(parser: argparse.ArgumentParser) -> None:
+    """Declare --image-size."""
+    parser.add_argument(
+        "--image-size",
+        "--image_size",
+        type=positive_count,
+        metavar="N",
+        help="of image models, in pixels (default: 224); says also that an image model is meant by a name that an "
+        "encoder has as well",
+    )
+
+
+def add_bootstrap(parser: argparse.ArgumentParser) -> None:
+    """Declare --bootstrap."""
+    parser.add_argument(
+        "--bootstrap",
+        type=count,
+        default=1000,
+        metavar="N",
+        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0: no interval)",
+    )
+
+
+def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
+    """Declare --batch-seconds."""
+    parser.add_argument(
+        "--batch-seconds",
+        "--batch_seconds",
+        type=seconds,
+        default=120.0,
+        metavar="SECONDS",
+        help="audio of a batch, which changes no word (default: %(default)g)",
+    )
+
+
+def count(text: str) -> int:
+    """Type of an argument: a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
+    return int(text)
+
+
+def positive_count(text: str) -> int:
+    """Type of an argument: a whole number of 1 or more."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Type of an argument: a duration above 0."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
+    return seconds
+
+
+def usable_device(name: str) -> torch.device:
+    """The device of that name; raises ValueError if it cannot be used here."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(f"--device {name}: not usable here ({reason}); take cpu.") from error
+    return device
+
+
+@contextmanager
+def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]:
+    """A progress bar over seconds of audio, done and in all, on standard error where that is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=description, unit=" s of audio", disable=None, bar_format=PROGRESS) as bar:
+
+        def show(done: float, total: float) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def print_score(score: Score, options: argparse.Namespace) -> None:
+    """A score as a table, or as JSON if the options ask for it."""
+    if options.bootstrap and score.all.wer_low is None:
+        tell("no interval for the WER: that takes two speakers or more, and reference words.")
+    print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
+
+
+def tell(message: str) -> None:
+    """A message on standard error."""
+    # A progress bar, where there is one, steps aside.
+    bars = sys.modules.get("tqdm")
+    with bars.tqdm.external_write_mode(file=sys.stderr) if bars is not None else nullcontext():
+        print(f"biglittle: {message}", file=sys.stderr)

@@ -1,0 +1,120 @@
+"""`biglittle transcribe`: the words of audio."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from biglittle_asr.commands.shared import (
+    add_batch_seconds,
+    add_model,
+    audio_progress,
+    positive_count,
+    seconds,
+    tell,
+    usable_device,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_model(parser)
+    parser.add_argument(
+        "audio",
+        metavar="AUDIO",
+        nargs="+",
+        help="audio file, folder, manifest (CSV file with columns ID and wav), or - for standard input",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "json", "ctm", "srt"),
+        default="text",
+        help="json, ctm and srt have the times of words, json and ctm also confidences (default: %(default)s)",
+    )
+    parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
+    parser.add_argument(
+        "--stream",
+        action="store_true",
+        help="print words as they come, from one file, pipe or standard input; takes a causal model",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="PATH",
+        help="file, or folder for a file a recording (if it is new, end it in a slash); standard output if not given",
+    )
+    parser.add_argument(
+        "--channel", type=positive_count, metavar="N", help="read channel N, from 1; the mean of all if not given"
+    )
+    parser.add_argument(
+        "--window",
+        type=seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
+    )
+    add_batch_seconds(parser)
+    parser.add_argument("--profile", action="store_true", help="show at the end where the time went")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    if options.stream:
+        _transcribe_stream(options)
+        return
+    from tempfile import TemporaryDirectory
+
+    import torch
+
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.formats import Output
+    from biglittle_asr.inference.inputs import find_recordings
+    from biglittle_asr.inference.transcription import Failure, transcribe
+    from biglittle_asr.profiling import Stopwatch
+
+    recognizer = load_model(options.model, usable_device(options.device))
+    if options.profile:
+        on_gpu = recognizer.model.output.weight.is_cuda
+        recognizer.stopwatch = Stopwatch(synchronize=torch.cuda.synchronize if on_gpu else None)
+    with TemporaryDirectory(prefix="biglittle") as spool:
+        recordings = find_recordings(options.audio, Path(spool), options.channel)
+        output = Output(options.format, options.output, len(recordings) > 1)
+        failures: list[Failure] = []
+        with audio_progress("transcribing") as progress:
+            for result in transcribe(
+                recognizer,
+                recordings,
+                window_seconds=options.window,
+                batch_seconds=options.batch_seconds,
+                progress=progress,
+            ):
+                if isinstance(result, Failure):
+                    failures.append(result)
+                    if len(recordings) > 1:
+                        tell(str(result.error))
+                output.add(result)
+        output.finish([recording.name for recording in recordings])
+    if options.profile:
+        tell("where the time went, without loading the model:\n" + recognizer.stopwatch.table())
+    if failures and len(recordings) == 1:
+        raise failures[0].error
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(recordings)} recordings could not be transcribed.")
+
+
+def _transcribe_stream(options: argparse.Namespace) -> None:
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.inputs import find_stream
+    from biglittle_asr.inference.streaming import transcribe_stream
+
+    if len(options.audio) != 1 or options.format != "text" or options.output is not None:
+        raise ValueError("--stream prints the words of one recording: take one, as text, without --output.")
+    recognizer = load_model(options.model, usable_device(options.device))
+    between = ""
+    try:
+        for word in transcribe_stream(recognizer, find_stream(options.audio[0], options.channel)):
+            print(f"{between}{word.text}", end="", flush=True)
+            between = " "
+    finally:
+        # The line ends where the audio does, or where the user stops it.
+        if between:
+            print()
