@@ -367,7 +367,7 @@ RESNET22 = {"blocks": (3, 3, 2, 2)}
 RESNET34 = {"blocks": (3, 4, 6, 3)}
 PLAIN = {"big_little_stages": 0}
 HALF = {"channels": (16, 32, 64, 128)}
-CONTEXT = {"channels": (24, 48, 96, 192), "pool_frequency": False, "output_size": 256, "context_blocks": 4}
+CONTEXT = {"channels": (24, 48, 96, 192), "pool_frequency": False, "output_size": 256, "context_blocks": 8}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "resnet22": {**RESNET22, **PLAIN},
