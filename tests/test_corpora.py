@@ -88,7 +88,7 @@ def test_second_run_changes_nothing_and_opens_no_audio(example, tmp_path, monkey
     manifests = prepare(corpus, folder, tmp_path / "out", **options)
     before = contents(tmp_path / "out")
     with monkeypatch.context() as patch:
-        patch.setattr("biglittle_asr.corpora.checks.inspect_audio", lambda path: pytest.fail(f"opened {path}"))
+        patch.setattr("biglittle_asr.corpora.checks.inspect_audio", lambda path, _: pytest.fail(f"opened {path}"))
         assert prepare(corpus, folder, tmp_path / "out", **options) == manifests
     assert contents(tmp_path / "out") == before
 
@@ -232,8 +232,10 @@ def test_an4_missing_list(tiny_an4, tmp_path, name):
 
 def test_report_lists_exactly_the_faults_of_every_kind(tiny_an4, tmp_path):
     before = read_rows(prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)["train"])
-    broken = {row["ID"]: fault for row, fault in zip(before, FAULTS, strict=False)}
-    assert set(broken.values()) == set(FAULTS)
+    # Whole files have no times.
+    faults = [fault for fault in FAULTS if fault != "times"]
+    broken = {row["ID"]: fault for row, fault in zip(before, faults, strict=False)}
+    assert set(broken.values()) == set(faults)
     break_an4(tiny_an4, broken)
     # The last fault is no reason to leave out, the others are: about half of this small corpus.
     after = read_rows(prepare("an4", tiny_an4, tmp_path / "out", dev_utterances=7)["train"])

@@ -2,24 +2,24 @@
 
 soundfile reads WAV, FLAC, AIFF, OGG, MP3 and NIST SPHERE (either byte order) in place, by what is in a file, whatever
 it is called. What it cannot read, or reads only in part without saying so, becomes one sentence that names the file.
+Of a long recording an utterance is a :class:`Segment`: only that is read.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import struct
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
-SPHERE_MAGIC = b"NIST_1A"
-SPHERE_HEADER_BYTES = 1024
+from biglittle_asr.corpora import sphere
+
 IFF_BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
 """First word of WAV (either byte order) and AIFF -> byte order of its numbers."""
 IFF_AUDIO_CHUNKS = (b"data", b"SSND")
@@ -48,6 +48,20 @@ class AudioFileError(ValueError):
         self.fault = fault
 
 
+class Segment(NamedTuple):
+    """What of an audio file is meant; all of it, if nothing else is said."""
+
+    channel: int | None = None
+    """From 1; None where the file has one channel."""
+    start: float = 0.0
+    """Seconds from the beginning."""
+    duration: float | None = None
+    """Seconds; None: to the end."""
+
+
+WHOLE = Segment()
+
+
 class AudioInfo(NamedTuple):
     """What the header of a one-channel audio file says."""
 
@@ -68,8 +82,8 @@ class AudioFile:
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...); or a pipe, in those that need no way back
-        (WAV, not FLAC).
+        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or SPHERE compressed by Shorten, which is
+        decoded as a whole; or a pipe, in formats that need no way back (WAV, not FLAC).
     label : str
         What to call it in error messages; its path if not given.
 
@@ -110,10 +124,14 @@ class AudioFile:
         # By descriptor, for libsndfile trusts some names, such as *.raw, more than the content. It reads from where the
         # descriptor stands, so nothing may buffer.
         try:
-            self._file = path.open("rb", buffering=0)
+            self._file: BinaryIO = path.open("rb", buffering=0)
         except OSError as error:
             raise OSError(f"{self.label}: cannot be opened ({error.strerror}); check its permissions.") from error
+        self._is_pipe = is_pipe
         try:
+            header = None if is_pipe else sphere.read_header(self._file.fileno())
+            if header is not None and sphere.is_compressed(header):
+                self._replace(path)
             if not is_pipe:
                 _refuse_cut_off(self._file.fileno(), self.label)
             try:
@@ -131,20 +149,78 @@ class AudioFile:
                 self._sound.seek(0)
             if self.num_samples < 1:
                 raise AudioFileError(f"{self.label}: holds no samples; replace the file or leave it out.", "empty")
-            promised = _sphere_sample_count(self._file.fileno())
-            if promised is not None and self.num_samples < promised:
-                raise self._cut_off(self.num_samples, promised)
+            # libsndfile goes by the file's size, and so misses a cut-off download.
+            promised = (header or {}).get("sample_count", "")
+            if promised.isdecimal() and self.num_samples < int(promised):
+                raise self._cut_off(self.num_samples, int(promised))
         except BaseException:
             self.close()
             raise
 
-    def blocks(self, size: int = BLOCK_SAMPLES) -> Iterator[npt.NDArray[np.float32]]:
-        """Read all samples, once.
+    def _replace(self, path: Path) -> None:
+        """Go on with what a compressed file is decoded to."""
+        try:
+            decoded = sphere.decompress(path)
+        except ValueError as error:
+            raise AudioFileError(f"{self.label}: {error}") from error
+        self._file.close()
+        self._file = decoded
+
+    @property
+    def duration(self) -> float:
+        """Length in seconds."""
+        return self.num_samples / self.sample_rate
+
+    def place(self, segment: Segment) -> tuple[int, int]:
+        """First sample and number of samples of a segment.
+
+        Raises
+        ------
+        AudioFileError
+            If it is not within the file, or empty; a ValueError.
+        """
+        first = round(segment.start * self.sample_rate)
+        count = self.num_samples - first if segment.duration is None else round(segment.duration * self.sample_rate)
+        if first < 0 or count < 1 or first + count > self.num_samples:
+            stop = self.duration if segment.duration is None else segment.start + segment.duration
+            raise AudioFileError(
+                f"{self.label}: lasts {self.duration:.2f} s and has no segment from {segment.start:.2f} to {stop:.2f} "
+                "s; correct the times.",
+                "times",
+            )
+        return first, count
+
+    def read(self, segment: Segment = WHOLE) -> npt.NDArray[np.float32]:
+        """Samples (S,) of a segment, float32, full scale 1.
+
+        Raises
+        ------
+        AudioFileError
+            If it is not within the file, or its channel is not there, or not said of a file that has several; and as
+            :meth:`blocks`; a ValueError.
+        """
+        column = (_one_channel(self) if segment.channel is None else segment.channel) - 1
+        if not 0 <= column < self.channels:
+            raise AudioFileError(
+                f"{self.label}: has no channel {segment.channel}, but {self.channels} in all; correct the channel.",
+                "channels",
+            )
+        first, count = self.place(segment)
+        return np.concatenate([block[:, column] for block in self.blocks(first=first, count=count)])
+
+    def blocks(
+        self, size: int = BLOCK_SAMPLES, first: int = 0, count: int | None = None
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Read samples; a pipe's only once, and from the beginning.
 
         Arguments
         ---------
         size : int
             Samples of a block; the last may have fewer.
+        first : int
+            The first sample.
+        count : int, optional
+            How many; up to the end if not given.
 
         Yields
         ------
@@ -156,29 +232,34 @@ class AudioFile:
         AudioFileError
             If the file breaks off, or holds samples that are not finite numbers; a ValueError.
         """
-        count = 0
-        for block in self._read(size):
+        place, stop = first, self.num_samples if count is None else first + count
+        for block in self._read(size, first, count):
             finite = np.isfinite(block).all(axis=1)
             if not finite.all():
-                seconds = (count + int(np.argmin(finite))) / self.sample_rate
+                seconds = (place + int(np.argmin(finite))) / self.sample_rate
                 raise AudioFileError(
                     f"{self.label}: a sample at {seconds:.2f} s is not a finite number; replace the file.", "not_finite"
                 )
-            count += len(block)
+            place += len(block)
             yield block
-        if count < self.num_samples:
-            raise self._cut_off(count, self.num_samples)
+        if place < stop:
+            raise self._cut_off(place, self.num_samples)
 
-    def _read(self, size: int) -> Iterator[npt.NDArray[np.float32]]:
-        while True:
-            try:
-                block = self._sound.read(size, dtype="float32", always_2d=True)
-            except soundfile.SoundFileError as error:
-                raise AudioFileError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
-            if len(block):
-                yield block
-            if len(block) < size:
-                return
+    def _read(self, size: int, first: int = 0, count: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        left = count
+        try:
+            if not self._is_pipe and self._sound.tell() != first:
+                self._sound.seek(first)
+            while left is None or left > 0:
+                wanted = size if left is None else min(size, left)
+                block = self._sound.read(wanted, dtype="float32", always_2d=True)
+                if len(block):
+                    yield block
+                if len(block) < wanted:
+                    return
+                left = None if left is None else left - len(block)
+        except soundfile.SoundFileError as error:
+            raise AudioFileError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
 
     def _cut_off(self, held: int, promised: int) -> AudioFileError:
         return AudioFileError(
@@ -230,16 +311,19 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     0.5
     """
     with AudioFile(path) as file:
-        return _one_channel(file)
+        _one_channel(file)
+        return AudioInfo(file.num_samples, file.sample_rate)
 
 
-def read_audio(path: str | PathLike[str]) -> tuple[npt.NDArray[np.float32], int]:
-    """Read a one-channel audio file.
+def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt.NDArray[np.float32], int]:
+    """Read a one-channel audio file, or a segment of one channel of any.
 
     Arguments
     ---------
     path : path
         A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...).
+    segment : Segment
+        What to read of it.
 
     Returns
     -------
@@ -253,7 +337,8 @@ def read_audio(path: str | PathLike[str]) -> tuple[npt.NDArray[np.float32], int]
     FileNotFoundError
         If there is no such file.
     AudioFileError
-        If the file is unreadable, empty, shorter than its own header says, or has several channels; a ValueError.
+        If the file is unreadable, empty, shorter than its own header says, has several channels and none is named, or
+        has not that segment; a ValueError.
 
     Example
     -------
@@ -262,19 +347,21 @@ def read_audio(path: str | PathLike[str]) -> tuple[npt.NDArray[np.float32], int]
     >>> soundfile.write(path, numpy.full(4, 0.5, dtype="float32"), 8000)
     >>> read_audio(path)
     (array([0.5, 0.5, 0.5, 0.5], dtype=float32), 8000)
+    >>> read_audio(path, Segment(channel=1, start=2 / 8000, duration=1 / 8000))
+    (array([0.5], dtype=float32), 8000)
     """
     with AudioFile(path) as file:
-        info = _one_channel(file)
-        return np.concatenate(list(file.blocks()))[:, 0], info.sample_rate
+        return file.read(segment), file.sample_rate
 
 
-def _one_channel(file: AudioFile) -> AudioInfo:
+def _one_channel(file: AudioFile) -> int:
+    """The only channel of a file."""
     if file.channels != 1:
         raise AudioFileError(
             f"{file.label}: has {file.channels} channels where one is expected; split it into one file each.",
             "channels",
         )
-    return AudioInfo(file.num_samples, file.sample_rate)
+    return 1
 
 
 def _refuse_cut_off(descriptor: int, label: str) -> None:
@@ -297,15 +384,6 @@ def _refuse_cut_off(descriptor: int, label: str) -> None:
             return
         # Chunks begin at even places.
         place += 8 + promised + promised % 2
-
-
-def _sphere_sample_count(descriptor: int) -> int | None:
-    """Length that a SPHERE header states; libsndfile goes by the file's size and so misses a cut-off download."""
-    header = os.pread(descriptor, SPHERE_HEADER_BYTES, 0)
-    if not header.startswith(SPHERE_MAGIC):
-        return None
-    found = re.search(rb"^sample_count -i (\d+)", header, re.MULTILINE)
-    return int(found[1]) if found else None
 
 
 def _reason(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """What can be wrong with an utterance, and how preparation finds out.
 
-Every file is read to its end, for a header tells neither silence nor a broken middle. A fault costs an utterance its
-place in the training set, or is only reported, as `FAULTS` says.
+Every utterance is read to its end, for a header tells neither silence nor a broken middle; a file that holds many is
+opened once. A fault costs an utterance its place in the training set, or is only reported, as `FAULTS` says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from biglittle_asr.corpora.audio import AudioFileError, read_audio
+from biglittle_asr.corpora.audio import WHOLE, AudioFile, AudioFileError, Segment
 
 FAULTS = {
     "missing": True,
@@ -24,6 +24,7 @@ FAULTS = {
     "truncated": True,
     "empty": True,
     "channels": True,
+    "times": True,
     "sample_rate": True,
     "not_finite": True,
     "silent": True,
@@ -55,6 +56,9 @@ class Limits:
     clipped_part: float = 0.001
     """Part of the samples that may be clipped: 16 a second at 16 kHz, which is a click and not yet a distorted voice.
     Such speech is still understood, and distorted speech is what a microphone delivers: it is kept, and reported."""
+    max_overshoot: float = 0.5
+    """Seconds by which a segment may end behind its file, and is then cut there: transcribers' clocks are not the
+    recorder's. Kaldi's extract-segments allows as much."""
 
 
 LIMITS = Limits()
@@ -71,17 +75,17 @@ class Finding(NamedTuple):
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found out about an audio file."""
+    """What was found out about an utterance's audio."""
 
     duration: float
     """Seconds; 0 if it cannot be read."""
     sample_rate: int | None
-    """Hz; None if it cannot be read."""
+    """Hz; None if the file cannot be read."""
     findings: tuple[Finding, ...]
 
 
-def inspect_audio(path: str | os.PathLike[str]) -> Inspection:
-    """Read an audio file to its end and list its faults.
+def inspect_audio(path: str | os.PathLike[str], segments: Sequence[Segment] = (WHOLE,)) -> list[Inspection]:
+    """Read segments of an audio file to their ends and list their faults.
 
     Example
     -------
@@ -89,19 +93,30 @@ def inspect_audio(path: str | os.PathLike[str]) -> Inspection:
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, numpy.zeros(800), 16000)
     >>> inspect_audio(path)
-    Inspection(duration=0.05, sample_rate=16000, findings=(Finding(fault='too_short', value='0.05 s'), \
-Finding(fault='silent', value='peak 0')))
+    [Inspection(duration=0.05, sample_rate=16000, findings=(Finding(fault='too_short', value='0.05 s'), \
+Finding(fault='silent', value='peak 0')))]
     """
     try:
-        samples, sample_rate = read_audio(path)
+        with AudioFile(path) as file:
+            return [_inspect_segment(file, segment) for segment in segments]
     except FileNotFoundError:
-        return Inspection(0.0, None, (Finding("missing", "no such file"),))
+        finding = Finding("missing", "no such file")
     except AudioFileError as error:
-        return Inspection(0.0, None, (Finding(error.fault, _without_path(error, path)),))
+        finding = Finding(error.fault, _without_path(error, path))
     except OSError as error:
-        return Inspection(0.0, None, (Finding("unreadable", _without_path(error, path)),))
-    duration = len(samples) / sample_rate
-    return Inspection(duration, sample_rate, (*_faults_of_length(duration), *_faults_of_samples(samples)))
+        finding = Finding("unreadable", _without_path(error, path))
+    return [Inspection(0.0, None, (finding,))] * len(segments)
+
+
+def _inspect_segment(file: AudioFile, segment: Segment) -> Inspection:
+    if segment.duration is not None and 0 < segment.start + segment.duration - file.duration <= LIMITS.max_overshoot:
+        segment = segment._replace(duration=file.duration - segment.start)
+    try:
+        samples = file.read(segment)
+    except AudioFileError as error:
+        return Inspection(0.0, file.sample_rate, (Finding(error.fault, _without_path(error, file.label)),))
+    duration = len(samples) / file.sample_rate
+    return Inspection(duration, file.sample_rate, (*_faults_of_length(duration), *_faults_of_samples(samples)))
 
 
 def _without_path(error: Exception, path: str | os.PathLike[str]) -> str:
@@ -140,11 +155,34 @@ def inspect_words(words: str) -> tuple[Finding, ...]:
     return (Finding("characters", "".join(strange)),) if strange else ()
 
 
-def inspect_all(corpus: str, paths: Sequence[Path]) -> list[Inspection]:
-    """Inspect audio files on all processors, behind a progress bar if it takes longer than a second.
+def inspect_all(corpus: str, places: Sequence[tuple[Path, Segment]]) -> list[Inspection]:
+    """Inspect utterances on all processors, behind a progress bar if it takes longer than a second.
 
     Threads do, since reading and numpy leave Python's lock alone.
+
+    Arguments
+    ---------
+    corpus : str
+        Name for the progress bar.
+    places : sequence of (Path, Segment)
+        Where the audio of each is.
+
+    Returns
+    -------
+    list of Inspection
+        In the order of the places.
     """
+    of_file: dict[Path, list[int]] = {}
+    for number, (path, _) in enumerate(places):
+        of_file.setdefault(path, []).append(number)
+
+    def inspect(path: Path) -> list[Inspection]:
+        return inspect_audio(path, [places[number][1] for number in of_file[path]])
+
+    found: dict[int, Inspection] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        checked = pool.map(inspect_audio, paths)
-        return list(tqdm(checked, desc=f"{corpus}: checking audio", total=len(paths), unit="file", delay=1))
+        checked = pool.map(inspect, of_file)
+        progress = tqdm(checked, desc=f"{corpus}: checking audio", total=len(of_file), unit="file", delay=1)
+        for numbers, inspections in zip(of_file.values(), progress, strict=True):
+            found.update(zip(numbers, inspections, strict=True))
+    return [found[number] for number in range(len(places))]

@@ -2,7 +2,8 @@
 
 A corpus module only says which utterances a split has (`Utterance`). Everything after that is the same for all and
 lives here: check every file, write one CSV a split (columns ID, duration, wav, spk_id, wrd, as SpeechBrain's recipes
-have them) and a report of what is faulty, and remember what was done, so that a second run finds nothing to do.
+have them) and a report of what is faulty, and remember what was done, so that a second run finds nothing to do. Where
+utterances are parts of recordings, two more columns say which: channel, counted from 1, and start, in seconds.
 
 Faulty utterances are left out of training. Of other splits they stay a part, or a test set would become easier by
 losing its difficult files: what cannot be read there counts as deletions when it is scored.
@@ -21,12 +22,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
+from biglittle_asr.corpora.audio import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, Finding, Inspection, inspect_all, inspect_words
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
+SEGMENT_COLUMNS = ("channel", "start")
+"""Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
 REPORT_COLUMNS = ("ID", "split", "file", "fault", "value", "action")
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
@@ -47,13 +52,15 @@ class Utterance:
     id: str
     """Unique in the corpus."""
     wav: Path
-    """The audio file, one channel."""
+    """The audio file; with one channel, unless `segment` names one."""
     speaker: str
     """Who speaks; splits share no speaker."""
     words: str
     """Transcript in upper case, words separated by single spaces; empty if the corpus has none."""
     source: str
     """Where the corpus says so, as `file:line`; error messages point there."""
+    segment: Segment = WHOLE
+    """What of the audio file it is."""
 
 
 def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[str, str]]:
@@ -155,6 +162,44 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     return list(rows.values())
 
 
+def row_segment(row: Mapping[str, Any]) -> Segment:
+    """Where in its audio file the utterance of a manifest's row is.
+
+    Arguments
+    ---------
+    row : mapping from column to text or number
+        A row of a manifest of ours; without channel and start, the utterance is the whole file.
+
+    Returns
+    -------
+    Segment
+
+    Raises
+    ------
+    ValueError
+        If channel, start or duration is no number.
+
+    Example
+    -------
+    >>> row_segment({"ID": "a", "wav": "a.wav", "channel": "2", "start": "0.5", "duration": "1.25"})
+    Segment(channel=2, start=0.5, duration=1.25)
+    >>> row_segment({"ID": "a", "wav": "a.wav", "duration": "1.25"})
+    Segment(channel=None, start=0.0, duration=None)
+    """
+    channel, start = (row.get(column) or None for column in SEGMENT_COLUMNS)
+    try:
+        return Segment(
+            None if channel is None else int(channel),
+            0.0 if start is None else float(start),
+            None if start is None else float(row["duration"]),
+        )
+    except (KeyError, ValueError) as error:
+        raise ValueError(
+            f"{row['ID']}: channel {channel}, start {start} and duration {row.get('duration')} are not all numbers; "
+            "correct the manifest."
+        ) from error
+
+
 def write_manifests(
     corpus: str,
     splits: Mapping[str, Sequence[Utterance]],
@@ -166,7 +211,8 @@ def write_manifests(
 
     Beside them is report.csv with a row for each fault (columns ID, split, file, fault, value, action). Splits whose
     names begin with "train" are without the utterances that it calls "left out"; others have all of theirs, with
-    duration 0 where audio cannot be read.
+    duration 0 where audio cannot be read. Where an utterance of the corpus is a part of its file, all manifests have
+    the columns channel and start.
 
     No audio is read and nothing is written where the manifests of the same utterances and files are there already; a
     manifest that was changed by hand is written again. Each file appears whole or not at all.
@@ -218,20 +264,24 @@ def write_manifests(
         return manifests
 
     everything = [utterance for utterances in splits.values() for utterance in utterances]
-    inspections = inspect_all(corpus, [utterance.wav for utterance in everything])
+    inspections = inspect_all(corpus, [(utterance.wav, utterance.segment) for utterance in everything])
     inspected = {utterance.id: inspection for utterance, inspection in zip(everything, inspections, strict=True)}
     rows = _report(splits, inspected, sample_rate or _most_common_rate(inspections))
     output_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(report, _csv_text(REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows]))
     _judge(corpus, splits, rows, report, strict)
     left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
+    has_segments = any(utterance.segment != WHOLE for utterance in everything)
     for name, utterances in splits.items():
-        lines = [
-            (each.id, inspected[each.id].duration, each.wav, each.speaker, each.words)
-            for each in utterances
-            if each.id not in left_out
+        kept = [each for each in utterances if each.id not in left_out]
+        lines: list[tuple[object, ...]] = [
+            (each.id, inspected[each.id].duration, each.wav, each.speaker, each.words) for each in kept
         ]
-        write_atomically(manifests[name], _csv_text(COLUMNS, lines))
+        if has_segments:
+            # csv writes None as nothing.
+            lines = [(*line, each.segment.channel, each.segment.start) for line, each in zip(lines, kept, strict=True)]
+        columns = COLUMNS + SEGMENT_COLUMNS if has_segments else COLUMNS
+        write_atomically(manifests[name], _csv_text(columns, lines))
     write_atomically(record_path, json.dumps({**record, "manifests": _digests(written)}, indent=1) + "\n")
     return manifests
 
@@ -277,15 +327,22 @@ def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
 def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]], sample_rate: int | None) -> str:
     """Digest of all that manifests and report depend on; a file's size and time stand for it, so that none is read."""
     digest = hashlib.sha256(repr((corpus, sample_rate, LIMITS, FAULTS)).encode())
+    versions: dict[Path, tuple[int, int]] = {}
     for name, utterances in splits.items():
         for each in utterances:
-            try:
-                status = each.wav.stat()
-                version = (status.st_size, status.st_mtime_ns)
-            except OSError:
-                version = (-1, -1)
-            digest.update(repr((name, each.id, os.fspath(each.wav), version, each.speaker, each.words)).encode())
+            if each.wav not in versions:
+                versions[each.wav] = _version(each.wav)
+            what = (name, each.id, os.fspath(each.wav), versions[each.wav], each.speaker, each.words, *each.segment)
+            digest.update(repr(what).encode())
     return digest.hexdigest()
+
+
+def _version(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1)
+    return (status.st_size, status.st_mtime_ns)
 
 
 def _digests(paths: Mapping[str, Path]) -> dict[str, str | None]:

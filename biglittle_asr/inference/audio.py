@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from biglittle_asr.corpora.audio import AudioFile
+from biglittle_asr.corpora.audio import WHOLE, AudioFile, Segment
 
 Samples = npt.NDArray[np.float32]
 
@@ -94,7 +94,7 @@ class Resampler:
 
 @dataclass(frozen=True)
 class Recording:
-    """An audio file to be transcribed, whatever its sample rate and its number of channels.
+    """An audio file to be transcribed, or a part of one, whatever its sample rate and its number of channels.
 
     Example
     -------
@@ -113,6 +113,15 @@ class Recording:
     """The channel to read, from 1; None for the mean of all."""
     label: str | None = None
     """What error messages call it; its path if not given."""
+    start: float = 0.0
+    """Seconds of the file to pass over."""
+    length: float | None = None
+    """Seconds to read; None: to the end."""
+
+    @classmethod
+    def of_segment(cls, name: str, path: Path, segment: Segment) -> Recording:
+        """A recording that is a segment of a file."""
+        return cls(name, path, segment.channel, start=segment.start, length=segment.duration)
 
     def duration(self) -> float:
         """Seconds, from the header.
@@ -123,7 +132,8 @@ class Recording:
             If the header is not that of audio that can be transcribed.
         """
         with self._open() as file:
-            return file.num_samples / file.sample_rate
+            _, count = self._place(file)
+            return (file.num_samples if count is None else count) / file.sample_rate
 
     def read(self, sample_rate: int) -> Samples:
         """All samples, see :meth:`blocks`."""
@@ -148,6 +158,11 @@ class Recording:
             size = max(1, min(round(block_seconds * file.sample_rate), BLOCK_VALUES // file.channels))
             yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file, size))
 
+    def _place(self, file: AudioFile) -> tuple[int, int | None]:
+        """First sample and number of samples; None for all, since a pipe does not know them."""
+        segment = Segment(None, self.start, self.length)
+        return (0, None) if segment == WHOLE else file.place(segment)
+
     def _open(self) -> AudioFile:
         file = AudioFile(self.path, self.label)
         lowest, highest = SAMPLE_RATES
@@ -163,7 +178,7 @@ class Recording:
 
     def _one_channel(self, file: AudioFile, size: int) -> Iterator[Samples]:
         silent = True
-        for block in file.blocks(size):
+        for block in file.blocks(size, *self._place(file)):
             if self.channel is not None:
                 samples = block[:, self.channel - 1]
             else:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biglittle_asr.corpora.manifest import row_segment
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, transcribe
 from biglittle_asr.scoring import Score, score_texts
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
 
 EVALUATION_COLUMNS = ("ID", "wav", "wrd")
-"""Columns that a manifest must have; with a column spk_id there are counts by speaker, and an interval."""
+"""Columns that a manifest must have; with a column spk_id there are counts by speaker, and an interval; with channel,
+start and duration, its utterances are parts of their files."""
 
 
 def evaluate(
@@ -52,7 +54,7 @@ def evaluate(
         If not one utterance could be transcribed.
     """
     by_id = {row["ID"]: row for row in rows}
-    recordings = [Recording(row["ID"], Path(row["wav"])) for row in rows]
+    recordings = [Recording.of_segment(row["ID"], Path(row["wav"]), row_segment(row)) for row in rows]
     hypotheses: dict[str, str] = {}
     for result in transcribe(recognizer, recordings, batch_seconds=batch_seconds, progress=progress):
         if not isinstance(result, Failure):

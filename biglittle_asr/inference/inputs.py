@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import read_manifest
+from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.inference.audio import Recording
 
 AUDIO_SUFFIXES = frozenset(
@@ -24,8 +25,9 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
     ---------
     inputs : sequence of str
         Audio files; folders, all of whose audio is taken, in their subfolders too, sorted; manifests (*.csv with
-        columns ID and wav); "-" for standard input. A recording is named by its ID in a manifest, by its path within a
-        folder without the suffix, or else by the file's name without the suffix.
+        columns ID and wav, and of segments channel, start and duration); "-" for standard input. A recording is named
+        by its ID in a manifest, by its path within a folder without the suffix, or else by the file's name without the
+        suffix.
     spool : pathlib.Path
         Folder for a copy of standard input, or of another pipe: what cannot be read twice.
     channel : int
@@ -93,13 +95,19 @@ def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
             raise ValueError(f"{path}: holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}); check the folder.")
         return [Recording(each.relative_to(path).with_suffix("").as_posix(), each, channel) for each in files]
     if path.suffix.lower() == ".csv":
-        return [Recording(row["ID"], Path(row["wav"]), channel) for row in read_manifest(path, ("ID", "wav"))]
+        return [_recording(row, channel) for row in read_manifest(path, ("ID", "wav"))]
     if path.is_fifo():
         copy = spool / path.name
         with path.open("rb") as source, copy.open("wb") as file:
             shutil.copyfileobj(source, file)
         return [Recording(path.stem, copy, channel, label=text)]
     return [Recording(path.stem, path, channel)]
+
+
+def _recording(row: Mapping[str, str], channel: int | None) -> Recording:
+    """The utterance of a manifest's row; a channel that it names itself goes before the user's."""
+    recording = Recording.of_segment(row["ID"], Path(row["wav"]), row_segment(row))
+    return recording if recording.channel is not None else replace(recording, channel=channel)
 
 
 def _is_audio(path: Path) -> bool:

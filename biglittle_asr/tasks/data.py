@@ -16,13 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, get_worker_info
 
-from biglittle_asr.corpora.audio import read_audio
+from biglittle_asr.corpora.audio import WHOLE, Segment, read_audio
+from biglittle_asr.corpora.manifest import row_segment
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.tasks.randomness import seed_all
 
@@ -49,20 +51,20 @@ class AudioReader:
 
     def __init__(self, sample_rate: int, cache: bool = False) -> None:
         self.sample_rate = sample_rate
-        self._cache: dict[str, Tensor] | None = {} if cache else None
+        self._cache: dict[tuple[str, Segment], Tensor] | None = {} if cache else None
 
-    def __call__(self, path: str) -> Tensor:
-        """Samples (S,) of a file, float32, full scale 1.
+    def __call__(self, path: str, segment: Segment = WHOLE) -> Tensor:
+        """Samples (S,) of a file, or of a segment of it, float32, full scale 1.
 
         Raises
         ------
         UnreadableAudioError
             If the file cannot be read, has another sample rate, or has samples that are no numbers.
         """
-        if self._cache is not None and path in self._cache:
-            return self._cache[path]
+        if self._cache is not None and (path, segment) in self._cache:
+            return self._cache[path, segment]
         try:
-            samples, sample_rate = read_audio(path)
+            samples, sample_rate = read_audio(path, segment)
         except (OSError, ValueError) as error:
             strerror = getattr(error, "strerror", None)
             raise UnreadableAudioError(f"{path}: {strerror}." if strerror else str(error)) from error
@@ -73,7 +75,7 @@ class AudioReader:
             )
         wav = torch.from_numpy(samples)
         if self._cache is not None:
-            self._cache[path] = wav
+            self._cache[path, segment] = wav
         return wav
 
 
@@ -130,14 +132,16 @@ def build_dataset(
     ------
     FileNotFoundError
         If there is no such manifest.
+    ValueError
+        If a row does not say in numbers which segment of its file it is.
     """
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
 
     # Plain functions: SpeechBrain would not start a generator anew after one that has failed.
-    def audio(path: str) -> tuple[Tensor, int, dict[str, float]]:
+    def audio(path: str, segment: Segment) -> tuple[Tensor, int, dict[str, float]]:
         start = time.perf_counter()
-        wav = read(path)
+        wav = read(path, segment)
         seconds = {"reading": time.perf_counter() - start}
         if wav_augment is not None:
             start = time.perf_counter()
@@ -149,8 +153,11 @@ def build_dataset(
         ids = tokenizer.encode(text, unknown)
         return torch.tensor(ids, dtype=torch.long), len(ids)
 
-    dataset = DynamicItemDataset.from_csv(manifest)
-    dataset.add_dynamic_item(audio, takes=["wav"], provides=["sig", "num_samples", "seconds"])
+    rows = load_data_csv(manifest)
+    for name, row in rows.items():
+        row["segment"] = row_segment({"ID": name, **row})
+    dataset = DynamicItemDataset(rows)
+    dataset.add_dynamic_item(audio, takes=["wav", "segment"], provides=["sig", "num_samples", "seconds"])
     dataset.add_dynamic_item(target, takes=["wrd"], provides=["tokens", "num_tokens"])
     dataset.set_output_keys(OUTPUT_KEYS)
     return dataset

@@ -1,0 +1,111 @@
+"""NIST SPHERE: what its header says, and samples compressed by Shorten, which libsndfile does not read.
+
+LDC packed much of its telephone speech with Shorten. Two programs undo it; whichever is installed does.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from os import PathLike
+from typing import BinaryIO
+
+MAGIC = b"NIST_1A"
+HEADER_BYTES = 1024
+COMPRESSED = "embedded-shorten"
+
+DECODERS = {
+    "sph2pipe": ("-f", "wav", "-p", "{path}"),
+    "ffmpeg": ("-v", "error", "-nostdin", "-i", "{path}", "-c:a", "pcm_s16le", "-f", "wav", "-"),
+}
+"""Programs that write WAV to standard output, the one that is asked first in front: ffmpeg knows fewer codings."""
+
+
+def read_header(descriptor: int) -> dict[str, str] | None:
+    r"""Fields of a SPHERE header, as text.
+
+    Arguments
+    ---------
+    descriptor : int
+        Of an open file; where it stands does not change.
+
+    Returns
+    -------
+    dict from name to value, or None
+        None if the file is no SPHERE.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.sph"
+    >>> _ = path.write_bytes(b"NIST_1A\n   1024\nchannel_count -i 2\nsample_coding -s4 ulaw\nend_head\n")
+    >>> with path.open("rb") as file:
+    ...     read_header(file.fileno())
+    {'channel_count': '2', 'sample_coding': 'ulaw'}
+    """
+    header = os.pread(descriptor, HEADER_BYTES, 0)
+    if not header.startswith(MAGIC):
+        return None
+    fields = {}
+    for line in header.decode("latin-1").split("\n"):
+        if line.strip() == "end_head":
+            break
+        # A string's length, as in -s4, is not always what it says.
+        name, _, rest = line.partition(" -")
+        if rest:
+            fields[name] = rest.partition(" ")[2].strip()
+    return fields
+
+
+def is_compressed(header: Mapping[str, str]) -> bool:
+    """Whether the samples behind a header are packed by Shorten.
+
+    Example
+    -------
+    >>> is_compressed({"sample_coding": "ulaw,embedded-shorten-v2.00"}), is_compressed({"sample_coding": "ulaw"})
+    (True, False)
+    """
+    return COMPRESSED in header.get("sample_coding", "")
+
+
+def decompress(path: str | PathLike[str]) -> BinaryIO:
+    """Decode a compressed file by the first program that can.
+
+    Arguments
+    ---------
+    path : path
+        A SPHERE file.
+
+    Returns
+    -------
+    file
+        WAV in a temporary file, which is gone when it is closed.
+
+    Raises
+    ------
+    ValueError
+        What is wrong, without the file's name: no such program is installed, or none could decode the file.
+    """
+    installed = {name: shutil.which(name) for name in DECODERS}
+    problems = []
+    for name, program in installed.items():
+        if program is None:
+            continue
+        decoded = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (the caller closes it)
+        arguments = [word.format(path=os.fspath(path)) for word in DECODERS[name]]
+        done = subprocess.run(
+            [program, *arguments], stdin=subprocess.DEVNULL, stdout=decoded, stderr=subprocess.PIPE, check=False
+        )
+        if done.returncode == 0 and os.fstat(decoded.fileno()).st_size > 0:
+            decoded.seek(0)
+            return decoded
+        decoded.close()
+        words = done.stderr.decode("utf-8", "replace").split("\n")
+        reason = next((line.strip() for line in reversed(words) if line.strip()), f"exit status {done.returncode}")
+        problems.append(f"{name} cannot decode it ({reason.rstrip('.')})")
+    if problems:
+        advice = "replace the file" if installed["sph2pipe"] else "install sph2pipe, or replace the file"
+        raise ValueError(f"compressed by Shorten, and {', '.join(problems)}; {advice}.")
+    raise ValueError(f"compressed by Shorten; install {' or '.join(DECODERS)}, which decode it.")
