@@ -1,0 +1,298 @@
+"""HCLG: every sentence of a language model as a graph over the network's outputs (Mohri, Pereira & Riley 2008).
+
+    G   words to words: an ARPA language model
+    L   phones to words: the lexicon, with optional silence before, between and behind words
+    C   phones in context to phones
+    H   outputs to phones in context: the rows of states
+
+An input label is an output of the network plus 1, since 0 is for arcs that take no frame. Whoever enters a state by a
+label may stay in it with the same.
+
+Takes kaldifst and kaldilm: `pip install 'biglittle_asr[hybrid]'`.
+"""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from biglittle_asr.decoding.hmm.lexicon import Lexicon, Pronunciation
+from biglittle_asr.decoding.hmm.tying import Integers, Tying
+
+try:
+    import kaldifst
+    import kaldilm  # noqa: F401  (used in a process of its own)
+except ImportError as error:
+    raise ValueError(
+        f"decoding graphs need kaldifst and kaldilm ({error}): pip install 'biglittle_asr[hybrid]'."
+    ) from error
+
+EPSILON = 0
+BACKOFF, SENTENCE_START, SENTENCE_END = "#0", "<s>", "</s>"
+SILENCE_PROBABILITY = 0.5
+"""Of silence at each place where it may stand."""
+
+TIE_COST = 0.01
+"""What the second of words that sound alike costs more than the first: too little to matter but between equals."""
+
+CONVERT = f"""
+import sys, kaldilm
+arguments = dict(disambig_symbol="{BACKOFF}", read_symbol_table=sys.argv[2], max_arpa_warnings=0)
+sys.stdout.write(kaldilm.arpa2fst(sys.argv[1], "", **arguments))
+"""
+"""Program that writes the text of G; its arguments are the ARPA file and the table of words."""
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """What words the network's outputs may be."""
+
+    fst: Any
+    """kaldifst.StdVectorFst from outputs plus 1 to words."""
+    words: tuple[str, ...]
+    """The word of each output label; that of 0 is empty."""
+
+    @property
+    def num_states(self) -> int:
+        """Of the graph."""
+        return int(self.fst.num_states)
+
+    @property
+    def num_arcs(self) -> int:
+        """Of the graph."""
+        return sum(self.fst.num_arcs(state) for state in range(self.num_states))
+
+    def write(self, folder: str | PathLike[str]) -> None:
+        """Write HCLG.fst and words.txt, as Kaldi calls them."""
+        folder = Path(folder)
+        if not self.fst.write(str(folder / "HCLG.fst")):
+            raise OSError(f"{folder / 'HCLG.fst'}: cannot be written.")
+        lines = [f"{word or '<eps>'} {label}\n" for label, word in enumerate(self.words)]
+        (folder / "words.txt").write_text("".join(lines), encoding="utf-8")
+
+
+def build_graph(
+    lexicon: Lexicon, tying: Tying, language_model: str | PathLike[str], counts: Mapping[str, int] | None = None
+) -> Graph:
+    """Build HCLG.
+
+    Arguments
+    ---------
+    lexicon : Lexicon
+        Its phones are those of `tying`. All pronunciations of a word are equally likely.
+    tying : Tying
+    language_model : path
+        In ARPA format. Its words that the lexicon lacks are left out.
+    counts : mapping from word to int, optional
+        How often words occur in training. Where words sound alike and the language model finds them equally likely, the
+        most frequent is taken; without counts, the first by name.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such language model.
+    ValueError
+        If it is none, or has no sentence that the lexicon can say.
+    """
+    words = sorted(lexicon.pronunciations)
+    symbols = {word: label for label, word in enumerate(["<eps>", *words, BACKOFF, SENTENCE_START, SENTENCE_END])}
+    grammar = _grammar(Path(language_model), symbols)
+    phones = {phone: label for label, phone in enumerate(tying.phones, start=1)}
+    backoff = len(phones) + 1
+    dictionary, last = _dictionary(lexicon, symbols, phones, backoff, counts or {})
+    kaldifst.arcsort(dictionary, sort_type="olabel")
+    composed = kaldifst.compose(dictionary, grammar)
+    if not any(arc.olabel for arc in _arc_objects(composed)):
+        raise ValueError(
+            f"{language_model}: the graph has an empty language, for none of its sentences consists of words of the "
+            "lexicon; take the two that belong together."
+        )
+    kaldifst.determinize_star(composed)
+    kaldifst.minimize_encoded(composed)
+    in_context, windows = kaldifst.compose_context(range(backoff, last + 1), 3, 1, composed)
+    rows = _rows(tying, windows)
+    kaldifst.arcsort(in_context, sort_type="ilabel")
+    composed = kaldifst.compose(rows, in_context)
+    kaldifst.determinize_star(composed)
+    arcs = Arcs.of(composed)
+    # What kept paths apart has done its work.
+    arcs.inputs[arcs.inputs > tying.size] = EPSILON
+    simplified = arcs.compile()
+    kaldifst.minimize_encoded(simplified)
+    return Graph(Arcs.of(simplified).with_self_loops().compile(), ("", *words))
+
+
+def _grammar(path: Path, symbols: dict[str, int]) -> Any:
+    """G of an ARPA file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such language model; check the path.")
+    with TemporaryDirectory() as folder:
+        table = Path(folder, "words.txt")
+        table.write_text("".join(f"{word} {label}\n" for word, label in symbols.items()), encoding="utf-8")
+        # In a process of its own, since kaldilm ends the process in which it finds a fault.
+        command = [sys.executable, "-c", CONVERT, str(path), str(table)]
+        process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    if process.returncode:
+        faults = [line.removeprefix("[E] ") for line in process.stderr.splitlines() if line.startswith("[E]")]
+        reason = (faults or ["kaldilm cannot read it"])[0].strip(". ")
+        raise ValueError(f"{path}: is no language model in ARPA format ({reason}); correct it, or check the path.")
+    grammar = kaldifst.compile(process.stdout)
+    kaldifst.arcsort(grammar, sort_type="ilabel")
+    return grammar
+
+
+def _dictionary(
+    lexicon: Lexicon, symbols: dict[str, int], phones: dict[str, int], backoff: int, counts: Mapping[str, int]
+) -> tuple[Any, int]:
+    """L, with labels behind the phones that keep words apart that sound alike; and the last of these labels."""
+    marks = _marks(lexicon, counts)
+    after_silence = backoff + max(marks.values(), default=0) + 1
+    silence = phones[lexicon.silence]
+    with_silence, without = -math.log(SILENCE_PROBABILITY), -math.log(1 - SILENCE_PROBABILITY)
+    start, loop, pause, marked = range(4)
+    lines = [
+        _line(start, loop, EPSILON, EPSILON, without),
+        _line(start, pause, EPSILON, EPSILON, with_silence),
+        _line(pause, marked, silence, EPSILON),
+        _line(marked, loop, after_silence, EPSILON),
+    ]
+    free = 4
+    for word, pronunciations in sorted(lexicon.pronunciations.items()):
+        for pronunciation in pronunciations:
+            labels = [phones[phone] for phone in pronunciation]
+            if (word, pronunciation) in marks:
+                labels.append(backoff + marks[word, pronunciation])
+            rarity = TIE_COST * (marks.get((word, pronunciation), 1) - 1)
+            state = loop
+            for index, label in enumerate(labels[:-1]):
+                lines.append(_line(state, free, label, symbols[word] if index == 0 else EPSILON))
+                state, free = free, free + 1
+            spoken = symbols[word] if len(labels) == 1 else EPSILON
+            lines.append(_line(state, loop, labels[-1], spoken, without + rarity))
+            lines.append(_line(state, pause, labels[-1], spoken, with_silence + rarity))
+    lines.append(f"{loop}\n")
+    dictionary = kaldifst.compile("".join(lines))
+    kaldifst.add_self_loops(dictionary, [backoff], [symbols[BACKOFF]])
+    return dictionary, after_silence
+
+
+def _marks(lexicon: Lexicon, counts: Mapping[str, int]) -> dict[tuple[str, Pronunciation], int]:
+    """Numbers of pronunciations that other words share or go on from, from 1 for the most frequent word."""
+    sharing: dict[Pronunciation, list[str]] = {}
+    for word, pronunciations in sorted(lexicon.pronunciations.items()):
+        for pronunciation in pronunciations:
+            sharing.setdefault(pronunciation, []).append(word)
+    begun = {phones[:length] for phones in sharing for length in range(1, len(phones))}
+    return {
+        (word, phones): number
+        for phones, words in sharing.items()
+        if len(words) > 1 or phones in begun
+        for number, word in enumerate(sorted(words, key=lambda word: -counts.get(word, 0)), start=1)
+    }
+
+
+def _rows(tying: Tying, windows: Sequence[Sequence[int]]) -> Any:
+    """H: a row of outputs for each window of phones (left, phone, right), and what is no phone as it is."""
+    lines = []
+    free, label = 1, tying.size
+    for window_label, window in enumerate(windows):
+        if not window:
+            continue
+        if len(window) < 3:
+            # A mark, or the beginning of what C does not know yet.
+            label += 1
+            lines.append(_line(0, 0, label, window_label))
+            continue
+        # At an utterance's edge C has 0, where silence counts; phones are numbered from 1 there.
+        left, phone, right = (max(symbol - 1, 0) for symbol in window)
+        outputs = tying.table[phone, : tying.num_states(phone), left, right]
+        state = 0
+        for position, output in enumerate(outputs.tolist()):
+            following = 0 if position + 1 == len(outputs) else free
+            lines.append(_line(state, following, output + 1, window_label if position == 0 else EPSILON))
+            state, free = free, free + bool(following)
+    lines.append("0\n")
+    rows = kaldifst.compile("".join(lines))
+    kaldifst.arcsort(rows, sort_type="olabel")
+    return rows
+
+
+def _line(source: int, target: int, label: int, output: int, cost: float = 0.0) -> str:
+    return f"{source} {target} {label} {output} {cost!r}\n"
+
+
+def _arc_objects(fst: Any) -> Iterable[Any]:
+    for state in kaldifst.StateIterator(fst):
+        yield from kaldifst.ArcIterator(fst, state)
+
+
+@dataclass
+class Arcs:
+    """A graph as arrays."""
+
+    start: int
+    sources: Integers
+    targets: Integers
+    inputs: Integers
+    outputs: Integers
+    costs: npt.NDArray[np.float64]
+    final: dict[int, float]
+
+    @classmethod
+    def of(cls, fst: Any) -> Arcs:
+        lines = [line.split() for line in fst.to_str(show_weight_one=True).splitlines()]
+        arcs = [line for line in lines if len(line) > 2]
+        final = {int(line[0]): float(line[1]) for line in lines if len(line) == 2}
+        numbers = np.array([line[:4] for line in arcs], np.int32).reshape(-1, 4)
+        costs = np.array([float(line[4]) for line in arcs])
+        sources, targets, inputs, outputs = numbers.T
+        return cls(fst.start, sources, targets, inputs, outputs, costs, final)
+
+    def compile(self) -> Any:
+        # The state of the first line is where a graph begins.
+        order = np.argsort(self.sources != self.start, kind="stable")
+        rows = zip(
+            *(each[order].tolist() for each in (self.sources, self.targets, self.inputs, self.outputs, self.costs)),
+            strict=True,
+        )
+        lines = ["{} {} {} {} {!r}\n".format(*row) for row in rows]
+        lines += [f"{state} {cost!r}\n" for state, cost in self.final.items()]
+        fst = kaldifst.compile("".join(lines))
+        kaldifst.arcsort(fst, sort_type="ilabel")
+        return fst
+
+    def with_self_loops(self) -> Arcs:
+        """Each state once for every label that leads there, and from it to itself with that label."""
+        entries = np.stack([self.targets, self.inputs], 1)
+        entries = np.unique(np.concatenate([entries, [[self.start, EPSILON]]]), axis=0)
+        states, labels = entries.T
+        index = {(state, label): number for number, (state, label) in enumerate(entries.tolist())}
+        targets = np.array([index[pair] for pair in zip(self.targets.tolist(), self.inputs.tolist(), strict=True)])
+        # The copies of a state lie together, as do the arcs out of it.
+        order = np.argsort(self.sources, kind="stable")
+        sorted_sources = self.sources[order]
+        lows, highs = (np.searchsorted(sorted_sources, states, side=side) for side in ("left", "right"))
+        copies = np.repeat(np.arange(len(states)), highs - lows)
+        offsets = np.arange(len(copies)) - np.repeat(np.cumsum(highs - lows) - (highs - lows), highs - lows)
+        arcs = order[lows[copies] + offsets]
+        loops = np.flatnonzero(labels != EPSILON)
+        zeros = np.zeros(len(loops))
+        return Arcs(
+            index[self.start, EPSILON],
+            np.concatenate([copies, loops]).astype(np.int32),
+            np.concatenate([targets[arcs], loops]).astype(np.int32),
+            np.concatenate([self.inputs[arcs], labels[loops]]),
+            np.concatenate([self.outputs[arcs], zeros.astype(np.int32)]),
+            np.concatenate([self.costs[arcs], zeros]),
+            {number: self.final[state] for number, state in enumerate(states.tolist()) if state in self.final},
+        )

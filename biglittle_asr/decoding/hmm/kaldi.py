@@ -1,0 +1,169 @@
+"""What Kaldi made, read for use here: decoding graphs and alignments, by the map from transition-ids to outputs.
+
+Takes kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from biglittle_asr.corpora.manifest import read_lines
+from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
+from biglittle_asr.decoding.hmm.tying import Integers
+
+try:
+    import kaldi_native_io
+    import kaldifst
+except ImportError as error:
+    raise ValueError(
+        f"Kaldi's files need kaldifst and kaldi-native-io ({error}): pip install 'biglittle_asr[hybrid]'."
+    ) from error
+
+STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loop-pdf = (?P<loop>\d+))?$")
+TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")
+
+
+def read_transitions(path: str | PathLike[str]) -> Integers:
+    r"""Read which output of the network each transition-id stands for.
+
+    Arguments
+    ---------
+    path : path
+        What `show-transitions phones.txt final.mdl` printed.
+
+    Returns
+    -------
+    array
+        (ids + 1,) the pdf of each transition-id; they are numbered from 1, and of 0 it is -1.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no such text.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "transitions.txt"
+    >>> _ = path.write_text('''Transition-state 1: phone = SIL hmm-state = 0 pdf = 4
+    ...  Transition-id = 1 p = 0.75 [self-loop]
+    ...  Transition-id = 2 p = 0.25 [0 -> 1]
+    ... ''')
+    >>> read_transitions(path).tolist()
+    [-1, 4, 4]
+    """
+    outputs: dict[int, int] = {}
+    pdf = loop = None
+    for place, line in read_lines(Path(path), "write it with Kaldi's show-transitions"):
+        if state := STATE.fullmatch(line):
+            pdf = int(state["pdf"])
+            loop = pdf if state["loop"] is None else int(state["loop"])
+        elif (transition := TRANSITION.fullmatch(line)) and pdf is not None and loop is not None:
+            outputs[int(transition["id"])] = loop if "[self-loop]" in transition["rest"] else pdf
+        else:
+            raise ValueError(f"{place}: is no line of Kaldi's show-transitions; write the file with that program.")
+    if sorted(outputs) != list(range(1, len(outputs) + 1)) or not outputs:
+        raise ValueError(f"{path}: does not have all transition-ids from 1; write it with Kaldi's show-transitions.")
+    return np.array([-1, *(outputs[index] for index in range(1, len(outputs) + 1))], np.int32)
+
+
+def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitions: Integers) -> Graph:
+    """Read Kaldi's HCLG.fst, whose states have their self-loops already.
+
+    Arguments
+    ---------
+    graph : path
+        HCLG.fst.
+    words : path
+        words.txt: a word and its number on each line.
+    transitions : array
+        Of :func:`read_transitions`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If one is not what it should be, or they do not belong together.
+    """
+    table = _read_words(Path(words))
+    if not Path(graph).is_file():
+        raise FileNotFoundError(f"{graph}: no such graph; check the path.")
+    fst = kaldifst.StdFst.read(str(graph))
+    if fst is None:
+        raise ValueError(f"{graph}: is no graph of OpenFst's (vector or const, standard arcs); check the path.")
+    arcs = Arcs.of(fst)
+    if arcs.inputs.max(initial=0) >= len(transitions):
+        raise ValueError(
+            f"{graph}: has transition-id {arcs.inputs.max()}, but the model has only {len(transitions) - 1}; "
+            "take the graph and the transitions of the same model."
+        )
+    if not (arcs.outputs != EPSILON).any():
+        raise ValueError(f"{graph}: has an empty language, for no arc has a word; build it anew.")
+    if arcs.outputs.max() >= len(table):
+        raise ValueError(
+            f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; take the one it was built with."
+        )
+    arcs.inputs = transitions[arcs.inputs] + 1
+    return Graph(arcs.compile(), table)
+
+
+def read_alignments(specifier: str, transitions: Integers | None = None) -> Iterator[tuple[str, Integers]]:
+    """Read alignments, such as those of `ali.1.gz` once it is unpacked.
+
+    Arguments
+    ---------
+    specifier : str
+        Where they are, in Kaldi's words: "ark:ali.1" or "scp:ali.scp".
+    transitions : array, optional
+        Of :func:`read_transitions`; without it, the file has outputs rather than transition-ids (`ali-to-pdf`).
+
+    Yields
+    ------
+    name, outputs
+        Of each utterance: the output of the network, (T,), that each frame belongs to.
+
+    Raises
+    ------
+    ValueError
+        If the specifier is none, nothing can be read, or there are transition-ids that the model lacks.
+    """
+    kind, _, path = specifier.partition(":")
+    if kind not in ("ark", "scp") or path.endswith("|"):
+        raise ValueError(f"{specifier}: is no specifier of alignments; give ark:FILE or scp:FILE.")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack what ends in .gz.")
+    found = False
+    with kaldi_native_io.SequentialInt32VectorReader(specifier) as reader:
+        for name, ids in reader:
+            found = True
+            states = np.asarray(ids, np.int32)
+            if transitions is None:
+                yield name, states
+                continue
+            if states.size and not 0 < states.min() <= states.max() < len(transitions):
+                raise ValueError(
+                    f"{path}: utterance {name} has transition-ids that the model lacks; take the alignments and the "
+                    "transitions of the same model."
+                )
+            yield name, transitions[states]
+    if not found:
+        raise ValueError(f"{path}: holds no alignments; check the path.")
+
+
+def _read_words(path: Path) -> tuple[str, ...]:
+    table: dict[int, str] = {}
+    for place, line in read_lines(path, "give Kaldi's words.txt"):
+        parts = line.split()
+        if len(parts) != 2 or not parts[1].isdecimal():
+            raise ValueError(f"{place}: is not a word and its number; give Kaldi's words.txt.")
+        table[int(parts[1])] = parts[0]
+    if sorted(table) != list(range(len(table))):
+        raise ValueError(f"{path}: the words are not numbered from 0 without gaps; give Kaldi's words.txt.")
+    return ("", *(table[label] for label in range(1, len(table))))
