@@ -9,6 +9,7 @@ CORE = [
     "torch==2.11.*",
     "torchaudio==2.11.*",
     "speechbrain>=1.1.2,<1.2",
+    "fsspec>=2024.6",
     "hyperpyyaml>=1.2",
     "jiwer>=4",
     "matplotlib>=3.8",
@@ -27,6 +28,7 @@ DEMO = ["espeakng-loader>=0.2"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
 EXTRAS = {
     "images": IMAGES,
+    "storage": ["s3fs", "gcsfs", "adlfs"],
     "lm": ["flashlight-text>=0.0.7"],
     "hybrid": HYBRID,
     "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],

@@ -71,7 +71,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
     classifier = load_classifier(str(options.model), options.weights)
     images = find_images(classifier, options.data, options.skip_bad)
     if images.empty:
-        tell(f"{len(images.empty)} class folders are empty, such as {images.folder / images.empty[0]}.")
+        tell(f"{len(images.empty)} class folders are empty, such as {Path(images.folder) / images.empty[0]}.")
     with tqdm(desc="evaluating", unit=" images", total=len(images.files), disable=None) as bar:
         score = evaluate_images(
             classifier,

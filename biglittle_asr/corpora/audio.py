@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import struct
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -19,6 +21,7 @@ import numpy.typing as npt
 import soundfile
 
 from biglittle_asr.corpora import sphere
+from biglittle_asr.corpora.shards import ShardMember
 
 IFF_BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
 """First word of WAV (either byte order) and AIFF -> byte order of its numbers."""
@@ -286,7 +289,8 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...).
+        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or the text of a
+        :class:`~biglittle_asr.corpora.shards.ShardMember`.
 
     Returns
     -------
@@ -297,7 +301,7 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     ------
     FileNotFoundError
         If there is no such file.
-    AudioFileError
+    AudioFileError, ShardError
         If the file is unreadable, empty, shorter than its own header says, or has several channels; a ValueError.
 
     Example
@@ -310,7 +314,7 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     >>> audio_info(folder / "a.flac").duration
     0.5
     """
-    with AudioFile(path) as file:
+    with _open(path) as file:
         _one_channel(file)
         return AudioInfo(file.num_samples, file.sample_rate)
 
@@ -321,7 +325,8 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...).
+        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or the text of a
+        :class:`~biglittle_asr.corpora.shards.ShardMember`.
     segment : Segment
         What to read of it.
 
@@ -336,7 +341,7 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
     ------
     FileNotFoundError
         If there is no such file.
-    AudioFileError
+    AudioFileError, ShardError
         If the file is unreadable, empty, shorter than its own header says, has several channels and none is named, or
         has not that segment; a ValueError.
 
@@ -350,8 +355,23 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
     >>> read_audio(path, Segment(channel=1, start=2 / 8000, duration=1 / 8000))
     (array([0.5], dtype=float32), 8000)
     """
-    with AudioFile(path) as file:
+    with _open(path) as file:
         return file.read(segment), file.sample_rate
+
+
+@contextmanager
+def _open(path: str | PathLike[str]) -> Iterator[AudioFile]:
+    """Open an audio file, or one in a shard, through a copy."""
+    member = ShardMember.parse(path)
+    if member is None:
+        with AudioFile(path) as file:
+            yield file
+        return
+    with tempfile.NamedTemporaryFile() as copy:
+        copy.write(member.read())
+        copy.flush()
+        with AudioFile(copy.name, label=str(member)) as file:
+            yield file
 
 
 def _one_channel(file: AudioFile) -> int:

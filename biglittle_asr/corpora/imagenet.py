@@ -18,6 +18,8 @@ from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
+from biglittle_asr.corpora.shards import ShardMember, read_index
+
 SPLITS = frozenset({"train", "val", "test"})
 """Names of folders that hold sets rather than classes."""
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -37,20 +39,23 @@ Progress = Callable[[str, int, int], None]
 class ImageFile(NamedTuple):
     """An image and its class."""
 
-    path: Path
+    path: Path | ShardMember
     label: int
     """Index of the class."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images in class folders."""
+    """Images in class folders, or the same packed into shards."""
 
-    folder: Path
+    folder: str
+    """Where they are: a path, or the location of shards."""
     classes: tuple[str, ...]
     """Names of the classes: index i of the network is class i."""
     files: tuple[ImageFile, ...]
     """Sorted by class folder and path."""
+    names: tuple[str, ...]
+    """Of the files: their paths inside the folder."""
     empty: tuple[str, ...] = ()
     """Class folders without any image."""
 
@@ -132,31 +137,80 @@ def read_image_folder(
     found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if not found:
         raise ValueError(f"{folder}: has no class folders; give a folder that has a folder of images for each class.")
-    if limit_classes is not None:
-        if not 0 < limit_classes <= len(found):
-            raise ValueError(f"{folder}: has {len(found)} classes, so {limit_classes} cannot be taken of them.")
-        found = found[:limit_classes]
+    found, index = _choose_classes(str(folder), found, classes, limit_classes, ignore_others)
+    files: list[ImageFile] = []
+    names: list[str] = []
+    empty = []
+    for name in found:
+        paths = sorted(_files(folder / name))[:images_per_class]
+        files += [ImageFile(path, index[name]) for path in paths]
+        names += [path.relative_to(folder).as_posix() for path in paths]
+        if not paths:
+            empty.append(name)
+    if (empty and not allow_empty) or not files:
+        raise ValueError(f"{folder / empty[0]}: the class folder is empty; fill it, or remove it.")
+    return ImageFolder(str(folder), tuple(index), tuple(files), tuple(names), tuple(empty))
+
+
+def read_image_shards(
+    location: str | PathLike[str],
+    name: str,
+    classes: Sequence[str] | None = None,
+    limit_classes: int | None = None,
+    images_per_class: int | None = None,
+    ignore_others: bool = False,
+) -> ImageFolder:
+    """Find the images of a set that was packed into shards; they come in the order that their folder has.
+
+    Arguments
+    ---------
+    location : path or URL
+        The folder with the shards.
+    name : str
+        Of the set, such as `train`.
+    classes, limit_classes, images_per_class, ignore_others
+        As in :func:`read_image_folder`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read_image_folder` and :func:`~biglittle_asr.corpora.shards.read_index`.
+    """
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in read_index(location, name, "image"):
+        rows.setdefault(row["class"], []).append(row)
+    place = f"{os.fspath(location)}/{name}.csv"
+    found, index = _choose_classes(place, sorted(rows), classes, limit_classes, ignore_others)
+    files, names = [], []
+    for each in found:
+        for row in rows[each][:images_per_class]:
+            member = ShardMember.parse(row["image"])
+            assert member is not None
+            files.append(ImageFile(member, index[each]))
+            names.append(row["ID"])
+    return ImageFolder(place, tuple(index), tuple(files), tuple(names))
+
+
+def _choose_classes(
+    place: str, found: list[str], classes: Sequence[str] | None, limit: int | None, ignore_others: bool
+) -> tuple[list[str], dict[str, int]]:
+    """Which of the classes that were found to take, and the index of each class of the network."""
+    if limit is not None:
+        if not 0 < limit <= len(found):
+            raise ValueError(f"{place}: has {len(found)} classes, so {limit} cannot be taken of them.")
+        found = found[:limit]
     index = {name: number for number, name in enumerate(found if classes is None else classes)}
     if ignore_others:
         found = [name for name in found if name in index]
     foreign = [name for name in found if name not in index]
     if foreign:
         raise ValueError(
-            f"{folder}: class folder {foreign[0]} is none of the {len(index)} classes of the model "
+            f"{place}: class folder {foreign[0]} is none of the {len(index)} classes of the model "
             f"({len(foreign)} of {len(found)} folders are not); give a folder with its classes."
         )
-    files: list[ImageFile] = []
-    empty = []
-    for name in found:
-        paths = sorted(_files(folder / name))[:images_per_class]
-        files += [ImageFile(path, index[name]) for path in paths]
-        if not paths:
-            empty.append(name)
-    if not files and not empty:
-        raise ValueError(f"{folder}: has none of the classes of the model; give a folder with its classes.")
-    if (empty and not allow_empty) or not files:
-        raise ValueError(f"{folder / empty[0]}: the class folder is empty; fill it, or remove it.")
-    return ImageFolder(folder, tuple(index), tuple(files), tuple(empty))
+    if not found:
+        raise ValueError(f"{place}: has none of the classes of the model; give a folder with its classes.")
+    return found, index
 
 
 def classes_of_model(folder: str | PathLike[str], outputs: int) -> list[str] | None:

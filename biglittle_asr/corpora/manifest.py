@@ -18,14 +18,15 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from biglittle_asr.corpora.audio import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, Finding, Inspection, inspect_all, inspect_words
+from biglittle_asr.corpora.shards import ShardMember, read_index
 
 logger = logging.getLogger(__name__)
 
@@ -150,9 +151,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
                     raise ValueError(f"{place}: has no ID or no wav; correct the line.")
                 if row["ID"] in rows:
                     raise ValueError(f"{place}: ID {row['ID']} is there already; make IDs unique.")
-                wav = Path(row["wav"])
-                beside = path.parent / wav
-                rows[row["ID"]] = {**row, "wav": str(beside if not wav.exists() and beside.exists() else wav)}
+                rows[row["ID"]] = {**row, "wav": _place(row["wav"], path.parent)}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
     except csv.Error as error:
@@ -198,6 +197,15 @@ def row_segment(row: Mapping[str, Any]) -> Segment:
             f"{row['ID']}: channel {channel}, start {start} and duration {row.get('duration')} are not all numbers; "
             "correct the manifest."
         ) from error
+
+
+def _place(wav: str, folder: Path) -> str:
+    """Where the audio is, of a manifest in a folder."""
+    member = ShardMember.parse(wav)
+    path = Path(wav if member is None else member.shard)
+    if not path.exists() and (folder / path).exists():
+        path = folder / path
+    return str(path if member is None else replace(member, shard=str(path)))
 
 
 def write_manifests(
@@ -284,6 +292,27 @@ def write_manifests(
         write_atomically(manifests[name], _csv_text(columns, lines))
     write_atomically(record_path, json.dumps({**record, "manifests": _digests(written)}, indent=1) + "\n")
     return manifests
+
+
+def copy_indices(
+    location: str | PathLike[str], splits: Iterable[str], output_folder: str | PathLike[str]
+) -> dict[str, Path]:
+    """Write the manifests of splits that were packed into shards: `wav` says where in a shard the audio is.
+
+    Raises
+    ------
+    FileNotFoundError, ShardError
+        As :func:`~biglittle_asr.corpora.shards.read_index`.
+    """
+    output_folder = Path(output_folder)
+    texts = {}
+    for split in splits:
+        rows = read_index(location, split, "wav")
+        texts[split] = _csv_text(COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in rows])
+    output_folder.mkdir(parents=True, exist_ok=True)
+    for split, text in texts.items():
+        write_atomically(output_folder / f"{split}.csv", text)
+    return {split: output_folder / f"{split}.csv" for split in texts}
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -12,9 +12,9 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -37,8 +37,15 @@ class UnreadableImageError(ValueError):
     """A file is no whole image."""
 
 
-def read_image(path: Path) -> Image.Image:
+def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     """An image as RGB, whatever its format, size and color model; orientation by EXIF is ignored.
+
+    Arguments
+    ---------
+    path : path or binary file
+        The file, or an open one.
+    label : str
+        What to call it in error messages; its path if not given.
 
     Raises
     ------
@@ -52,6 +59,7 @@ def read_image(path: Path) -> Image.Image:
     >>> read_image(path).getpixel((0, 0))
     (128, 128, 128)
     """
+    label = label if label is not None else str(path)
     try:
         with warnings.catch_warnings():
             # That it is large, or has a broken EXIF part or a transparent palette, changes nothing here.
@@ -60,14 +68,14 @@ def read_image(path: Path) -> Image.Image:
                 return image.convert("RGB")
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
-        raise UnreadableImageError(f"{path}: claims more than {most} megapixels; remove or shrink it.") from error
+        raise UnreadableImageError(f"{label}: claims more than {most} megapixels; remove or shrink it.") from error
     except FileNotFoundError as error:
-        raise UnreadableImageError(f"{path}: no such image file.") from error
+        raise UnreadableImageError(f"{label}: no such image file.") from error
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{path}: is no image that can be read; remove or replace it.") from error
+        raise UnreadableImageError(f"{label}: is no image that can be read; remove or replace it.") from error
     except UNREADABLE as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-        raise UnreadableImageError(f"{path}: cannot be decoded ({reason}); replace it.") from error
+        raise UnreadableImageError(f"{label}: cannot be decoded ({reason}); replace it.") from error
 
 
 def evaluation_transform(resize: int = 256, crop: int = 224) -> Any:
@@ -140,14 +148,19 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
     Arguments
     ---------
     files : sequence of (path, int)
-        Image files, and the class of each.
+        Image files, or what else `read` takes, and the class of each.
     transform : callable
         From an RGB image to a tensor.
+    read : callable
+        From a file to an image; raises :class:`UnreadableImageError`.
     """
 
-    def __init__(self, files: Sequence[tuple[Path, int]], transform: Any) -> None:
+    def __init__(
+        self, files: Sequence[tuple[Any, int]], transform: Any, read: Callable[[Any], Image.Image] = read_image
+    ) -> None:
         self.files = files
         self.transform = transform
+        self.read = read
 
     def __len__(self) -> int:
         return len(self.files)
@@ -155,4 +168,4 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         """Pixels (3, height, width) and class."""
         path, label = self.files[index]
-        return cast(Tensor, self.transform(read_image(path))), label
+        return cast(Tensor, self.transform(self.read(path))), label

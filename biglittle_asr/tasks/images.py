@@ -1,6 +1,7 @@
 """Image classification: class folders as batches, and the Brain that trains and evaluates a classifier."""
 
 import copy
+import io
 import json
 import shlex
 import sys
@@ -21,9 +22,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, get_worker_info
 
-from biglittle_asr.corpora.imagenet import ImageFolder, read_image_folder
+from biglittle_asr.corpora.imagenet import ImageFolder, read_image_folder, read_image_shards
 from biglittle_asr.corpora.manifest import write_atomically
-from biglittle_asr.features.images import ImageFiles, UnreadableImageError
+from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards
+from biglittle_asr.features.images import ImageFiles, UnreadableImageError, read_image
 from biglittle_asr.inference.images import Classifier, ImageScore, count_top, save_classifier
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
@@ -58,7 +60,7 @@ class ImageSets:
 
 
 def find_image_sets(hparams: Mapping[str, Any]) -> ImageSets:
-    """Find the images of `<data_folder>/train` and `<data_folder>/val`.
+    """Find the images of `<data_folder>/train` and `<data_folder>/val`, or of these sets in a folder or URL of shards.
 
     Arguments
     ---------
@@ -71,12 +73,31 @@ def find_image_sets(hparams: Mapping[str, Any]) -> ImageSets:
     FileNotFoundError, ValueError
         If a folder is missing, or has no images, or the two have other classes.
     """
-    folder = Path(hparams["data_folder"])
-    train = read_image_folder(
-        folder / "train", limit_classes=hparams["classes"], images_per_class=hparams["images_per_class"]
-    )
-    val = read_image_folder(folder / "val", train.classes, ignore_others=hparams["classes"] is not None)
+    place = hparams["data_folder"]
+
+    def read(name: str, **options: Any) -> ImageFolder:
+        if has_shards(place):
+            return read_image_shards(place, name, **options)
+        return read_image_folder(Path(place) / name, **options)
+
+    train = read("train", limit_classes=hparams["classes"], images_per_class=hparams["images_per_class"])
+    val = read("val", classes=train.classes, ignore_others=hparams["classes"] is not None)
     return ImageSets(train, val)
+
+
+def read_image_anywhere(place: Path | ShardMember) -> Any:
+    """An image of a folder or a shard, as RGB; see :func:`~biglittle_asr.features.images.read_image`.
+
+    Raises
+    ------
+    UnreadableImageError
+    """
+    if isinstance(place, Path):
+        return read_image(place)
+    try:
+        return read_image(io.BytesIO(place.read()), label=str(place))
+    except (ShardError, FileNotFoundError) as error:
+        raise UnreadableImageError(str(error)) from error
 
 
 @dataclass
@@ -131,8 +152,8 @@ class Images(Dataset[tuple[Example | Failure, float]]):
     """
 
     def __init__(self, images: ImageFolder, transform: Any, seed: int) -> None:
-        self.files = ImageFiles(images.files, transform)
-        self.names = [file.path.relative_to(images.folder).as_posix() for file in images.files]
+        self.files = ImageFiles(images.files, transform, read_image_anywhere)
+        self.names = images.names
         self.seed = seed
 
     def __len__(self) -> int:

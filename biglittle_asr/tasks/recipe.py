@@ -25,6 +25,8 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
 from biglittle_asr.corpora import prepare
+from biglittle_asr.corpora.manifest import copy_indices
+from biglittle_asr.corpora.shards import has_shards
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.nnet.sparse import sparsify
 
@@ -166,16 +168,17 @@ def _plain_console() -> None:
 
 
 def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
-    """Prepare the corpus, unless `skip_prep`.
+    """Prepare the corpus, unless `skip_prep`; where `data_folder` holds shards, its manifests are their indices.
 
     Arguments
     ---------
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
     hparams : mapping
-        Reads data_folder, save_folder, skip_prep, sample_rate, corpus_options (the corpus's own and `strict`, which
-        refuses a corpus with faults rather than leave them out), and splits: names that the corpus has for "train",
-        "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are not read.
+        Reads data_folder (a path, or a URL of shards), save_folder, skip_prep, sample_rate, corpus_options (the
+        corpus's own and `strict`, which refuses a corpus with faults rather than leave them out), and splits: names
+        that the corpus has for "train", "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are
+        not read.
 
     Returns
     -------
@@ -195,8 +198,11 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     if "splits" in hparams:
         options["splits"] = list(splits.values())
     if not hparams["skip_prep"]:
-        options["sample_rate"] = hparams["sample_rate"]
-        run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=options)
+        if has_shards(hparams["data_folder"]):
+            run_on_main(copy_indices, args=[hparams["data_folder"], splits.values(), folder])
+        else:
+            options["sample_rate"] = hparams["sample_rate"]
+            run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=options)
     return {name: folder / f"{split}.csv" for name, split in splits.items()}
 
 

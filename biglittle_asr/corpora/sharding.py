@@ -1,0 +1,250 @@
+"""Packing a manifest's audio, or a folder of images, into the shards that :mod:`biglittle_asr.corpora.shards` reads."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from biglittle_asr.corpora.audio import WHOLE
+from biglittle_asr.corpora.imagenet import read_image_folder
+from biglittle_asr.corpora.manifest import read_manifest, row_segment, write_atomically
+from biglittle_asr.corpora.shards import SHARD_NAME, ShardMember
+
+SHARD_MEGABYTES = 256
+"""By default. A sample costs one request whatever this is; 960 hours of FLAC are then some 240 files, few to copy and
+to check, and one that is lost is half a percent of them."""
+
+LARGEST_SHARD = 1 << 33
+"""Bytes; a tar header's octal size field ends there."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file to be packed."""
+
+    id: str
+    path: Path
+    size: int
+    """Bytes."""
+    row: dict[str, str]
+    """Its row in the index, but where it is."""
+
+    def headers(self) -> tuple[bytes, bytes, bytes]:
+        """The description's header and content, and the file's header."""
+        description = json.dumps(self.row, ensure_ascii=False, sort_keys=True).encode()
+        key = self.id.removesuffix(self.path.suffix)
+        return _header(f"{key}.json", len(description)), description, _header(f"{key}{self.path.suffix}", self.size)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard to be written: samples, and where their files' headers begin."""
+
+    path: Path
+    samples: tuple[Sample, ...]
+    offsets: tuple[int, ...]
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set was packed into."""
+
+    index: Path
+    samples: int
+    shards: int
+    bytes: int
+    written: int
+    """Shards that were not there already."""
+
+
+def write_shards(
+    source: str | PathLike[str],
+    output_folder: str | PathLike[str],
+    shard_megabytes: int = SHARD_MEGABYTES,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Summary:
+    r"""Pack a set: `<name>.csv` and `<name>-<digest>-<number>.tar`, named as the manifest or folder is.
+
+    Files are packed as they are. The same files and options give the same bytes. Which shard a sample is in depends on
+    its ID as on a die: each shard is a fair sample of the set, and the loss of one is no speaker's. Shards appear whole
+    or not at all, and those that are there already are not written again, so that an interrupted run goes on when it
+    is repeated; the index comes last.
+
+    Arguments
+    ---------
+    source : path
+        A manifest (ID, duration, wav, spk_id, wrd), or a folder with a folder of images for each class.
+    output_folder : path
+        Made if it is not there; several sets may share it.
+    shard_megabytes : int
+        A shard is closed before it would exceed this.
+    progress : callable
+        Told how many bytes are done, and how many there are.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    FileNotFoundError
+        If the source or one of its files is missing.
+    ValueError
+        If the source is neither, or one of its files changes meanwhile.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a.wav").write_bytes(b"audio")
+    >>> _ = (folder / "train.csv").write_text("ID,duration,wav,spk_id,wrd\na,1.0,a.wav,s,YES\n")
+    >>> summary = write_shards(folder / "train.csv", folder / "shards")
+    >>> summary.index.read_text().splitlines()[1]
+    'a,1.0,train-b85ec0d0-00000.tar#1024:5,s,YES'
+    """
+    source, output_folder = Path(source), Path(output_folder)
+    if not 0 < shard_megabytes << 20 <= LARGEST_SHARD:
+        raise ValueError(f"megabytes of a shard: is {shard_megabytes}, but must be from 1 to {LARGEST_SHARD >> 20}.")
+    if source.is_dir():
+        column, name, samples = "image", source.absolute().name, _images(source)
+    else:
+        column, name, samples = "wav", source.stem, _utterances(source)
+    shards = _arrange(output_folder, name, samples, shard_megabytes << 20)
+    newest = max(sample.path.stat().st_mtime_ns for sample in samples)
+    due = [shard for shard in shards if not _is_written(shard, newest)]
+    total = sum(shard.size for shard in shards)
+    done = total - sum(shard.size for shard in due)
+    output_folder.mkdir(parents=True, exist_ok=True)
+    progress(done, total)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for size in pool.map(_write, due):
+            done += size
+            progress(done, total)
+    places = {
+        sample.id: ShardMember(shard.path.name, offset, sample.size)
+        for shard in shards
+        for sample, offset in zip(shard.samples, shard.offsets, strict=True)
+    }
+    index = output_folder / f"{name}.csv"
+    write_atomically(index, _index_text(samples, places, column))
+    _remove_others(output_folder, name, shards)
+    return Summary(index, len(samples), len(shards), total, len(due))
+
+
+def _utterances(manifest: Path) -> list[Sample]:
+    rows = read_manifest(manifest)
+    for row in rows:
+        if row_segment(row) != WHOLE:
+            raise ValueError(
+                f"{manifest}: {row['ID']} is a part of {row['wav']}, but shards hold whole files; cut it out."
+            )
+    return [_sample(row["ID"], Path(row["wav"]), {key: row[key] for key in row if key != "wav"}) for row in rows]
+
+
+def _images(folder: Path) -> list[Sample]:
+    images = read_image_folder(folder)
+    return [
+        _sample(name, folder / name, {"ID": name, "class": images.classes[file.label]})
+        for name, file in zip(images.names, images.files, strict=True)
+    ]
+
+
+def _sample(name: str, path: Path, row: dict[str, str]) -> Sample:
+    try:
+        return Sample(name, path, path.stat().st_size, row)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file; restore it, or leave {name} out of the set.") from error
+
+
+def _header(name: str, size: int) -> bytes:
+    """A tar header of a file; of a long name or one in other letters, with another in front that says so."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+
+
+def _padding(size: int) -> int:
+    return -size % tarfile.BLOCKSIZE
+
+
+def _arrange(folder: Path, name: str, samples: Sequence[Sample], largest: int) -> list[Shard]:
+    facts = sorted((sample.id, sample.size, sorted(sample.row.items())) for sample in samples)
+    digest = hashlib.sha256(repr((largest, facts)).encode()).hexdigest()[:8]
+    shards: list[Shard] = []
+    held: list[Sample] = []
+    offsets: list[int] = []
+    end = 0
+
+    def close() -> None:
+        path = folder / f"{name}-{digest}-{len(shards):05d}.tar"
+        shards.append(Shard(path, tuple(held), tuple(offsets), end + 2 * tarfile.BLOCKSIZE))
+
+    for sample in sorted(samples, key=lambda sample: hashlib.sha256(sample.id.encode()).digest()):
+        first, description, second = sample.headers()
+        before = len(first) + len(description) + _padding(len(description)) + len(second)
+        size = before + sample.size + _padding(sample.size)
+        if held and end + size > largest:
+            close()
+            held, offsets, end = [], [], 0
+        held.append(sample)
+        offsets.append(end + before - tarfile.BLOCKSIZE)
+        end += size
+    close()
+    return shards
+
+
+def _is_written(shard: Shard, newest: int) -> bool:
+    """Whether a shard is there; it is whole if it is, and of these files if none is newer."""
+    try:
+        status = shard.path.stat()
+    except FileNotFoundError:
+        return False
+    return status.st_size == shard.size and status.st_mtime_ns >= newest
+
+
+def _write(shard: Shard) -> int:
+    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            for sample in shard.samples:
+                first, description, second = sample.headers()
+                content = sample.path.read_bytes()
+                if len(content) != sample.size:
+                    raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
+                for part in (first, description, bytes(_padding(len(description))), second, content):
+                    file.write(part)
+                file.write(bytes(_padding(sample.size)))
+            file.write(bytes(2 * tarfile.BLOCKSIZE))
+        os.replace(temporary, shard.path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    return shard.size
+
+
+def _index_text(samples: Sequence[Sample], places: dict[str, ShardMember], column: str) -> str:
+    columns = ["ID", "duration", "wav", "spk_id", "wrd"] if column == "wav" else ["ID", "class", "image"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows({**sample.row, column: str(places[sample.id])} for sample in samples)
+    return text.getvalue()
+
+
+def _remove_others(folder: Path, name: str, shards: Sequence[Shard]) -> None:
+    """Remove shards of the set that its index no longer names."""
+    named = {shard.path.name for shard in shards}
+    for entry in os.scandir(folder):
+        found = SHARD_NAME.fullmatch(entry.name)
+        if found and found["set"] == name and entry.name not in named:
+            os.unlink(entry.path)
