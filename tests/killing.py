@@ -39,7 +39,7 @@ MOMENTS = {
     "before an epoch is logged": ("biglittle_asr.tasks.brain", "log_epoch"),
     "between two logs of an epoch": ("biglittle_asr.tasks.brain", "draw_epoch"),
     "before the scores are written": ("biglittle_asr.tasks.ctc", "CTCBrain._write_scores"),
-    "before the model folder is written": ("biglittle_asr.tasks.ctc", "write_model_folder"),
+    "before the model folder is written": ("biglittle_asr.tasks.recognition", "write_model_folder"),
 }
 """Functions at a call of which a training can be killed."""
 
