@@ -46,6 +46,9 @@ the log."""
 FAILURES_NAME = "failed_files.csv"
 """File in the output folder that lists what failed during training or evaluation."""
 
+WAITING = "waiting for data"
+"""What a stage's time is charged to when nothing else is going on."""
+
 LISTED = 5
 """Names that a message gives; files list all."""
 
@@ -171,8 +174,10 @@ class ResumableBrain(sb.Brain, ABC):
         self.history = EpochHistory(self.output_folder / "epochs.csv", curves.columns)
         self.failures: list[dict[str, Any]] = []
         self.progress = self.progress_type()
-        synchronize = torch.cuda.synchronize if self.device_type == "cuda" else None
-        self.stopwatch = Stopwatch(bool(hparams.get("profile")), synchronize)
+        self.profiled = bool(hparams.get("profile"))
+        # Always on, which costs microseconds a step; only a profile may make the host wait for the device.
+        synchronize = torch.cuda.synchronize if self.profiled and self.device_type == "cuda" else None
+        self.stopwatch = Stopwatch(synchronize=synchronize)
 
     # What a task says
 
@@ -305,6 +310,7 @@ class ResumableBrain(sb.Brain, ABC):
             self.stopwatch.add_parallel(batch.seconds)
         else:
             self.stopwatch.add(batch.seconds)
+            self.seconds_reading += sum(batch.seconds.values())
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
         """Keep the weights that are loaded, rather than load a checkpoint."""
@@ -335,12 +341,15 @@ class ResumableBrain(sb.Brain, ABC):
             self.epoch_start = time.monotonic() - self.progress.seconds
         else:
             self.progress = self.progress_type()
-        self.stopwatch.start("waiting for data")
+        self.seconds_before = dict(self.stopwatch.seconds)
+        self.seconds_reading = 0.0
+        self.stopwatch.start(WAITING)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Report on a stage; at the end of an epoch, save a checkpoint, log, and draw the curves."""
         self.stopwatch.stop()
         if stage == sb.Stage.TRAIN:
+            logger.info(f"epoch {epoch}: {self.waiting_share():.1f} % of the training time was spent waiting for data.")
             progress = self.progress.of_all_processes()
             self.train_loss = progress.loss
             self.inspect_training(progress)
@@ -366,6 +375,11 @@ class ResumableBrain(sb.Brain, ABC):
             with self.stopwatch("logs and curves"):
                 self._log_epoch(row)
 
+    def waiting_share(self) -> float:
+        """Percent of this process's time since the stage began in which it waited for data, or read them itself."""
+        spent = {name: total - self.seconds_before.get(name, 0.0) for name, total in self.stopwatch.seconds.items()}
+        return 100 * (spent[WAITING] + self.seconds_reading) / max(sum(spent.values()), 1e-9)
+
     @main_process_only
     def report_failures(self, name: str, epoch: int | None, failed: Sequence[tuple[str, str]]) -> None:
         """Log what could not be read, and remember it."""
@@ -390,7 +404,7 @@ class ResumableBrain(sb.Brain, ABC):
     @main_process_only
     def show_profile(self) -> None:
         """Print and write where the time went, if that was asked for."""
-        if self.stopwatch.enabled:
+        if self.profiled:
             table = self.stopwatch.table()
             logger.info(f"Where the time went:\n{table}")
             write_atomically(self.output_folder / "profile.txt", f"{table}\n")
