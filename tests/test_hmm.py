@@ -38,7 +38,7 @@ LEXICON = Lexicon(
     }
 )
 """Variants, words that sound alike, a word that goes on from another, and the same phones in another order."""
-SENTENCES = ["A", "EIGHT A", "EAT EAT A", "TEETH", "A TEA EIGHT"]
+SENTENCES = ["A", "EIGHT A", "EAT A EAT", "TEETH", "A TEA EIGHT"]
 """Each unlike all others, even with one state a phone, where T T sounds as T."""
 
 
