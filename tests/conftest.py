@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+
+from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
@@ -69,6 +75,22 @@ def make_librispeech(folder: Path) -> Path:
                 soundfile.write(chapter / f"{utterance}.flac", tone(SAMPLE_RATE // 2 + index), SAMPLE_RATE)
             (chapter / f"{reader}-77.trans.txt").write_text("\n".join(lines))
     return folder
+
+
+@functools.cache
+def telephone_corpora() -> Path:
+    """Switchboard, Fisher and Hub5'00 as our generator makes them; of real digits where they are at hand."""
+    folder = Path(tempfile.mkdtemp(prefix="telephone"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    recordings = REPOSITORY.parent / "shared" / "data" / "fsdd" / "recordings"
+    recordings = Path(os.environ.get("BIGLITTLE_FSDD", recordings))
+    sizes = Sizes(switchboard=6, fisher=4, hub5=4, turns=4)
+    return synthesize_telephone(folder, sizes, recordings if recordings.is_dir() else None)
+
+
+def make_telephone(corpus: str, folder: Path) -> Path:
+    """A copy of one of :func:`telephone_corpora`."""
+    return shutil.copytree(telephone_corpora() / corpus, folder)
 
 
 def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:

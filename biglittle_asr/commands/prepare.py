@@ -13,7 +13,7 @@ from biglittle_asr.commands.shared import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, librispeech or imagenet")
+    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, librispeech, switchboard or imagenet")
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
     parser.add_argument(
         "out",

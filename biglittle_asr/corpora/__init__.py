@@ -1,7 +1,8 @@
 """Corpora: from a corpus as its distributor ships it to the CSV manifests that recipes read.
 
 A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
-`CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`.
+`CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`. A corpus that brings other
+files to score with has a function `references`, with the same arguments, that returns their texts by name.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import write_manifests
+from biglittle_asr.corpora.manifest import write_atomically, write_manifests
 
 CORPORA = {
     "an4": "biglittle_asr.corpora.an4",
+    "fisher": "biglittle_asr.corpora.fisher",
+    "hub5": "biglittle_asr.corpora.hub5",
     "librispeech": "biglittle_asr.corpora.librispeech",
+    "switchboard": "biglittle_asr.corpora.switchboard",
 }
 """Module of each corpus, imported when it is asked for."""
 
@@ -40,6 +44,9 @@ def prepare(
     **options: object,
 ) -> dict[str, Path]:
     """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
+
+    Where utterances are parts of recordings, channel (from 1) and start (s) are two columns more. Files that a corpus
+    brings for scoring, such as Hub5'00's test.stm and test.glm, go beside them.
 
     Utterances whose audio or transcript is faulty are left out of training, and report.csv beside the manifests lists
     them; see `write_manifests`. Deterministic, and quick where it was done before: audio is read again only if
@@ -78,13 +85,17 @@ def prepare(
     >>> prepare("an5", "data", "results")
     Traceback (most recent call last):
     ...
-    ValueError: Unknown corpus 'an5'; choose one of: an4, librispeech.
+    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, switchboard.
     """
     if corpus not in CORPORA:
         raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")
-    read = import_module(CORPORA[corpus]).read
-    known = [name for name in inspect.signature(read).parameters if name != "data_folder"]
+    module = import_module(CORPORA[corpus])
+    known = [name for name in inspect.signature(module.read).parameters if name != "data_folder"]
     for name in options:
         if name not in known:
             raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join([*known, 'strict'])}.")
-    return write_manifests(corpus, read(data_folder, **options), output_folder, sample_rate, strict)
+    manifests = write_manifests(corpus, module.read(data_folder, **options), output_folder, sample_rate, strict)
+    if hasattr(module, "references"):
+        for name, text in module.references(data_folder, **options).items():
+            write_atomically(Path(output_folder) / name, text)
+    return manifests

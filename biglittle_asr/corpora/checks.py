@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,16 +142,19 @@ def _faults_of_samples(samples: np.ndarray) -> Iterator[Finding]:
             yield Finding("clipped", f"{100 * clipped:.2g} % of the samples")
 
 
-def inspect_words(words: str) -> tuple[Finding, ...]:
-    """List the faults of a transcript.
+def inspect_words(words: str, tokens: AbstractSet[str] = frozenset()) -> tuple[Finding, ...]:
+    """List the faults of a transcript; words that are among the tokens have none.
 
     Example
     -------
     >>> inspect_words("YES [NOISE] NO")
     (Finding(fault='characters', value='[]'),)
+    >>> inspect_words("YES [NOISE] NO", frozenset(["[NOISE]"]))
+    ()
     """
     if not words:
         return (Finding("no_words", ""),)
+    words = " ".join(word for word in words.split(" ") if word not in tokens)
     strange = sorted({each for each in words if each in MARKUP or not each.isprintable()})
     return (Finding("characters", "".join(strange)),) if strange else ()
 

@@ -46,7 +46,7 @@ MAX_LEFT_OUT = 0.5
 fault, or the settings, and what would be trained on is another corpus."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Utterance:
     """One utterance as its corpus describes it."""
 
@@ -62,6 +62,8 @@ class Utterance:
     """Where the corpus says so, as `file:line`; error messages point there."""
     segment: Segment = WHOLE
     """What of the audio file it is."""
+    tokens: frozenset[str] = frozenset()
+    """Words in brackets that may be in its transcript, such as [NOISE]."""
 
 
 def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[str, str]]:
@@ -400,7 +402,7 @@ def _report(
     for split, utterances in splits.items():
         for each in utterances:
             inspection = inspected[each.id]
-            findings = [*inspection.findings, *inspect_words(each.words)]
+            findings = [*inspection.findings, *inspect_words(each.words, each.tokens)]
             if inspection.sample_rate not in (None, sample_rate):
                 findings.append(Finding("sample_rate", f"{inspection.sample_rate} Hz where {sample_rate} is expected"))
             for fault, value in findings:

@@ -1,0 +1,190 @@
+"""From the marks of telephone speech's transcribers to words: Switchboard, Fisher, Hub5.
+
+Everything goes token by token, and a token that bears no mark comes out as it is but for its case: SUMMER has no
+hesitation in it and UH-HUH is no fragment. What remains besides words are hyphens where a word is cut off (AB-, -Y),
+sounds as tokens of their own (`NOISES`), and `UNINTELLIGIBLE` for speech that nobody could write down.
+
+lhotse, whose recipes read these corpora as well, leaves all marks in the text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
+
+NOISE, VOCALIZED_NOISE, LAUGHTER = "[NOISE]", "[VOCALIZED-NOISE]", "[LAUGHTER]"
+NOISES = (NOISE, VOCALIZED_NOISE, LAUGHTER)
+"""Sounds that are no words, as the Mississippi State transcripts call them."""
+UNINTELLIGIBLE = "[UNINTELLIGIBLE]"
+
+SILENT = frozenset({"[SILENCE]", "[PAUSE]", "[[SKIP]]", "<B_ASIDE>", "<E_ASIDE>"})
+"""Marks that stand for no sound: nothing is said, or the words between them are said to somebody in the room."""
+SOUNDS = {
+    "[LAUGH]": LAUGHTER,
+    "[MN]": VOCALIZED_NOISE,
+    **{token: token for token in (*NOISES, UNINTELLIGIBLE)},
+}
+"""Sounds by their mark; any other word in brackets, such as Fisher's [sigh], is a noise."""
+SOUND = re.compile(r"\[[^][]+\]")
+
+LAUGHED = re.compile(r"(-?)\[LAUGHTER-(.+)\](-?)")
+MISPRONOUNCED = re.compile(r"\[?([^/]+)/[^/]*\](-?)")
+COINED = re.compile(r"\{(.+)\}(-?)")
+UNSAID = re.compile(r"-?\[[^][]*\]-?")
+PRONUNCIATION = re.compile(r"_\d+")
+
+FOREIGN = re.compile(r"<[^<>]*>")
+UNSURE = re.compile(r"\(\((.*?)\)\)")
+SPELLED_POSSESSIVE = re.compile(r"(?<=\b[A-Za-z])\.'[Ss]\b|(?<=\b[A-Z])\.s\b")
+PUNCTUATION = re.compile(r"\._|[.,?!;:\"*()]")
+BRACKETS = re.compile(r"\[\[?[^][]*\]?\]")
+
+ALTERNATION = re.compile(r"\{([^{}]*)\}")
+HESITATION = "%HESITATION"
+
+
+def switchboard_words(text: str, spelled: Mapping[str, Sequence[str]] | None = None) -> list[str]:
+    """Words of a line of the Mississippi State transcripts.
+
+    Arguments
+    ---------
+    text : str
+        In upper or lower case.
+    spelled : mapping from word to letters, optional
+        Words to be written as letters, see :func:`spelled_words`.
+
+    Returns
+    -------
+    list of str
+        In upper case.
+
+    Example
+    -------
+    >>> switchboard_words("[noise] uh-huh ab[solute]- them_1 {yuppiedom} [it'n/isn't] -[an]y <b_aside> wait <e_aside>")
+    ['[NOISE]', 'UH-HUH', 'AB-', 'THEM', 'YUPPIEDOM', "IT'N", '-Y', 'WAIT']
+    >>> switchboard_words("[silence] [laughter-tv] ammu[n]it-", {"TV": ["T", "V"]})
+    ['T', 'V', 'AMMU-IT-']
+    """
+    words: list[str] = []
+    for token in text.upper().split():
+        word = _switchboard_word(token)
+        words += (spelled or {}).get(word, [word] if word else [])
+    return words
+
+
+def _switchboard_word(token: str) -> str:
+    """The word of a token in upper case; nothing of one that is no sound."""
+    if token in SILENT:
+        return ""
+    for mark, replacement in ((LAUGHED, r"\1\2\3"), (MISPRONOUNCED, r"\1\2"), (COINED, r"\1\2")):
+        found = mark.fullmatch(token)
+        if found:
+            token = found.expand(replacement)
+    if SOUND.fullmatch(token):
+        return _sound(token)
+    # What is in brackets is not said: ab[solute]- is AB-, and -[an]y is -Y.
+    return PRONUNCIATION.sub("", UNSAID.sub("-", token)).replace("--", "-")
+
+
+def _sound(token: str) -> str:
+    """The token as we write it, if it is a sound."""
+    return SOUNDS.get(token, NOISE) if SOUND.fullmatch(token) else token
+
+
+def fisher_words(text: str) -> list[str]:
+    """Words of a line of Fisher's transcripts.
+
+    Words that the transcriber was not sure of are taken; letters that are spelled stand apart, as in Hub5's
+    references.
+
+    Example
+    -------
+    >>> fisher_words("an- so the topic is [laughter] ((holidays)) uh on T. V.")
+    ['AN-', 'SO', 'THE', 'TOPIC', 'IS', '[LAUGHTER]', 'HOLIDAYS', 'UH', 'ON', 'T', 'V']
+    >>> fisher_words("(( )) [sigh] it's T.V.'s <german (( ja wohl )) >, you know?")
+    ['[UNINTELLIGIBLE]', '[NOISE]', "IT'S", 'T', "V'S", '[UNINTELLIGIBLE]', 'YOU', 'KNOW']
+    """
+    text = SPELLED_POSSESSIVE.sub("'s", text).upper()
+    text = FOREIGN.sub(f" {UNINTELLIGIBLE} ", text)
+    text = UNSURE.sub(lambda found: f" {found[1].strip() or UNINTELLIGIBLE} ", text)
+    text = BRACKETS.sub(r" \g<0> ", PUNCTUATION.sub(" ", text))
+    return [_sound(token) for token in text.split() if token not in SILENT and token != "-"]
+
+
+def hub5_words(text: str) -> list[str]:
+    """Words of a line of Hub5's references, for a plain word error rate and for language models.
+
+    Of alternatives the first is taken, and hesitations are written UH. NIST's scoring takes the references themselves.
+
+    Example
+    -------
+    >>> hub5_words("(%HESITATION) YEAH { IT'S / IT IS } TRUE <B_ASIDE> (TH-) OKAY")
+    ['UH', 'YEAH', "IT'S", 'TRUE', 'TH-', 'OKAY']
+    """
+    text = mend_stm(text.upper())
+    while ALTERNATION.search(text):
+        text = ALTERNATION.sub(lambda found: found[1].partition("/")[0], text)
+    words = text.replace("(", " ").replace(")", " ").replace(HESITATION, "UH").split()
+    return [word for word in words if word != "@"]
+
+
+def mend_stm(text: str) -> str:
+    """Mend what the STM of Hub5'00 is known to have wrong: doubled brackets, and marks of asides left in.
+
+    Example
+    -------
+    >>> mend_stm("((%HESITATION) <B_ASIDE> YEAH <e_aside> OKAY")
+    '(%HESITATION) YEAH OKAY'
+    """
+    text = re.sub(r"<[BE]_ASIDE>(?:[ \t]+|$)?", "", text, flags=re.IGNORECASE | re.MULTILINE)
+    return text.replace("((", "(").replace("))", ")")
+
+
+def without_noises(words: Iterable[str]) -> list[str]:
+    """Words alone, without the sounds between them.
+
+    Example
+    -------
+    >>> without_noises(["[NOISE]", "YES", "[LAUGHTER]"])
+    ['YES']
+    """
+    return [word for word in words if word not in NOISES]
+
+
+def spelled_words(lexicon: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
+    """Words of a lexicon that are spoken letter by letter: by every pronunciation that they have.
+
+    References write these letter by letter (T V), the Mississippi State transcripts as one word (tv).
+
+    Arguments
+    ---------
+    lexicon : iterable of (word, phones)
+        Several pronunciations are several entries; single letters are among the words.
+
+    Returns
+    -------
+    dict from word to letters
+        In upper case; also their possessives.
+
+    Example
+    -------
+    >>> letters = [("t", ["t", "iy"]), ("v", ["v", "iy"]), ("e", ["iy"])]
+    >>> spelled_words([*letters, ("tv", ["t", "iy", "v", "iy"]), ("vet", ["v", "eh", "t"])])
+    {'TV': ['T', 'V'], "TV'S": ['T', "V'S"]}
+    """
+    pronunciations: dict[str, set[tuple[str, ...]]] = {}
+    for word, phones in lexicon:
+        pronunciations.setdefault(word.upper(), set()).add(tuple(phones))
+    spelled: dict[str, list[str]] = {}
+    for word, spoken in pronunciations.items():
+        if len(word) < 2 or not all(letter in pronunciations for letter in word):
+            continue
+        if spoken <= _spellings([pronunciations[letter] for letter in word]):
+            spelled[word] = list(word)
+            spelled[f"{word}'S"] = [*word[:-1], f"{word[-1]}'S"]
+    return spelled
+
+
+def _spellings(letters: Sequence[set[tuple[str, ...]]]) -> set[tuple[str, ...]]:
+    return {sum(choice, ()) for choice in product(*letters)}
