@@ -7,37 +7,14 @@ jiwer chooses: WER does not depend on it, the split into substitutions, deletion
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import jiwer
 
+from biglittle_asr.scoring.columns import CORRECT, DELETION, INSERTION, SUBSTITUTION, AlignedUtterance, WordPair
 from biglittle_asr.scoring.counts import Counts
 
-CORRECT, SUBSTITUTION, DELETION, INSERTION = "", "S", "D", "I"
 OPERATIONS = {"equal": CORRECT, "substitute": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}
 """Marks of jiwer's operations."""
-
-
-class WordPair(NamedTuple):
-    """One column of an alignment."""
-
-    operation: str
-    """CORRECT, SUBSTITUTION, DELETION or INSERTION."""
-    reference: str
-    """The word, or "" for an insertion."""
-    hypothesis: str
-    """The word, or "" for a deletion."""
-
-
-@dataclass(frozen=True)
-class AlignedUtterance:
-    """An utterance's words in reference and hypothesis, aligned, as they were spelled before comparison."""
-
-    id: str
-    speaker: str | None
-    pairs: tuple[WordPair, ...]
-    counts: Counts
 
 
 class Words(jiwer.AbstractTransform):

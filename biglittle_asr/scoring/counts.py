@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+
+from biglittle_asr.scoring.bootstrap import wer_interval
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,41 @@ class Counts:
         """
         names = ("segments", "words", "correct", "substitutions", "deletions", "insertions", "errors")
         return {name: getattr(self, name) for name in (*names, "segments_with_errors", "wer", "cer", "ser")}
+
+
+@dataclass(frozen=True)
+class OverallCounts(Counts):
+    """Counts of all utterances, with the interval of their WER."""
+
+    wer_low: float | None = None
+    """Lower end of the bootstrap interval in percent; None without one."""
+    wer_high: float | None = None
+    """Upper end of the bootstrap interval in percent; None without one."""
+    bootstrap: int = 0
+    """Sets of speakers drawn for the interval; 0 if none was asked for."""
+
+    def to_dict(self) -> dict[str, int | float | None]:
+        """Counts and rates as they stand in JSON; the interval's ends only where one was asked for."""
+        interval = {"wer_low": self.wer_low, "wer_high": self.wer_high} if self.bootstrap else {}
+        return {**super().to_dict(), **interval}
+
+    @classmethod
+    def of(cls, counts: Counts, speakers: Sequence[Counts], bootstrap: int = 0, seed: int = 0) -> OverallCounts:
+        """Counts of all utterances, with an interval from those of each speaker.
+
+        Example
+        -------
+        >>> speakers = [Counts(correct=9, deletions=1), Counts(correct=6, deletions=4)]
+        >>> overall = OverallCounts.of(total(speakers), speakers, bootstrap=100)
+        >>> overall.wer_low <= overall.wer <= overall.wer_high
+        True
+        """
+        interval = None
+        if bootstrap:
+            errors, words = [each.errors for each in speakers], [each.words for each in speakers]
+            interval = wer_interval(errors, words, bootstrap, seed)
+        low, high = interval or (None, None)
+        return cls(**asdict(counts), wer_low=low, wer_high=high, bootstrap=bootstrap)
 
 
 def total(parts: Iterable[Counts]) -> Counts:

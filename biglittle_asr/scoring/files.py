@@ -10,6 +10,7 @@ are trn's comments (;;). Alternatives in braces, which trn allows, are not expan
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ def read_pair(reference: str | PathLike[str], hypothesis: str | PathLike[str], f
     """
     if format not in ("auto", *FORMATS):
         raise ValueError(f"Unknown format '{format}'; choose one of: auto, {', '.join(FORMATS)}.")
-    files = [TextFile(Path(path), _read_lines(Path(path))) for path in (reference, hypothesis)]
+    files = [read_text_file(path) for path in (reference, hypothesis)]
     chosen = _detect(*files) if format == "auto" else format
     if chosen == "plain" and len(files[0].lines) != len(files[1].lines):
         raise ValueError(
@@ -108,7 +109,7 @@ def read_utt2spk(path: str | PathLike[str]) -> dict[str, str]:
     >>> read_utt2spk(path)
     {'jane-01': 'jane'}
     """
-    file = TextFile(Path(path), _read_lines(Path(path)))
+    file = read_text_file(path)
     speakers = _by_id(file, _split_kaldi)
     for place, line in file.numbered():
         if len(line.split()) != 2:
@@ -127,7 +128,34 @@ class TextFile(NamedTuple):
         return ((f"{self.path}:{number}", line) for number, line in enumerate(self.lines, 1) if line.strip())
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_text_file(path: str | PathLike[str]) -> TextFile:
+    r"""Read a file's lines.
+
+    Arguments
+    ---------
+    path : path
+        Text in UTF-8, with or without a byte order mark.
+
+    Returns
+    -------
+    TextFile
+        Path and lines.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If it is not UTF-8; the line is named.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "words.txt"
+    >>> _ = path.write_text("one\n\ntwo\n")
+    >>> [line for _, line in read_text_file(path).numbered()]
+    ['one', 'two']
+    """
+    path = Path(path)
     try:
         # A byte order mark is not part of the first word.
         text = path.read_text(encoding="utf-8-sig")
@@ -138,7 +166,44 @@ def _read_lines(path: Path) -> list[str]:
         raise ValueError(f"{path}:{line}: not UTF-8 text; convert the file to UTF-8.") from None
     # Not splitlines, which also splits at characters that stand within a line elsewhere (U+2028, form feed).
     lines = text.split("\n")
-    return lines if lines[-1] else lines[:-1]
+    return TextFile(path, lines if lines[-1] else lines[:-1])
+
+
+def seconds(field: str, place: str, name: str, least: float = -math.inf) -> float:
+    """A field of a line as seconds.
+
+    Arguments
+    ---------
+    field : str
+        As it stands in the file.
+    place, name : str
+        File and line, and what the field is, for messages.
+    least : float
+        Smallest value that makes sense.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Raises
+    ------
+    ValueError
+        If the field is no finite number, or less than `least`.
+
+    Example
+    -------
+    >>> seconds("1.25", "hyp.ctm:1", "start")
+    1.25
+    """
+    try:
+        value = float(field)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= least):
+        bound = f" of at least {least:g}" if math.isfinite(least) else ""
+        raise ValueError(f"{place}: the {name} '{field}' is not a number of seconds{bound}; correct it.")
+    return value
 
 
 def _read_plain(file: TextFile) -> Transcripts:

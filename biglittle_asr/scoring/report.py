@@ -6,10 +6,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from biglittle_asr.scoring.alignment import AlignedUtterance
-from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.columns import AlignedUtterance
+from biglittle_asr.scoring.counts import Counts, OverallCounts
 
 if TYPE_CHECKING:
+    from biglittle_asr.scoring.hub5 import Hub5Score
     from biglittle_asr.scoring.score import Score
 
 COLUMNS = {
@@ -37,6 +38,14 @@ GAP = "*"
 def format_summary(score: Score) -> str:
     """Error rates, interval and counts in one line."""
     counts = score.all
+    return (
+        f"{format_counts(counts)}, CER {_rate(counts.cer)}, SER {_rate(counts.ser)} "
+        f"({counts.segments_with_errors} of {counts.segments} utterances)"
+    )
+
+
+def format_counts(counts: OverallCounts) -> str:
+    """WER, its interval, and the counts it is made of."""
     interval = (
         f" [{counts.wer_low:.2f}, {counts.wer_high:.2f}]"
         if counts.wer_low is not None and counts.wer_high is not None
@@ -44,9 +53,7 @@ def format_summary(score: Score) -> str:
     )
     return (
         f"WER {_rate(counts.wer)}{interval} ({_number(counts.errors, 'error')} in {_number(counts.words, 'word')}: "
-        f"{counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins), "
-        f"CER {_rate(counts.cer)}, SER {_rate(counts.ser)} "
-        f"({counts.segments_with_errors} of {counts.segments} utterances)"
+        f"{counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins)"
     )
 
 
@@ -63,16 +70,16 @@ def format_table(score: Score) -> str:
     return "\n".join(map("  ".join, lines))
 
 
-def format_report(score: Score, title: str) -> str:
-    """Summary, table by speaker, and every utterance's alignment, for `Score.write`."""
-    head = [title, format_summary(score)]
+def format_report(score: Score | Hub5Score, title: str, legend: str) -> str:
+    """Summary, table by speaker, and every utterance's alignment, for the `write` of scores."""
+    head = [title, score.summary()]
     if score.all.wer_low is not None:
         head.append(
             f"In brackets: 95 % interval of the WER, from {score.all.bootstrap} bootstrap samples of "
             f"{len(score.speakers)} speakers."
         )
     utterances = ["\n".join(_alignment_lines(utterance)) for utterance in score.utterances]
-    return "\n\n".join(["\n".join([*head, LEGEND]), format_table(score), *utterances]) + "\n"
+    return "\n\n".join(["\n".join([*head, legend]), score.table(), *utterances]) + "\n"
 
 
 def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:

@@ -2,33 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.scoring.alignment import AlignedUtterance, align
-from biglittle_asr.scoring.bootstrap import wer_interval
-from biglittle_asr.scoring.counts import Counts, total
-from biglittle_asr.scoring.report import format_report, format_summary, format_table
-
-
-@dataclass(frozen=True)
-class OverallCounts(Counts):
-    """Counts of all utterances, with the interval of their WER."""
-
-    wer_low: float | None = None
-    """Lower end of the bootstrap interval in percent; None without one."""
-    wer_high: float | None = None
-    """Upper end of the bootstrap interval in percent; None without one."""
-    bootstrap: int = 0
-    """Sets of speakers drawn for the interval; 0 if none was asked for."""
-
-    def to_dict(self) -> dict[str, int | float | None]:
-        """Counts and rates as they stand in JSON; the interval's ends only where one was asked for."""
-        interval = {"wer_low": self.wer_low, "wer_high": self.wer_high} if self.bootstrap else {}
-        return {**super().to_dict(), **interval}
+from biglittle_asr.scoring.alignment import align
+from biglittle_asr.scoring.columns import AlignedUtterance
+from biglittle_asr.scoring.counts import Counts, OverallCounts, total
+from biglittle_asr.scoring.report import LEGEND, format_report, format_summary, format_table
 
 
 @dataclass(frozen=True)
@@ -63,8 +46,8 @@ class Score:
         """
         return format_summary(self)
 
-    def table(self) -> str:
-        """Counts and rates, a line for each speaker and one for all.
+    def table(self, title: str = "") -> str:
+        """Counts and rates, a line for each speaker and one for all; a title, if any, above.
 
         Example
         -------
@@ -73,7 +56,7 @@ class Score:
         jane            1      2        1    0    1    0       1  50.00  57.14  100.00
         all             1      2        1    0    1    0       1  50.00  57.14  100.00
         """
-        return format_table(self)
+        return "\n".join(filter(None, [title, format_table(self)]))
 
     def write(self, path: str | PathLike[str], title: str | None = None) -> None:
         """Write summary, table by speaker, and every utterance's alignment with its errors marked.
@@ -104,7 +87,7 @@ class Score:
         <BLANKLINE>
         """
         path = Path(path)
-        path.write_text(format_report(self, title or path.name), encoding="utf-8")
+        path.write_text(format_report(self, title or path.name, LEGEND), encoding="utf-8")
 
 
 def score_texts(
@@ -165,7 +148,8 @@ def score_texts(
         if utterance.speaker is not None:
             by_speaker.setdefault(utterance.speaker, []).append(utterance.counts)
     speaker_counts = {name: total(by_speaker[name]) for name in sorted(by_speaker)}
-    overall = _overall(utterances, list(speaker_counts.values()), bootstrap, seed)
+    counts = total(utterance.counts for utterance in utterances)
+    overall = OverallCounts.of(counts, list(speaker_counts.values()), bootstrap, seed)
     return Score(overall, speaker_counts, utterances)
 
 
@@ -195,14 +179,3 @@ def _some(ids: set[str], whole: int, singular: str, plural: str | None = None) -
     """Such as "3 of 20 utterances (the first is a) have"."""
     noun = singular if whole == 1 else plural or f"{singular}s"
     return f"{len(ids)} of {whole} {noun} (the first is {min(ids)}) {'has' if len(ids) == 1 else 'have'}"
-
-
-def _overall(
-    utterances: Sequence[AlignedUtterance], speakers: Sequence[Counts], bootstrap: int, seed: int
-) -> OverallCounts:
-    counts = asdict(total(utterance.counts for utterance in utterances))
-    if not bootstrap:
-        return OverallCounts(**counts)
-    interval = wer_interval([each.errors for each in speakers], [each.words for each in speakers], bootstrap, seed)
-    low, high = interval if interval is not None else (None, None)
-    return OverallCounts(**counts, wer_low=low, wer_high=high, bootstrap=bootstrap)

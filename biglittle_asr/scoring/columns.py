@@ -1,0 +1,32 @@
+"""What alignments are made of: columns of a reference word, a hypothesis word, and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from biglittle_asr.scoring.counts import Counts
+
+CORRECT, SUBSTITUTION, DELETION, INSERTION = "", "S", "D", "I"
+"""Marks of a column."""
+
+
+class WordPair(NamedTuple):
+    """One column of an alignment."""
+
+    operation: str
+    """CORRECT, SUBSTITUTION, DELETION or INSERTION."""
+    reference: str
+    """The word, or "" where the reference has none."""
+    hypothesis: str
+    """The word, or "" where the hypothesis has none."""
+
+
+@dataclass(frozen=True)
+class AlignedUtterance:
+    """An utterance's words in reference and hypothesis, aligned, as they were spelled before comparison."""
+
+    id: str
+    speaker: str | None
+    pairs: tuple[WordPair, ...]
+    counts: Counts
