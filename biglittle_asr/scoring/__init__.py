@@ -1,15 +1,53 @@
 """Scoring: word, character and sentence error rates, by speaker and in all. Usable alone, without torch.
 
+What both ways of scoring share:
 - `counts.py`: what is counted, and the rates made of it
-- `alignment.py`: references and hypotheses word by word (jiwer)
+- `columns.py`: what alignments are made of
 - `bootstrap.py`: the confidence interval, by resampling speakers
-- `score.py`: `score_texts`, from texts by utterance ID to a `Score`
 - `report.py`: tables and alignments as text
+
+Utterances by ID, aligned with the fewest errors:
 - `files.py`: plain text, Kaldi text and NIST trn files
+- `alignment.py`: references and hypotheses word by word (jiwer)
+- `score.py`: `score_texts`, from texts by utterance ID to a `Score`
+
+Recognized words by time, as NIST scores conversations:
+- `stm.py`, `ctm.py`: segments of references, words of hypotheses
+- `glm.py`: mapping rules, and what csrfilt does with them
+- `wordgraph.py`, `graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs
+- `hub5.py`: `score_hub5`, from all these to a `Hub5Score`; `hub5_report.py`: its table
+- `matched_pairs.py`: whether two systems differ
 """
 
 from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.ctm import Alternatives, TimedWord, read_ctm, write_ctm
 from biglittle_asr.scoring.files import FORMATS, Transcripts, read_pair, read_utt2spk
+from biglittle_asr.scoring.glm import Glm, read_glm
+from biglittle_asr.scoring.hub5 import Hub5Score, score_hub5
+from biglittle_asr.scoring.matched_pairs import MatchedPairs, compare_systems
 from biglittle_asr.scoring.score import Score, score_texts
+from biglittle_asr.scoring.stm import Segment, Stm, read_stm, write_stm
 
-__all__ = ["FORMATS", "Counts", "Score", "Transcripts", "read_pair", "read_utt2spk", "score_texts"]
+__all__ = [
+    "FORMATS",
+    "Alternatives",
+    "Counts",
+    "Glm",
+    "Hub5Score",
+    "MatchedPairs",
+    "Score",
+    "Segment",
+    "Stm",
+    "TimedWord",
+    "Transcripts",
+    "compare_systems",
+    "read_ctm",
+    "read_glm",
+    "read_pair",
+    "read_stm",
+    "read_utt2spk",
+    "score_hub5",
+    "score_texts",
+    "write_ctm",
+    "write_stm",
+]
