@@ -116,7 +116,7 @@ def test_failures_are_one_sentence_and_status_1(files, capsys, monkeypatch, case
         ["score"],
         ["score", "--ref", "a", "--hyp", "b", "--bootstrap", "-1"],
         ["score", "--ref", "a", "--hyp", "b", "--bootstrap", "many"],
-        ["score", "--ref", "a", "--hyp", "b", "--format", "stm"],
+        ["score", "--ref", "a", "--hyp", "b", "--format", "sgml"],
         ["prepare", "an4"],
     ],
 )

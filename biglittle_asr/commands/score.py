@@ -7,6 +7,9 @@ from pathlib import Path
 
 from biglittle_asr.commands.shared import add_bootstrap, add_json, print_score, tell
 
+ONLY_BY_TIME = ("glm", "fragments", "optional", "compare", "filtered")
+"""Options that make sense for STM and CTM alone."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
@@ -14,10 +17,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hyp", required=True, type=Path, help="file of what was recognized")
     parser.add_argument(
         "--format",
-        choices=("auto", "plain", "kaldi", "trn"),
+        choices=("auto", "plain", "kaldi", "trn", "stm"),
         default="auto",
-        help="of both files: plain (line against line), kaldi (ID words), trn (words (speaker-utterance)); "
-        "auto (the default) takes kaldi or trn only where every line clearly has an ID",
+        help="of both files: plain (line against line), kaldi (ID words), trn (words (speaker-utterance)), stm (an STM "
+        "against a CTM, scored as NIST does); auto (the default) takes stm for files with such endings, kaldi or trn "
+        "only where every line clearly has an ID",
     )
     parser.add_argument(
         "--utt2spk", type=Path, help="file with lines `ID speaker`, for kaldi, or in place of the speakers in trn's IDs"
@@ -26,15 +30,53 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_bootstrap(parser)
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
     parser.add_argument(
-        "--missing-as-empty", action="store_true", help="count an utterance without hypothesis as an empty hypothesis"
+        "--missing-as-empty",
+        action="store_true",
+        help="count an utterance, or a CTM's channel, without hypothesis as an empty hypothesis",
+    )
+    by_time = parser.add_argument_group("only for an STM against a CTM")
+    by_time.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
+    by_time.add_argument(
+        "--fragments",
+        action=argparse.BooleanOptionalAction,
+        help="count a word with a hyphen at its open end as right where the other word goes on there (sclite's -F; on "
+        "with --glm)",
+    )
+    by_time.add_argument(
+        "--optional",
+        action=argparse.BooleanOptionalAction,
+        help="let words in brackets be deleted and inserted freely (sclite's -D; on with --glm)",
+    )
+    by_time.add_argument(
+        "--compare", metavar="CTM", type=Path, help="file of another system, to test whether the two differ (MAPSSWE)"
+    )
+    by_time.add_argument(
+        "--filtered",
+        metavar="FOLDER",
+        type=Path,
+        help="folder to write ref.stm and hyp.ctm to, as they are compared: sclite counts the same on them",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    by_time = options.format == "stm" or (
+        options.format == "auto"
+        and (".stm" in options.ref.suffixes or ".ctm" in options.hyp.suffixes or options.glm is not None)
+    )
+    if by_time:
+        _score_by_time(options)
+    else:
+        _score_texts(options)
+
+
+def _score_texts(options: argparse.Namespace) -> None:
     from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
 
+    unfit = [name for name in ONLY_BY_TIME if getattr(options, name) is not None]
+    if unfit:
+        raise ValueError(f"--{unfit[0]} is for an STM against a CTM; leave it out, or give --format stm.")
     pair = read_pair(options.ref, options.hyp, options.format)
     if options.format == "auto":
         tell(f"reading {options.ref} and {options.hyp} as {pair.format} (if that is wrong, use --format).")
@@ -56,3 +98,41 @@ def run(options: argparse.Namespace) -> None:
     if options.alignments is not None:
         score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format})")
     print_score(score, options)
+
+
+def _score_by_time(options: argparse.Namespace) -> None:
+    from biglittle_asr.scoring import Hub5Score, compare_systems, read_ctm, read_glm, read_stm, score_hub5
+
+    if options.utt2spk is not None:
+        raise ValueError(f"{options.utt2spk}: an STM names the speakers itself; leave --utt2spk out.")
+    stm = read_stm(options.ref)
+    glm = read_glm(options.glm) if options.glm is not None else None
+
+    def score_file(hypotheses: Path) -> Hub5Score:
+        score = score_hub5(
+            stm.segments,
+            read_ctm(hypotheses),
+            glm,
+            fragments=options.fragments,
+            optional=options.optional,
+            bootstrap=options.bootstrap,
+            case_sensitive=options.case_sensitive,
+            missing_as_empty=options.missing_as_empty,
+        )
+        for remark in score.remarks:
+            tell(remark)
+        return score
+
+    score = score_file(options.hyp)
+    remark, more = "", {}
+    if options.compare is not None:
+        other = score_file(options.compare)
+        matched_pairs = compare_systems(score, other)
+        sentence = matched_pairs.sentence(options.hyp.name, options.compare.name)
+        remark = f"{options.compare.name}: {other.summary()}\n{sentence}"
+        more = {"compared": {**other.to_dict(), "matched_pairs": matched_pairs.to_dict()}}
+    if options.alignments is not None:
+        score.write(options.alignments, f"{options.hyp} against {options.ref}")
+    if options.filtered is not None:
+        score.write_filtered(options.filtered, stm.comments)
+    print_score(score, options, options.hyp.name, remark, more)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-    from biglittle_asr.scoring import Score
+    from biglittle_asr.scoring import Hub5Score, Score
 
 
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
@@ -117,11 +117,20 @@ def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]
         yield show
 
 
-def print_score(score: Score, options: argparse.Namespace) -> None:
-    """A score as a table, or as JSON if the options ask for it."""
+def print_score(
+    score: Score | Hub5Score,
+    options: argparse.Namespace,
+    title: str = "",
+    remark: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> None:
+    """A score as a table with a title, and a remark below it; or as JSON, with more keys, if the options ask for it."""
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
-    print(json.dumps(score.to_dict()) if options.json else f"{score.table()}\n\n{score.summary()}")
+    if options.json:
+        print(json.dumps({**score.to_dict(), **(more or {})}))
+    else:
+        print("\n\n".join(filter(None, (score.table(title), score.summary(), remark))))
 
 
 def tell(message: str) -> None:

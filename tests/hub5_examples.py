@@ -1,0 +1,163 @@
+"""Random STM, CTM and GLM files that hold all that NIST's scoring knows, and NIST's own tools to judge by."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+SCTK_FOLDER = Path("/usr/lib/sctk/bin")
+"""Where Debian's package `sctk` has its tools."""
+HAS_SCTK = shutil.which("sctk") is not None and (SCTK_FOLDER / "hubscr.pl").is_file()
+
+# Few words, so that many alignments cost the same.
+WORDS = ["a", "b", "c", "A", "word", "lord", "wor", "i've", "air", "lines", "wal-mart", "uh-huh", "ö"]
+FRAGMENTS = ["wor-", "-ord", "a-", "-b", "w-", "-"]
+HESITATIONS = ["uh", "um", "%hesitation"]
+SPECIAL = ["b;tag", r"a\;b", "c*", "*", "@", "(", ")"]
+
+GLMS = {
+    # csrfilt crashes without any rule.
+    "idle": ";;\nNEVER SAID => NEVERSAID\n",
+    "rules": """;; Rules with alternatives and contexts
+* name "rules"
+[I'VE] => [{I'VE / I HAVE}] / [ ] __ [ ]
+[UH] => [%HESITATION] / [ ] __ [ ]
+ AIR LINES => AIRLINES
+[LORD] => [{LORD / LOR {D / DE}}] / [ ] __ [ ]
+WAL-MART => WALMART
+A => AA / [B ] __ []
+;; INPUT_DEPENDENT_APPLICATION = "ctm"
+[UM] => [%HESITATION] / [ ] __ [ ]
+;; INPUT_DEPENDENT_APPLICATION = "ref"
+[UM] => [(%HESITATION)] / [ ] __ [ ]
+""",
+    "any case": """;;
+* case_sensitive = 'F'
+[i've] => [i have] / [ ] __ [ ]
+b => c
+[c] => [{c / @}] / [ ] __ [ ]
+;; INPUT_DEPENDENT_APPLICATION = ""
+a => never
+""",
+}
+"""Mapping rules by name."""
+
+
+def random_example(seed: int, recordings: int, for_hubscr: bool) -> tuple[str, str]:
+    """An STM and a CTM.
+
+    Arguments
+    ---------
+    seed : int
+        The same seed gives the same example.
+    recordings : int
+        How many; each with one or two channels, whose segments overlap, have gaps between them, are empty, or do not
+        count. Every channel has a speaker of its own, whose name begins with the recording's.
+    for_hubscr : bool
+        Leave out what csrfilt cannot take: it would sort marks of alternatives to the front.
+    """
+    draw = random.Random(seed)
+    stm, ctm = [';; LABEL "O" "Overall" "All"', ';; LABEL "odd" "Odd" "Odd"'], []
+    for number in range(recordings):
+        recording = f"{draw.choice(['sw', 'en', 'fe'])}_{number:04}"
+        for channel in "AB"[: draw.randint(1, 2)]:
+            segments, words = _random_channel(draw, for_hubscr)
+            stm += [f"{recording} {channel} {recording}_{channel} {segment}" for segment in segments]
+            ctm += [f"{recording} {channel} {word}" for word in words]
+    return "".join(f"{line}\n" for line in stm), "".join(f"{line}\n" for line in ctm)
+
+
+def _random_channel(draw: random.Random, for_hubscr: bool) -> tuple[list[str], list[str]]:
+    time, segments, words = 0.0, [], []
+    for _ in range(draw.randint(1, 6)):
+        time += draw.choice([0.0, 0.0, 0.01, 0.73])
+        length = draw.choice([0, 1, 2, 3, 5, 8, 13])
+        end = time + draw.choice([0.1, 0.37, 0.3 * length + 0.2])
+        text = _random_text(draw, length, 2)
+        if draw.random() < 0.05:
+            text = "IGNORE_TIME_SEGMENT_IN_SCORING"
+        label = draw.choice(["", "<O> ", "<O,odd> "])
+        segments.append(f"{time:.2f} {end:.2f} {label}{text}".rstrip())
+        heard = [draw.choice([*WORDS, *HESITATIONS]) if draw.random() < 0.3 else word for word in _plain_words(text)]
+        words += _random_words(draw, heard, time, end, for_hubscr)
+        # Segments of a channel may overlap.
+        time = draw.choice([end, end, end - 0.05])
+    if not words:
+        words = [(time, f"{time:.2f} 0.10 a")]
+    # Alternatives are written as one text, and move with their first word.
+    return segments, [line for _, lines in sorted(words, key=lambda word: word[0]) for line in lines.split("\n")]
+
+
+def _random_text(draw: random.Random, length: int, depth: int) -> str:
+    parts = []
+    for _ in range(length):
+        kind = draw.random()
+        if kind < 0.12 and depth:
+            options = [_random_text(draw, draw.randint(1, 2), depth - 1) for _ in range(draw.randint(1, 3))]
+            parts.append(f"{{ {' / '.join([*options, *draw.choice([[], ['@']])])} }}")
+        elif kind < 0.2:
+            optional = draw.choice(["(uh)", "(um)", "(a)", "(wor-)", "(-ord)", "(uh um)" if depth == 2 else "(b)"])
+            parts.append(optional.replace(" ", ") ("))
+        elif kind < 0.28:
+            parts.append(draw.choice(FRAGMENTS))
+        elif kind < 0.3:
+            parts.append(draw.choice(SPECIAL[:5]))
+        else:
+            parts.append(draw.choice([*WORDS, *HESITATIONS]))
+    return " ".join(parts)
+
+
+def _plain_words(text: str) -> list[str]:
+    return [word for word in re.sub(r"[{}()/]|IGNORE\S*", " ", text).split() if word != "@"]
+
+
+def _random_words(
+    draw: random.Random, heard: list[str], start: float, end: float, for_hubscr: bool
+) -> list[tuple[float, str]]:
+    lines = []
+    for index, word in enumerate(heard):
+        if draw.random() < 0.1:
+            continue
+        # Middles on the very end of a segment happen, and words beyond it.
+        time = start + (end - start) * index / len(heard) + draw.choice([0.0, 0.0, 0.02, 0.4])
+        duration = draw.choice([0.0, 0.1, 0.14, 0.3, 2 * max(end - time, 0.0)])
+        confidence = f" {draw.random():.3f}" if draw.random() < 0.5 else ""
+        if draw.random() < 0.05:
+            word = draw.choice(["(uh)", "(a)", *FRAGMENTS, *([] if for_hubscr else SPECIAL[:5])])
+        line = f"{time:.2f} {duration:.2f} {word}{confidence}"
+        if not for_hubscr and draw.random() < 0.1:
+            others = "\n".join(
+                f"{time:.2f} {draw.choice([0.1, 0.3])} {draw.choice(WORDS)}" for _ in range(draw.randint(1, 2))
+            )
+            none = draw.choice(["", "\n* * <ALT>", f"\n* * <ALT>\n{time:.2f} 0.1 @"])
+            line = f"* * <ALT_BEGIN>\n{line}\n* * <ALT>\n{others}{none}\n* * <ALT_END>"
+        lines.append((float(f"{time:.2f}"), line))
+    return lines
+
+
+def counts_of_sclite(folder: Path, *options: str) -> dict[str, list[int]]:
+    """What sclite counts of ref.stm and hyp.ctm by speaker, as its .raw file has it, from segments to wrong ones."""
+    command = ["sctk", "sclite", "-r", "ref.stm", "stm", "-h", "hyp.ctm", "ctm", *options, "-o", "rsum", "-n", "counts"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return _raw_counts(folder / "counts.raw")
+
+
+def counts_of_hubscr(folder: Path) -> dict[str, list[int]]:
+    """What hubscr.pl counts of ref.stm and hyp.ctm with rules.glm by speaker, as `counts_of_sclite`."""
+    command = "hubscr.pl -V -l english -h hub5 -g rules.glm -r ref.stm hyp.ctm".split()
+    environment = {**os.environ, "PATH": f"{SCTK_FOLDER}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
+    return _raw_counts(folder / "hyp.ctm.filt.raw")
+
+
+def _raw_counts(path: Path) -> dict[str, list[int]]:
+    counts = {}
+    for line in path.read_text(encoding="latin-1").splitlines():
+        found = re.match(r"\s*\|\s*(\S+)\s*\|\s*(\d+)\s+(\d+)\s*\|((?:\s*\d+){6})\s*\|", line)
+        if found:
+            counts[found[1]] = [int(number) for number in (found[2], found[3], *found[4].split())]
+    return counts
