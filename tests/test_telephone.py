@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 from pathlib import Path
@@ -462,6 +463,18 @@ def test_command_line(tmp_path, capsys) -> None:
         "report.csv",
         "prepared.json",
     }
+    arguments = ["prepare", "switchboard", str(telephone_corpora() / "switchboard"), str(tmp_path / "all"), "--json"]
+    for option in ("dev_conversations=2", "keep_noises=True", f"hub5_folder={folder}"):
+        arguments += ["--option", option]
+    assert main(arguments) == 0
+    splits = json.loads(capsys.readouterr().out)
+    assert [(name, splits[name]["speakers"]) for name in splits] == [("train", 8), ("dev", 4), ("test", 8)]
+    assert re.search(r"\[(NOISE|LAUGHTER|VOCALIZED-NOISE)\]", (tmp_path / "all" / "train.csv").read_text())
+    assert main([*arguments, "--option", "dev_conversations=few"]) == 1
+    assert capsys.readouterr().err == "biglittle: dev_conversations: is 'few', but must be a whole number.\n"
+    with pytest.raises(SystemExit):
+        main([*arguments, "--option", "dev_conversations"])
+    assert "'dev_conversations' is not of the form NAME=VALUE" in capsys.readouterr().err
     next(folder.rglob("*.stm")).write_text("en_4156 A\n")
     assert main(["prepare", "hub5", str(folder), str(tmp_path / "out")]) == 1
     message = capsys.readouterr().err

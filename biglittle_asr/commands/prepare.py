@@ -13,7 +13,7 @@ from biglittle_asr.commands.shared import add_json
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, librispeech, switchboard or imagenet")
+    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, switchboard or imagenet")
     parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
     parser.add_argument(
         "out",
@@ -21,8 +21,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="folder for the manifests, one CSV file a split (imagenet: for the images)",
     )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        type=_option,
+        help="of the corpus, such as dev_conversations=40 or hub5_folder=/path/to/hub5 of switchboard; may be repeated",
+    )
     parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults rather than leave them out")
     add_json(parser)
+
+
+def _option(text: str) -> tuple[str, bool | int | str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"'{text}' is not of the form NAME=VALUE")
+    if value in ("True", "False"):
+        return name, value == "True"
+    return name, int(value) if value.isdecimal() else value
 
 
 def run(options: argparse.Namespace) -> None:
@@ -32,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from biglittle_asr.corpora import prepare
 
-    manifests = prepare(options.corpus, options.data, options.out, strict=options.strict)
+    manifests = prepare(options.corpus, options.data, options.out, strict=options.strict, **dict(options.option))
     splits = {split: _describe(path) for split, path in manifests.items()}
     if options.json:
         print(json.dumps(splits))

@@ -23,6 +23,9 @@ CORPORA = {
 }
 """Module of each corpus, imported when it is asked for."""
 
+VALUES = {bool: "True or False", int: "a whole number"}
+"""What options may be, by the type of their default."""
+
 
 def list_corpora() -> list[str]:
     """Names that `prepare` knows.
@@ -90,10 +93,13 @@ def prepare(
     if corpus not in CORPORA:
         raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")
     module = import_module(CORPORA[corpus])
-    known = [name for name in inspect.signature(module.read).parameters if name != "data_folder"]
-    for name in options:
+    known = {name: each for name, each in inspect.signature(module.read).parameters.items() if name != "data_folder"}
+    for name, value in options.items():
         if name not in known:
             raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join([*known, 'strict'])}.")
+        kind = type(known[name].default)
+        if kind in VALUES and type(value) is not kind:
+            raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")
     manifests = write_manifests(corpus, module.read(data_folder, **options), output_folder, sample_rate, strict)
     if hasattr(module, "references"):
         for name, text in module.references(data_folder, **options).items():
