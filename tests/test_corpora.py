@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import functools
 import os
+import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 from conftest import (
+    REPOSITORY,
     SAMPLE_RATE,
     break_an4,
     break_audio,
@@ -26,6 +29,7 @@ from conftest import (
 from biglittle_asr.corpora import list_corpora, prepare
 from biglittle_asr.corpora.audio import audio_info, read_audio
 from biglittle_asr.corpora.checks import FAULTS
+from biglittle_asr.corpora.librispeech import COUNTS
 from biglittle_asr.corpora.manifest import COLUMNS, KEPT, LEFT_OUT, REPORT_COLUMNS, SEGMENT_COLUMNS
 from biglittle_asr.corpora.synthesis import SLOTS, TEMPLATES, Recipe, synthesize
 
@@ -187,7 +191,7 @@ def test_faults_are_left_out_of_training_and_counted_elsewhere(example, tmp_path
     caplog.clear()
     mended = prepare(corpus, folder, tmp_path / "out", strict=True, **options)
     assert {split: len(read_rows(path)) for split, path in mended.items()} == {k: len(v) for k, v in before.items()}
-    assert not caplog.text
+    assert not [record for record in caplog.records if record.name.endswith(".manifest")]
 
 
 def test_a_corpus_that_is_mostly_faulty_is_refused(example, tmp_path):
@@ -322,6 +326,68 @@ def test_librispeech_audio_without_transcript(tiny_librispeech, tmp_path):
     with pytest.raises(ValueError) as error:
         prepare("librispeech", tiny_librispeech, tmp_path / "out")
     assert "1-77.trans.txt" in one_sentence(error) and "1-77-0009.flac" in str(error.value)
+
+
+def test_librispeech_audio_in_a_chapter_without_transcripts(tiny_librispeech, tmp_path):
+    (tiny_librispeech / "dev-clean" / "1" / "77" / "1-77.trans.txt").unlink()
+    with pytest.raises(ValueError, match="1/77: has audio, such as 1-77-0000.flac, but no transcripts") as error:
+        prepare("librispeech", tiny_librispeech, tmp_path / "out")
+    one_sentence(error)
+
+
+def test_librispeech_says_what_is_missing_of_a_split(tiny_librispeech, tmp_path, caplog):
+    lines = [";ID |READER|MINUTES| SUBSET |", "77 | 11 | 1.0 | test-clean | 1", "78 | 11 | 2.0 | test-clean | 1"]
+    (tiny_librispeech / "CHAPTERS.TXT").write_text("\n".join(lines))
+    (tiny_librispeech / "test-clean" / "12" / "77" / "12-77-0001.flac").unlink()
+    prepare("librispeech", tiny_librispeech, tmp_path / "out", splits=["test-clean"])
+    told = caplog.records[0].getMessage()
+    assert (
+        "test-clean: holds 5 of 2620 utterances (1 chapters that CHAPTERS.TXT lists are missing, such as 11/78; "
+        in told
+    )
+    assert "1 transcripts have no audio, such as" in told and "12-77.trans.txt:2" in told and "\n" not in told
+    with pytest.raises(ValueError, match="holds 5 of 2620 utterances .*; unpack the archive again") as error:
+        prepare("librispeech", tiny_librispeech, tmp_path / "out", splits=["test-clean"], complete=True)
+    one_sentence(error)
+    # A corpus that is only laid out like it has no such counts.
+    (tiny_librispeech / "dev-clean").rename(tiny_librispeech / "dev")
+    caplog.clear()
+    prepare("librispeech", tiny_librispeech, tmp_path / "like", splits=["dev"], complete=True)
+    assert not caplog.records
+
+
+def test_librispeech_splits_that_are_read_together(tiny_librispeech, tmp_path):
+    shutil.copytree(tiny_librispeech / "dev-clean", tiny_librispeech / "train-clean-360")
+    for path in sorted((tiny_librispeech / "train-clean-360").rglob("*"), reverse=True):
+        if path.suffix == ".txt":
+            path.write_text(re.sub(r"^(\d+-)", r"9\1", path.read_text(), flags=re.MULTILINE))
+        path.rename(path.parent / (path.name if path.name == "77" else f"9{path.name}"))
+    rows = read_rows(prepare("librispeech", tiny_librispeech, tmp_path / "out", splits=["train-460"])["train-460"])
+    assert {row["spk_id"] for row in rows} == {"21", "22", "91", "92"} and len(rows) == 12
+    with pytest.raises(FileNotFoundError, match="no split 'train-other-500'"):
+        prepare("librispeech", tiny_librispeech, tmp_path / "out", splits=["train-960"])
+
+
+def test_librispeech_takes_a_part_of_training_only(tiny_librispeech, tmp_path):
+    sizes = {}
+    for count in (2, 4):
+        manifests = prepare("librispeech", tiny_librispeech, tmp_path / str(count), train_utterances=count)
+        sizes[count] = {split: {row["ID"] for row in read_rows(path)} for split, path in manifests.items()}
+        assert {split: len(ids) for split, ids in sizes[count].items()} == {
+            "dev-clean": 6,
+            "test-clean": 6,
+            "train-clean-100": count,
+        }
+    assert sizes[2]["train-clean-100"] < sizes[4]["train-clean-100"]
+
+
+def test_real_librispeech(tmp_path, caplog):
+    folder = Path(os.environ.get("BIGLITTLE_LIBRISPEECH", REPOSITORY.parent / "shared" / "data" / "LibriSpeech"))
+    if not (folder / "test-clean").is_dir():
+        pytest.skip(f"no LibriSpeech in {folder}; set BIGLITTLE_LIBRISPEECH")
+    rows = read_rows(prepare("librispeech", folder, tmp_path / "out", splits=["test-clean"])["test-clean"])
+    assert rows and not read_rows(tmp_path / "out" / "report.csv")
+    assert len(rows) == COUNTS["test-clean"] or f"holds {len(rows)} of 2620 utterances" in caplog.text
 
 
 def test_librispeech_line_without_words(tiny_librispeech, tmp_path):

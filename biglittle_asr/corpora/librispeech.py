@@ -4,21 +4,51 @@
     LibriSpeech/test-clean/1089/134686/1089-134686-0000.flac
 
 Splits, readers and chapters are folders. Whatever splits are there are read, each into a manifest of its name.
+
+lhotse reads this corpus too, but leaves out utterances whose audio is missing, of test sets as well, overlooks audio
+without transcripts, and does not count; here a test set keeps its utterances, and what is missing is said.
 """
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import Utterance, read_lines
+from biglittle_asr.corpora.manifest import TRAINING, Utterance, read_lines
 
-TRANSCRIPTS = "*/*/*.trans.txt"
+logger = logging.getLogger(__name__)
+
+CHAPTERS_NAME = "CHAPTERS.TXT"
+TRANSCRIPTS = "*.trans.txt"
 ADVICE = "give the folder that holds split folders such as dev-clean (or LibriSpeech/ with them) as the data folder"
 
+COUNTS = {
+    "train-clean-100": 28539,
+    "train-clean-360": 104014,
+    "train-other-500": 148688,
+    "dev-clean": 2703,
+    "dev-other": 2864,
+    "test-clean": 2620,
+    "test-other": 2939,
+}
+"""Utterances of each split of LibriSpeech, as it is distributed (OpenSLR 12)."""
 
-def read(data_folder: str | PathLike[str], splits: Sequence[str] | None = None) -> dict[str, list[Utterance]]:
+UNIONS = {
+    "train-460": ("train-clean-100", "train-clean-360"),
+    "train-960": ("train-clean-100", "train-clean-360", "train-other-500"),
+}
+"""Splits that are read together where they are asked for by these names."""
+
+
+def read(
+    data_folder: str | PathLike[str],
+    splits: Sequence[str] | None = None,
+    train_utterances: int | None = None,
+    complete: bool = False,
+) -> dict[str, list[Utterance]]:
     """Read the transcripts of LibriSpeech's splits.
 
     Arguments
@@ -26,7 +56,11 @@ def read(data_folder: str | PathLike[str], splits: Sequence[str] | None = None) 
     data_folder : path
         The folder `LibriSpeech`, or the one that holds it.
     splits : sequence of str, optional
-        Names of split folders; all that are there if not given.
+        Names of split folders, `train-460` or `train-960`; all folders that are there if not given.
+    train_utterances : int, optional
+        Take so many of each training split only, always the same: a fair sample of its speakers and hours.
+    complete : bool
+        Refuse a split of which utterances are missing, rather than say so and go on with the others.
 
     Returns
     -------
@@ -38,14 +72,28 @@ def read(data_folder: str | PathLike[str], splits: Sequence[str] | None = None) 
     FileNotFoundError
         If the folder or one of the splits is missing.
     ValueError
-        If audio has no line in the transcripts.
+        If audio has no line in the transcripts, or, if `complete`, a split is not.
     """
+    if train_utterances is not None and train_utterances < 1:
+        raise ValueError(f"train_utterances: is {train_utterances}, but must be 1 or more.")
     folder, present = _find(Path(data_folder))
-    wanted = present if splits is None else list(splits)
-    for split in wanted:
-        if split not in present:
-            raise FileNotFoundError(f"{folder}: has no split '{split}', only {', '.join(present)}; unpack it there.")
-    return {split: _read_split(folder / split) for split in wanted}
+    utterances: dict[str, list[Utterance]] = {}
+    for split in present if splits is None else splits:
+        utterances[split] = []
+        for part in UNIONS.get(split, (split,)):
+            if part not in present:
+                raise FileNotFoundError(f"{folder}: has no split '{part}', only {', '.join(present)}; unpack it there.")
+            found = _read_split(folder / part)
+            _check_count(folder, part, found, complete)
+            utterances[split] += found
+        if train_utterances is not None and split.startswith(TRAINING):
+            utterances[split] = sorted(utterances[split], key=_lot)[:train_utterances]
+    return utterances
+
+
+def _lot(utterance: Utterance) -> bytes:
+    """Sorts utterances as if they were shuffled."""
+    return hashlib.sha256(utterance.id.encode()).digest()
 
 
 def _find(data_folder: Path) -> tuple[Path, list[str]]:
@@ -53,7 +101,7 @@ def _find(data_folder: Path) -> tuple[Path, list[str]]:
     data_folder = data_folder.expanduser().absolute()
     for folder in (data_folder, data_folder / "LibriSpeech"):
         if folder.is_dir():
-            present = sorted(each.name for each in folder.iterdir() if any(each.glob(TRANSCRIPTS)))
+            present = sorted(each.name for each in folder.iterdir() if any(each.glob(f"*/*/{TRANSCRIPTS}")))
             if present:
                 return folder, present
     problem = "holds no split of LibriSpeech" if data_folder.is_dir() else "no such folder"
@@ -62,15 +110,50 @@ def _find(data_folder: Path) -> tuple[Path, list[str]]:
 
 def _read_split(split: Path) -> list[Utterance]:
     utterances = []
-    for transcripts in sorted(split.glob(TRANSCRIPTS)):
-        chapter = transcripts.parent
+    for chapter in sorted(each for each in split.glob("*/*") if each.is_dir()):
         untold = {path.stem for path in chapter.glob("*.flac")}
-        for place, line in read_lines(transcripts):
-            utterance_id, _, words = line.partition(" ")
-            words = " ".join(words.upper().split())
-            wav = chapter / f"{utterance_id}.flac"
-            utterances.append(Utterance(utterance_id, wav, chapter.parent.name, words, source=place))
-            untold.discard(utterance_id)
+        lists = sorted(chapter.glob(TRANSCRIPTS))
+        if untold and not lists:
+            raise ValueError(
+                f"{chapter}: has audio, such as {min(untold)}.flac, but no transcripts; restore the folder."
+            )
+        for transcripts in lists:
+            for place, line in read_lines(transcripts):
+                utterance_id, _, words = line.partition(" ")
+                words = " ".join(words.upper().split())
+                wav = chapter / f"{utterance_id}.flac"
+                utterances.append(Utterance(utterance_id, wav, chapter.parent.name, words, source=place))
+                untold.discard(utterance_id)
         if untold:
-            raise ValueError(f"{transcripts}: has no line for {min(untold)}.flac beside it; restore the file.")
+            raise ValueError(f"{lists[0]}: has no line for {min(untold)}.flac beside it; restore the file.")
     return utterances
+
+
+def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], complete: bool) -> None:
+    """Say what is missing of a split of LibriSpeech."""
+    there = sum(utterance.wav.is_file() for utterance in utterances)
+    expected = COUNTS.get(split, len(utterances))
+    if there == expected == len(utterances):
+        return
+    problems = []
+    chapters = _missing_chapters(folder, split)
+    if chapters:
+        problems.append(f"{len(chapters)} chapters that {CHAPTERS_NAME} lists are missing, such as {chapters[0]}")
+    silent = [utterance for utterance in utterances if not utterance.wav.is_file()]
+    if silent:
+        problems.append(f"{len(silent)} transcripts have no audio, such as {silent[0].source}")
+    because = f" ({'; '.join(problems)})" if problems else ""
+    message = f"{folder / split}: holds {there} of {expected} utterances{because}"
+    if complete:
+        raise ValueError(f"{message}; unpack the archive again, or leave out the option complete.")
+    logger.warning(f"{message}; unpack the archive again, unless a part is all you want.")
+
+
+def _missing_chapters(folder: Path, split: str) -> list[str]:
+    """Chapters of a split, as reader/chapter, that the corpus's list has and its folder has not."""
+    path = folder / CHAPTERS_NAME
+    if not path.is_file():
+        return []
+    rows = [[cell.strip() for cell in line.split("|")] for _, line in read_lines(path) if not line.startswith(";")]
+    listed = [f"{row[1]}/{row[0]}" for row in rows if len(row) > 3 and row[3] == split]
+    return sorted(chapter for chapter in listed if not (folder / split / chapter).is_dir())
