@@ -17,7 +17,7 @@ HAS_SCTK = shutil.which("sctk") is not None and (SCTK_FOLDER / "hubscr.pl").is_f
 WORDS = ["a", "b", "c", "A", "word", "lord", "wor", "i've", "air", "lines", "wal-mart", "uh-huh", "ö"]
 FRAGMENTS = ["wor-", "-ord", "a-", "-b", "w-", "-"]
 HESITATIONS = ["uh", "um", "%hesitation"]
-SPECIAL = ["b;tag", r"a\;b", "c*", "*", "@", "(", ")"]
+SPECIAL = ["b;tag", r"a\;b", "c*", "*", "@", "a/c"]
 
 GLMS = {
     # csrfilt crashes without any rule.
@@ -58,7 +58,7 @@ def random_example(seed: int, recordings: int, for_hubscr: bool) -> tuple[str, s
         How many; each with one or two channels, whose segments overlap, have gaps between them, are empty, or do not
         count. Every channel has a speaker of its own, whose name begins with the recording's.
     for_hubscr : bool
-        Leave out what csrfilt cannot take: it would sort marks of alternatives to the front.
+        Leave out marks of alternatives, which hubscr.pl sorts to the front; put lines in any order, as it sorts them.
     """
     draw = random.Random(seed)
     stm, ctm = [';; LABEL "O" "Overall" "All"', ';; LABEL "odd" "Odd" "Odd"'], []
@@ -68,6 +68,9 @@ def random_example(seed: int, recordings: int, for_hubscr: bool) -> tuple[str, s
             segments, words = _random_channel(draw, for_hubscr)
             stm += [f"{recording} {channel} {recording}_{channel} {segment}" for segment in segments]
             ctm += [f"{recording} {channel} {word}" for word in words]
+    if for_hubscr:
+        draw.shuffle(stm)
+        draw.shuffle(ctm)
     return "".join(f"{line}\n" for line in stm), "".join(f"{line}\n" for line in ctm)
 
 
@@ -88,8 +91,11 @@ def _random_channel(draw: random.Random, for_hubscr: bool) -> tuple[list[str], l
         time = draw.choice([end, end, end - 0.05])
     if not words:
         words = [(time, f"{time:.2f} 0.10 a")]
-    # Alternatives are written as one text, and move with their first word.
-    return segments, [line for _, lines in sorted(words, key=lambda word: word[0]) for line in lines.split("\n")]
+    words.sort(key=lambda word: word[0])
+    if draw.random() < 0.1:
+        draw.shuffle(words)
+        draw.shuffle(segments)
+    return segments, [line for _, lines in words for line in lines.split("\n")]
 
 
 def _random_text(draw: random.Random, length: int, depth: int) -> str:
@@ -98,14 +104,15 @@ def _random_text(draw: random.Random, length: int, depth: int) -> str:
         kind = draw.random()
         if kind < 0.12 and depth:
             options = [_random_text(draw, draw.randint(1, 2), depth - 1) for _ in range(draw.randint(1, 3))]
-            parts.append(f"{{ {' / '.join([*options, *draw.choice([[], ['@']])])} }}")
+            slash, (opening, closing) = draw.choice([" / ", "/"]), draw.choice([("{ ", " }"), ("{", "}")])
+            parts.append(f"{opening}{slash.join([*options, *draw.choice([[], ['@']])])}{closing}")
         elif kind < 0.2:
             optional = draw.choice(["(uh)", "(um)", "(a)", "(wor-)", "(-ord)", "(uh um)" if depth == 2 else "(b)"])
             parts.append(optional.replace(" ", ") ("))
         elif kind < 0.28:
             parts.append(draw.choice(FRAGMENTS))
         elif kind < 0.3:
-            parts.append(draw.choice(SPECIAL[:5]))
+            parts.append(draw.choice(SPECIAL))
         else:
             parts.append(draw.choice([*WORDS, *HESITATIONS]))
     return " ".join(parts)
@@ -127,7 +134,7 @@ def _random_words(
         duration = draw.choice([0.0, 0.1, 0.14, 0.3, 2 * max(end - time, 0.0)])
         confidence = f" {draw.random():.3f}" if draw.random() < 0.5 else ""
         if draw.random() < 0.05:
-            word = draw.choice(["(uh)", "(a)", *FRAGMENTS, *([] if for_hubscr else SPECIAL[:5])])
+            word = draw.choice(["(uh)", "(a)", *FRAGMENTS, *([] if for_hubscr else SPECIAL)])
         line = f"{time:.2f} {duration:.2f} {word}{confidence}"
         if not for_hubscr and draw.random() < 0.1:
             others = "\n".join(

@@ -118,9 +118,9 @@ def assigned(
     # sclite has ends of segments in single precision.
     ends = np.array([segment.end for segment in spoken], dtype=np.float32).tolist()
     begin = 0
-    for segment, end in zip(spoken, ends, strict=True):
+    for number, (segment, end) in enumerate(zip(spoken, ends, strict=True), start=1):
         stop = begin
-        if segment is spoken[-1]:
+        if number == len(spoken):
             stop = len(recognized)
             outside += [item for item in recognized[begin:] if not segment.start <= item.middle <= end]
         else:

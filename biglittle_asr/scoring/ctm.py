@@ -128,11 +128,12 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
             )
         recording, channel, start, duration, word = fields[:5]
         inside = open_alternatives[-1].options[-1] if open_alternatives else items
+        begun = open_alternatives[0] if open_alternatives else None
+        if begun is not None and (recording, channel) != (begun.recording, begun.channel):
+            raise ValueError(f"{begun.place}: {BEGIN} has no {END} in its channel; add it.")
         if word[0] == "<" and word.upper() in (BEGIN, NEXT, END):
             _mark(word.upper(), Alternatives([[]], recording, channel, place), inside, open_alternatives)
             continue
-        if open_alternatives and (recording, channel) != (open_alternatives[0].recording, open_alternatives[0].channel):
-            raise ValueError(f"{open_alternatives[0].place}: {BEGIN} has no {END} in its channel; add it.")
         inside.append(
             TimedWord(
                 recording,

@@ -18,22 +18,25 @@ of one anti-diagonal do not depend on one another, so they are computed at once,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from biglittle_asr.scoring.columns import CORRECT, DELETION, INSERTION, SUBSTITUTION, WordPair
 from biglittle_asr.scoring.wordgraph import START, Vocabulary, WordGraph
 
 SUBSTITUTION_COST, NULL_PAIR_COST = np.float32(4), np.float32(1)
 EDIT_COST, OPTIONAL_COST, NULL_COST = np.float32(3), np.float32(2), np.float32(0.001)
 """Of insertions and deletions."""
 
-NOTHING, CORRECT, SUBSTITUTED, DELETED, INSERTED = range(5)
+NOTHING, RIGHT, SUBSTITUTED, DELETED, INSERTED = range(5)
 """What a step of an alignment counts as."""
+OPERATIONS = ("", CORRECT, SUBSTITUTION, DELETION, INSERTION)
+"""Marks of these."""
 
 CELLS_AT_ONCE = 1 << 21
-"""Largest number of cells aligned at a time, unless a single pair has more: about 60 MB."""
+"""Largest number of cells aligned at a time, unless a single pair has more: some 50 MB."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +45,27 @@ class Alignments:
 
     counts: np.ndarray
     """Steps that are correct, substitutions, deletions and insertions: int array of shape (N, 4)."""
+    _graphs: tuple[Sequence[WordGraph], Sequence[WordGraph]]
+    _texts: list[str]
+    """Of each word's number."""
     _tables: list[_Steps]
     _locations: list[tuple[int, int]]
     """Of each pair, its table and its column there."""
 
-    def steps(self, pair: int) -> Iterator[tuple[int, int, int]]:
-        """The alignment of one pair, step by step: what it counts as, and positions in reference and hypothesis.
+    def word_pairs(self, pair: int) -> list[WordPair]:
+        """The alignment of one pair, word by word; `@` is left out."""
+        words, recognized = (graphs[pair].words for graphs in self._graphs)
+        return [
+            WordPair(OPERATIONS[outcome], self._texts[words[reference]], self._texts[recognized[hypothesis]])
+            for outcome, reference, hypothesis in self._steps(pair)
+        ]
 
-        A position is 0 where a side has no word. Steps that do not count are left out.
-        """
+    def places(self, pair: int) -> list[tuple[str, int]]:
+        """Of each word pair, the operation, and the place of its word in the reference's graph (0: none)."""
+        return [(OPERATIONS[outcome], reference) for outcome, reference, _ in self._steps(pair)]
+
+    def _steps(self, pair: int) -> Iterator[tuple[int, int, int]]:
+        """Steps that count: as what, and positions in reference and hypothesis, 0 where a side has no word."""
         table, column = self._locations[pair]
         steps = self._tables[table]
         outcomes = steps.outcomes[:, column]
@@ -93,8 +108,8 @@ def align_graphs(
     >>> alignments = align_graphs([reference], [hypothesis], vocabulary)
     >>> alignments.counts.tolist()
     [[3, 2, 0, 0]]
-    >>> [outcome for outcome, _, _ in alignments.steps(0)]
-    [1, 1, 1, 2, 2]
+    >>> [tuple(pair) for pair in alignments.word_pairs(0)][2:]
+    [('', 'have', 'have'), ('S', '(uh)', 'been'), ('S', 'seen', 'there')]
     """
     counts = np.zeros((len(references), 4), dtype=np.int64)
     locations = [(0, 0)] * len(references)
@@ -105,11 +120,9 @@ def align_graphs(
         steps = table.steps()
         for column, pair in enumerate(pairs):
             locations[pair] = len(tables), column
-        counts[pairs] = np.stack(
-            [(steps.outcomes == outcome).sum(axis=0) for outcome in range(CORRECT, INSERTED + 1)], 1
-        )
+        counts[pairs] = np.stack([(steps.outcomes == outcome).sum(axis=0) for outcome in range(RIGHT, INSERTED + 1)], 1)
         tables.append(steps)
-    return Alignments(counts, tables, locations)
+    return Alignments(counts, (references, hypotheses), vocabulary.texts, tables, locations)
 
 
 def _similar(references: Sequence[WordGraph], hypotheses: Sequence[WordGraph]) -> Iterator[list[int]]:
@@ -142,6 +155,10 @@ class _Words:
         if pair not in self._equal:
             self._equal[pair] = self.vocabulary.equal(*pair)
         return self._equal[pair]
+
+
+CellBefore = Callable[[np.ndarray], np.ndarray]
+"""From numbers of cells to those of the cells from which they were reached."""
 
 
 class _Table:
@@ -179,47 +196,47 @@ class _Table:
     def steps(self) -> _Steps:
         """The best alignments."""
         linear = all(graph.previous is None for graph in (*self.reference_graphs, *self.hypothesis_graphs))
-        costs, back = self._fill_lines() if linear else self._fill_graphs()
-        return self._trace(self._ends(costs), back)
+        costs, cell_before = self._fill_lines() if linear else self._fill_graphs()
+        return self._trace(self._ends(costs), cell_before)
 
-    def _diagonals(self) -> Iterator[tuple[int, int, int, slice]]:
-        """For each anti-diagonal after the first cell: its number, first and last r, and its places."""
+    def _diagonals(self, margin: int) -> Iterator[tuple[int, int, int]]:
+        """Each anti-diagonal after the first cell, with its first and last r, leaving out a margin of r and of h."""
         for diagonal in range(1, self.R + self.H - 1):
-            first, last = max(0, diagonal - self.H + 1), min(self.R - 1, diagonal)
-            step = self.H - 1
-            begin = diagonal + first * step
-            yield diagonal, first, last, slice(begin, diagonal + last * step + 1, step or 1)
+            first, last = max(margin, diagonal - self.H + 1), min(self.R - 1, diagonal - margin)
+            if first <= last:
+                yield diagonal, first, last
 
-    def _fill_lines(self) -> tuple[np.ndarray, np.ndarray]:
-        """Costs of all cells, and the cell before each, where no text has alternatives."""
+    def _places(self, diagonal: int, first: int, last: int, back: int = 0) -> slice:
+        """Places on an anti-diagonal, or so many before them."""
+        step = self.H - 1
+        start = diagonal + first * step - back
+        return slice(start, start + (last - first) * step + 1, step or 1)
+
+    def _fill_lines(self) -> tuple[np.ndarray, CellBefore]:
+        """Costs of all cells, and the way back through them, where no text has alternatives."""
         H, N = self.H, self.N
         costs = np.empty((self.R * H, N), dtype=np.float32)
-        back = np.zeros((self.R * H, N), dtype=np.int64)
         costs[:H] = np.cumsum(np.where(np.arange(H)[:, None] > 0, self.insertion, np.float32(0)), axis=0)
         costs[::H] = np.cumsum(np.where(np.arange(self.R)[:, None] > 0, self.deletion, np.float32(0)), axis=0)
-        numbers = np.arange(self.R * H * N).reshape(-1, N)
-        back[1:H] = numbers[: H - 1]
-        back[H::H] = numbers[:-H:H]
+        paired, deleted, inserted = range(3)
+        back = np.array([H + 1, H, 1])
+        moves = np.full((self.R * H, N), inserted, dtype=np.uint8)
+        moves[::H] = deleted
         substitution = self.substitution.reshape(-1, N)
-        for diagonal, first, last, _ in self._diagonals():
-            first, last = max(first, 1), min(last, diagonal - 1)
-            if first > last:
-                continue
-            step = H - 1
-            start, stop = diagonal + first * step, diagonal + last * step + 1
-            paired, deleted, inserted = (slice(start - offset, stop - offset, step) for offset in (H + 1, H, 1))
-            here = slice(start, stop, step)
-            pair = costs[paired] + substitution[here]
-            deletion = costs[deleted] + self.deletion[first : last + 1]
-            insertion = costs[inserted] + self.insertion[diagonal - last : diagonal - first + 1][::-1]
+        for diagonal, first, last in self._diagonals(margin=1):
+            before = [self._places(diagonal, first, last, places) for places in back.tolist()]
+            here = self._places(diagonal, first, last)
+            pair = costs[before[paired]] + substitution[here]
+            deletion = costs[before[deleted]] + self.deletion[first : last + 1]
+            insertion = costs[before[inserted]] + self.insertion[diagonal - last : diagonal - first + 1][::-1]
             single = np.minimum(deletion, insertion)
             costs[here] = np.minimum(pair, single)
-            before = np.where(deletion < insertion, numbers[deleted], numbers[inserted])
-            back[here] = np.where(pair <= single, numbers[paired], before)
-        return costs, back
+            moves[here] = np.where(pair <= single, paired, np.where(deletion < insertion, deleted, inserted))
+        flat = moves.reshape(-1)
+        return costs, lambda cells: cells - back[flat[cells]] * N
 
-    def _fill_graphs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Costs of all cells, and the cell before each, where texts have alternatives."""
+    def _fill_graphs(self) -> tuple[np.ndarray, CellBefore]:
+        """Costs of all cells, and the way back through them, where texts have alternatives."""
         R, H, N = self.R, self.H, self.N
         # One more place, which nothing can start from, stands for words before that are not there.
         nowhere = R * H * N
@@ -245,7 +262,8 @@ class _Table:
                 chosen, cost = np.where(cheaper, cells, chosen), np.minimum(found, cost)
             return cost, chosen
 
-        for diagonal, first, last, here in self._diagonals():
+        for diagonal, first, last in self._diagonals(margin=0):
+            here = self._places(diagonal, first, last)
             row = slice(first, last + 1)
             column = diagonal - np.arange(first, last + 1)
             references, hypotheses = before_reference[:, row], before_hypothesis[:, column]
@@ -258,7 +276,8 @@ class _Table:
             single = np.minimum(deletion, insertion)
             costs[here] = np.minimum(pair, single)
             back[here] = np.where(pair <= single, paired, np.where(deletion < insertion, deleted, inserted))
-        return costs, back
+        steps_back = back.reshape(-1)
+        return costs, lambda cells: steps_back[cells]
 
     def _ends(self, costs: np.ndarray) -> np.ndarray:
         """The cell in which each pair's best alignment ends: int array of shape (N,)."""
@@ -269,12 +288,12 @@ class _Table:
             cells.append(place * self.N + pair)
         return np.array(cells)
 
-    def _trace(self, cells: np.ndarray, back: np.ndarray) -> _Steps:
-        flat = back.reshape(-1)
+    def _trace(self, cells: np.ndarray, cell_before: CellBefore) -> _Steps:
+        """What the steps to these cells count as."""
         path = [cells]
         while (cells >= self.N).any():
-            # The first cell of each pair is where it came from.
-            cells = np.where(cells >= self.N, flat[cells], cells)
+            # Pairs that are back in their first cell wait there for the others.
+            cells = np.where(cells >= self.N, cell_before(cells), cells)
             path.append(cells)
         places = np.stack(path) // self.N
         references, hypotheses = places // self.H, places % self.H
@@ -285,10 +304,10 @@ class _Table:
         hypotheses = np.where(moved & ~deleted, hypotheses[:-1], START)
         pairs = np.arange(self.N)
         words, recognized = self.references[references, pairs], self.hypotheses[hypotheses, pairs]
-        outcomes = np.where(self.equal[references, hypotheses, pairs], CORRECT, SUBSTITUTED)
+        outcomes = np.where(self.equal[references, hypotheses, pairs], RIGHT, SUBSTITUTED)
         optional = self.words.optionals
-        outcomes = np.where(deleted, np.where(optional[words], CORRECT, DELETED), outcomes)
-        outcomes = np.where(inserted, np.where(optional[recognized], CORRECT, INSERTED), outcomes)
+        outcomes = np.where(deleted, np.where(optional[words], RIGHT, DELETED), outcomes)
+        outcomes = np.where(inserted, np.where(optional[recognized], RIGHT, INSERTED), outcomes)
         nulls = self.words.nulls
         # The start counts as null here, so that a null with no partner is one.
         uncounted = (nulls[words] | (words == START)) & (nulls[recognized] | (recognized == START))

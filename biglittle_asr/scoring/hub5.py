@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from biglittle_asr.scoring.assignment import assigned, channels_of, check_channels, remarks
-from biglittle_asr.scoring.columns import CORRECT, DELETION, INSERTION, SUBSTITUTION, AlignedUtterance, WordPair
+from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts, total
 from biglittle_asr.scoring.ctm import Recognized, write_ctm
 from biglittle_asr.scoring.glm import Glm, filter_ctm, filter_stm
@@ -29,9 +29,6 @@ from biglittle_asr.scoring.wordgraph import Vocabulary, WordGraph, graph_of_reco
 
 TEST_SETS = {"sw": "Switchboard", "en": "CallHome"}
 """The parts of Hub5'00, by what stands before the underscore in the names of their recordings."""
-
-OPERATIONS = ("", CORRECT, SUBSTITUTION, DELETION, INSERTION)
-"""Marks of what a step of an alignment counts as."""
 
 
 @dataclass(frozen=True)
@@ -50,34 +47,22 @@ class Hub5Score:
     """All segments as they were compared, in the order of recordings, channels and times."""
     hypotheses: list[Recognized] = field(repr=False)
     """The words as they were compared, in the order of recordings, channels and times."""
-    _segments: list[Segment] = field(repr=False)
+    _counted: list[Segment] = field(repr=False)
     """The segments that count."""
-    _graphs: tuple[list[WordGraph], list[WordGraph]] = field(repr=False)
-    _alignments: Alignments = field(repr=False)
-    _vocabulary: Vocabulary = field(repr=False)
+    alignments: Alignments = field(repr=False)
+    """Of the segments that count."""
 
     @cached_property
     def utterances(self) -> list[AlignedUtterance]:
         """The alignment of every segment that counts; its ID is the speaker's name and a number, as sclite's."""
         spoken: dict[str, int] = {}
         utterances = []
-        counts = _counts(self._alignments.counts)
-        for index, segment in enumerate(self._segments):
+        for index, (segment, counts) in enumerate(zip(self._counted, _counts(self.alignments.counts), strict=True)):
             speaker = segment.speaker
             number = spoken[speaker] = spoken.get(speaker, -1) + 1
-            pairs = tuple(self._pairs(index))
-            utterances.append(AlignedUtterance(f"{speaker}-{number:03}", speaker, pairs, counts[index]))
+            pairs = tuple(self.alignments.word_pairs(index))
+            utterances.append(AlignedUtterance(f"{speaker}-{number:03}", speaker, pairs, counts))
         return utterances
-
-    def steps(self, index: int) -> list[tuple[str, int]]:
-        """Each column of a segment that counts: its operation, and its word's place in the reference (0: none)."""
-        return [(OPERATIONS[outcome], reference) for outcome, reference, _ in self._alignments.steps(index)]
-
-    def _pairs(self, index: int) -> Iterator[WordPair]:
-        words, recognized = (graphs[index].words for graphs in self._graphs)
-        texts = self._vocabulary.texts
-        for outcome, reference, hypothesis in self._alignments.steps(index):
-            yield WordPair(OPERATIONS[outcome], texts[words[reference]], texts[recognized[hypothesis]])
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `biglittle score --json` prints."""
@@ -239,9 +224,7 @@ def score_hub5(
         [segment for spoken, _ in channels.values() for segment in spoken],
         [item for _, recognized in channels.values() for item in recognized],
         segments,
-        graphs,
         alignments,
-        vocabulary,
     )
 
 

@@ -84,7 +84,7 @@ def compare_systems(score: Hub5Score, other: Hub5Score) -> MatchedPairs:
     differences = [
         errors - other_errors
         for index in range(score.all.segments)
-        for errors, other_errors in pieces(score.steps(index), other.steps(index))
+        for errors, other_errors in pieces(score.alignments.places(index), other.alignments.places(index))
     ]
     mean = statistics.fmean(differences) if differences else 0.0
     deviation = statistics.stdev(differences) if len(differences) > 1 else 0.0

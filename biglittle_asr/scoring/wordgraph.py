@@ -77,7 +77,9 @@ class Vocabulary(dict[str, int]):
         self._null.append(text == NO_WORD)
         self._optional.append(bracketed)
         # Of the words in brackets, sclite knows those as fragments whose end is open.
-        self._fragment.append(self.fragments and ("-" in (text[0], text[-1]) or (bracketed and compared[-1:] == "-")))
+        self._fragment.append(
+            self.fragments and (text.startswith("-") or text.endswith("-") or (bracketed and compared[-1:] == "-"))
+        )
         return number
 
     def numbers(self, tokens: Sequence[str]) -> list[int]:
@@ -116,7 +118,7 @@ def _without_tags(token: str) -> str:
     r"""`word;tag;tag` and `word*` are that word; `\;` is a semicolon."""
     if ";" in token or "\\" in token:
         token = re.split(r"(?<!\\);", token, maxsplit=1)[0].replace("\\", "") or token
-    return token[:-1] if token[-1] == "*" and len(token) > 1 else token
+    return token[:-1] if token.endswith("*") and len(token) > 1 else token
 
 
 class _GraphBuilder:
