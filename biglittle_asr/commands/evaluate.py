@@ -41,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
     parser.add_argument("--split", default="test", help="of the corpus (default: %(default)s)")
     parser.add_argument(
+        "--by-utterance",
+        "--by_utterance",
+        action="store_true",
+        help="compare with the words in the manifest even where an STM lies beside it (test.stm beside test.csv), by "
+        "which it is scored as NIST does otherwise",
+    )
+    parser.add_argument(
         "--output", type=Path, help="file to write counts and every utterance's alignment to, errors marked"
     )
     add_bootstrap(parser)
@@ -95,23 +102,35 @@ def _evaluate_images(options: argparse.Namespace) -> None:
 def _evaluate_speech(options: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
+    with TemporaryDirectory(prefix="biglittle") as folder:
+        _evaluate_manifest(options, _find_manifest(options, Path(folder)))
+
+
+def _find_manifest(options: argparse.Namespace, folder: Path) -> Path:
+    """The manifest that is named, or that of a corpus, made in a folder."""
     from biglittle_asr.corpora import prepare
+
+    manifest: Path = options.data
+    if options.corpus is None:
+        if manifest.is_dir():
+            raise ValueError(f"{manifest}: a folder, where a manifest is expected; name its corpus with --corpus.")
+        return manifest
+    manifests = prepare(options.corpus, options.data, folder)
+    if options.split not in manifests:
+        splits = ", ".join(manifests)
+        raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
+    return manifests[options.split]
+
+
+def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.corpora.manifest import read_manifest
     from biglittle_asr.inference import load_model
-    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate
+    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_by_time, find_references
     from biglittle_asr.inference.transcription import Failure
+    from biglittle_asr.scoring import Hub5Score, Score
 
-    if options.corpus is None:
-        if options.data.is_dir():
-            raise ValueError(f"{options.data}: a folder, where a manifest is expected; name its corpus with --corpus.")
-        rows = read_manifest(options.data, EVALUATION_COLUMNS)
-    else:
-        with TemporaryDirectory(prefix="biglittle") as folder:
-            manifests = prepare(options.corpus, options.data, folder)
-            if options.split not in manifests:
-                splits = ", ".join(manifests)
-                raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
-            rows = read_manifest(manifests[options.split])
+    rows = read_manifest(manifest, EVALUATION_COLUMNS)
+    references = None if options.by_utterance else find_references(manifest)
     if options.output is not None and not options.output.parent.is_dir():
         raise ValueError(f"{options.output.parent}: no such folder; make it, or write the output elsewhere.")
     recognizer = load_model(options.model, usable_device(options.device))
@@ -121,17 +140,17 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
         failures.append(failure)
         tell(str(failure.error))
 
+    score: Score | Hub5Score
     with audio_progress("evaluating") as progress:
-        score = evaluate(
-            recognizer,
-            rows,
-            batch_seconds=options.batch_seconds,
-            bootstrap=options.bootstrap,
-            progress=progress,
-            report=report,
-        )
+        given = {"batch_seconds": options.batch_seconds, "bootstrap": options.bootstrap, "progress": progress}
+        if references is None:
+            score = evaluate(recognizer, rows, **given, report=report)
+        else:
+            tell(f"scoring as NIST does, by {' and '.join(path.name for path in references if path is not None)}.")
+            score, _ = evaluate_by_time(recognizer, rows, *references, **given, report=report)
     if options.output is not None:
         score.write(options.output, f"{options.model} on {options.data}")
     print_score(score, options)
     if failures:
-        raise ValueError(f"{len(failures)} of {len(rows)} utterances could not be transcribed, and are not scored.")
+        fate = "are not scored" if references is None else "count as deletions"
+        raise ValueError(f"{len(failures)} of {len(rows)} utterances could not be transcribed, and {fate}.")

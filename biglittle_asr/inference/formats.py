@@ -13,7 +13,10 @@ from typing import Any
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import Word
 from biglittle_asr.inference.transcription import Failure, Transcript
+from biglittle_asr.scoring import TimedWord
 
+SIDES: dict[int | None, str] = {None: "1", 1: "A", 2: "B"}
+"""What NIST calls the channels of a conversation."""
 CAPTION_LINE, CAPTION_LINES = 42, 2
 """Characters a line and lines a caption: what subtitling guides agree on."""
 CAPTION_SECONDS = (1.0, 6.0)
@@ -46,11 +49,37 @@ def format_json(transcript: Transcript) -> str:
 
 def format_ctm(transcript: Transcript) -> str:
     """A line a word: recording, channel, start and duration in seconds, word, confidence."""
-    name, channel = one_word(transcript.recording.name), transcript.recording.channel or 1
     return "".join(
-        f"{name} {channel} {word.start:.3f} {word.end - word.start:.3f} {word.text} {word.confidence:.4f}\n"
-        for word in transcript.words
+        f"{word.recording} {word.channel} {word.start:.3f} {word.duration:.3f} {word.word} {word.confidence:.4f}\n"
+        for word in timed_words(transcript)
     )
+
+
+def timed_words(transcript: Transcript) -> list[TimedWord]:
+    """Words on the clock of their recording, as NIST's tools want them.
+
+    Segments of a conversation come under the name of its file, channels 1 and 2 as sides A and B.
+
+    Example
+    -------
+    >>> from biglittle_asr.inference.audio import Recording
+    >>> recording = Recording("sw_4390-B-001001-001230", Path("sw_4390.sph"), 2, start=10.0, length=2.3)
+    >>> timed_words(Transcript(recording, 2.3, (Word("yes", 0.25, 0.75, 0.9),)))[0][:5]
+    ('sw_4390', 'B', 10.25, 0.5, 'yes')
+    """
+    name, channel, offset = _ctm_place(transcript)
+    return [
+        TimedWord(name, channel, offset + word.start, word.end - word.start, word.text, word.confidence)
+        for word in transcript.words
+    ]
+
+
+def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
+    """Recording, channel, and where in it the transcript begins, in seconds."""
+    recording = transcript.recording
+    if recording.length is None:
+        return one_word(recording.name), str(recording.channel or 1), recording.start
+    return one_word(recording.path.stem), SIDES.get(recording.channel, str(recording.channel)), recording.start
 
 
 def format_srt(transcript: Transcript) -> str:
@@ -95,7 +124,7 @@ def _several_json(transcripts: Sequence[Transcript], failures: Sequence[Failure]
 
 def _several_ctm(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
     # NIST's tools want the recordings sorted.
-    return "".join(map(format_ctm, sorted(transcripts, key=lambda each: one_word(each.recording.name))))
+    return "".join(map(format_ctm, sorted(transcripts, key=_ctm_place)))
 
 
 FORMATS = {

@@ -7,19 +7,13 @@ python recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22.yaml --data_folder /
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.ctc import CTCBrain
-from biglittle_asr.tasks.data import build_datasets
-from biglittle_asr.tasks.recipe import load_recipe, make_tokenizer, prepare_manifests, run
+from biglittle_asr.tasks.recipe import run
+from biglittle_asr.tasks.training import train_recognizer
 
 
 def main(argv: Sequence[str]) -> None:
-    """Parse, prepare, build datasets, fit, evaluate."""
-    hparams, run_opts = load_recipe(argv)
-    manifests = prepare_manifests("an4", hparams)
-    tokenizer = make_tokenizer(manifests, hparams)
-    datasets = build_datasets(manifests, tokenizer, hparams)
-    brain = CTCBrain(hparams["model"](output_neurons=tokenizer.size), tokenizer, hparams, run_opts)
-    brain.fit_datasets(datasets, hparams)
-    brain.evaluate_datasets(datasets, hparams)
+    """Train and score."""
+    train_recognizer(argv, "an4", CTCBrain)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+"""Train a CTC model on Switchboard, perhaps with Fisher, then score dev and Hub5'00 by greedy decoding.
+
+python recipes/Switchboard/CTC/train.py hparams/Switchboard/ctc_bl_resnet22.yaml --data_folder /path/to/switchboard \
+    --hub5_folder /path/to/hub5
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.ctc import CTCBrain
+from biglittle_asr.tasks.recipe import run
+from biglittle_asr.tasks.training import train_recognizer
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_recognizer(argv, "switchboard", CTCBrain)
+
+
+if __name__ == "__main__":
+    run(main)
