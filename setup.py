@@ -25,17 +25,18 @@ CORE = [
 ]
 IMAGES = ["torchvision==0.26.*", "pillow>=10"]
 DEMO = ["espeakng-loader>=0.2"]
+LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
-    "lm": ["flashlight-text>=0.0.7"],
+    "lm": LM,
     "hybrid": HYBRID,
     "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
     # decoding graphs are made and searched in them.
-    "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", *IMAGES, *DEMO, *HYBRID],
+    "dev": ["pytest>=8", "pytest-xdist>=3.5", "ruff>=0.6", "mypy>=1.11", *IMAGES, *DEMO, *LM, *HYBRID],
 }
 
 setup(

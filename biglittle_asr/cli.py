@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, pack, prepare, profile, score, shard, transcribe
+from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, score, shard, transcribe
 from biglittle_asr.commands.shared import tell
 
 INTERRUPTED = 130
@@ -42,6 +42,7 @@ COMMANDS = (
         evaluate.add_arguments,
         evaluate.run,
     ),
+    Command("lm", "Train an n-gram language model.", lm.add_arguments, lm.run),
     Command("pack", "Make a model folder of what a recipe trained.", pack.add_arguments, pack.run),
     Command("prepare", "Check a corpus and write its manifests.", prepare.add_arguments, prepare.run),
     Command("profile", "Count a model's parameters and MACs, and time it.", profile.add_arguments, profile.run),

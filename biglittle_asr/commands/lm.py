@@ -1,0 +1,65 @@
+"""`biglittle lm`: train an n-gram language model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from itertools import chain
+from pathlib import Path
+
+from biglittle_asr.commands.shared import positive_count, tell
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    parser.add_argument(
+        "text",
+        metavar="TEXT",
+        type=Path,
+        nargs="+",
+        help="text file, a sentence a line, or manifest (CSV file with columns ID, wav, wrd)",
+    )
+    parser.add_argument("arpa", metavar="OUT.arpa", type=Path, help="ARPA file to write")
+    parser.add_argument(
+        "--order",
+        type=positive_count,
+        default=3,
+        metavar="N",
+        help="words of the longest n-grams (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="MODEL",
+        help="train on the tokens (characters, word pieces) of this model folder in place of words; such a language "
+        "model lets every word be recognized, and wants a higher order, such as 6",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object in place of a line")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    from biglittle_asr.decoding.arpa import write_arpa
+    from biglittle_asr.decoding.ngram import train_ngrams
+    from biglittle_asr.decoding.sentences import read_sentences, token_sentences
+    from biglittle_asr.decoding.tokenizer import load_tokenizer
+
+    if not options.arpa.parent.is_dir():
+        raise ValueError(f"{options.arpa.parent}: no such folder; make it, or write the language model elsewhere.")
+    if options.arpa in options.text:
+        raise ValueError(f"{options.arpa}: is the text and the file to write; name the text first, then a new file.")
+    sentences = chain.from_iterable(map(read_sentences, options.text))
+    if options.tokens is not None:
+        tokenizer = load_tokenizer(options.tokens / "tokenizer.json")
+        model = train_ngrams(token_sentences(sentences, tokenizer), options.order)
+    else:
+        model = train_ngrams(sentences, options.order)
+    write_arpa(options.arpa, model.orders)
+    for order in model.fallback_orders:
+        tell(f"too little text to estimate the discounts of {order}-grams, which are now a guess.")
+    counts = [len(grams) for grams in model.orders]
+    if options.json:
+        print(json.dumps({"arpa": str(options.arpa), "ngrams": counts, "fallback_orders": model.fallback_orders}))
+    else:
+        numbers = ", ".join(f"{count} {order}-grams" for order, count in enumerate(counts, start=1))
+        print(f"{options.arpa}: {numbers}")

@@ -1,0 +1,231 @@
+r"""ARPA files: n-gram language models as text. Reads them with the line of every fault, and writes them.
+
+Format: a part `\data\` with the number of n-grams of each order, a part of n-grams for each order (log10 probability,
+words, log10 backoff weight), and `\end\`. Whatever stands above `\data\` is a comment.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from biglittle_asr.corpora.manifest import write_atomically
+
+SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
+SPECIAL_WORDS = frozenset((SENTENCE_START, SENTENCE_END, UNKNOWN, "<UNK>"))
+"""Words that nobody says. KenLM takes the unknown word in either case."""
+NEVER = -99.0
+"""What ARPA files write for the logarithm of zero."""
+
+
+@dataclass(frozen=True)
+class Arpa:
+    """What the head of an ARPA file says, and its unigrams."""
+
+    path: Path
+    counts: tuple[int, ...]
+    """N-grams of each order."""
+    words: Mapping[str, float]
+    """log10 probability of each word, special ones included."""
+    data_line: int
+    """Line of `\\data\\`, from 1; what stands above it is a comment."""
+    compressed: bool
+    """Whether the file is one of gzip's."""
+
+    @property
+    def order(self) -> int:
+        """Words of the longest n-grams."""
+        return len(self.counts)
+
+
+def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
+    r"""Read the head and the unigrams of an ARPA file, plain or gzip.
+
+    Arguments
+    ---------
+    path : path
+    whole : bool
+        Check the n-grams of all orders as well, which for large files takes minutes.
+
+    Returns
+    -------
+    Arpa
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    ValueError
+        If it is no ARPA file; the message has the line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.arpa"
+    >>> _ = path.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-99 <s>\n-0.3 </s>\n-0.3 YES\n\n\\end\\\n")
+    >>> sorted(read_arpa(path).words)
+    ['</s>', '<s>', 'YES']
+    """
+    path = Path(path)
+    with _open(path) as file:
+        lines = _Lines(path, file)
+        for line in lines:
+            if line == "\\data\\":
+                break
+        else:
+            raise ValueError(f"{path}: is no ARPA file, for it has no line \\data\\; give an ARPA or KenLM file.")
+        data_line, counts = lines.number, _read_counts(lines)
+        words: dict[str, float] = {}
+        for order in range(1, len(counts) + 1 if whole else 2):
+            for gram, log_prob in _read_grams(lines, order, counts):
+                if order == 1:
+                    if gram[0] in words:
+                        raise lines.error(f"the word '{gram[0]}' stands there a second time")
+                    words[gram[0]] = log_prob
+                elif not all(word in words for word in gram):
+                    unknown = next(word for word in gram if word not in words)
+                    raise lines.error(f"'{unknown}' is not among the 1-grams")
+        if whole and lines.line != "\\end\\":
+            raise lines.error(f"'{lines.line}' where \\end\\ should be")
+    for marker in (SENTENCE_START, SENTENCE_END):
+        if marker not in words:
+            raise ValueError(f"{path}: has no {marker} among its 1-grams, which sentences begin and end with; add it.")
+    return Arpa(path, counts, words, data_line, _is_compressed(path))
+
+
+def write_arpa(path: Path, orders: Sequence[Mapping[tuple[str, ...], tuple[float, float | None]]]) -> None:
+    """Write an ARPA file, whole or not at all.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+    orders : sequence of mapping
+        For each order, n-gram -> (log10 probability, log10 backoff weight or None).
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.arpa"
+    >>> write_arpa(path, [{("<s>",): (-99, 0), ("</s>",): (-0.5, None)}, {("<s>", "</s>"): (-0.25, None)}])
+    >>> read_arpa(path, whole=True).counts
+    (2, 1)
+    """
+    lines = ["\\data\\", *(f"ngram {order}={len(grams)}" for order, grams in enumerate(orders, start=1))]
+    for order, grams in enumerate(orders, start=1):
+        lines += ["", f"\\{order}-grams:"]
+        for gram, (log_prob, backoff) in grams.items():
+            end = "" if backoff is None else f"\t{backoff:.7g}"
+            lines.append(f"{log_prob:.7g}\t{' '.join(gram)}{end}")
+    write_atomically(path, "\n".join([*lines, "", "\\end\\", ""]))
+
+
+def write_for_kenlm(arpa: Arpa, path: Path) -> None:
+    """Copy an ARPA file to one that KenLM reads: without comments, not compressed, and of order 2 at least.
+
+    A model of single words gets the one bigram `<s> </s>`, with the probability that backing off gives it, so that the
+    model stays what it is.
+    """
+    bigram = arpa.words[SENTENCE_END]
+    with _open(arpa.path) as source, path.open("w", encoding="utf-8", errors="surrogateescape") as copy:
+        for number, line in enumerate(source, start=1):
+            if number < arpa.data_line:
+                continue
+            if arpa.order == 1 and line.startswith("ngram "):
+                line = f"{line.rstrip()}\nngram 2=1\n"
+            elif arpa.order == 1 and line.strip() == "\\end\\":
+                copy.write(f"\n\\2-grams:\n{bigram:.7g}\t{SENTENCE_START} {SENTENCE_END}\n\n")
+            copy.write(line)
+
+
+class _Lines:
+    """The lines of a file, without surrounding white space and empty ones, and where one is."""
+
+    def __init__(self, path: Path, file: TextIO) -> None:
+        self.path, self.number, self.line = path, 0, ""
+        self._file = file
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            try:
+                line = self._file.readline()
+            except (EOFError, gzip.BadGzipFile) as error:
+                raise ValueError(f"{self.path}: is cut off or damaged; fetch it again.") from error
+            if not line:
+                return
+            self.number += 1
+            if line := line.strip():
+                self.line = line
+                yield line
+
+    def check_encoding(self) -> None:
+        try:
+            self.line.encode()
+        except UnicodeEncodeError as error:
+            raise self.error("is not UTF-8") from error
+
+    def error(self, fault: str) -> ValueError:
+        return ValueError(f"{self.path}:{self.number}: {fault}; correct the ARPA file, or fetch it again.")
+
+
+def _read_counts(lines: _Lines) -> tuple[int, ...]:
+    counts: list[int] = []
+    for line in lines:
+        if line == "\\1-grams:":
+            if not counts:
+                raise lines.error("n-grams begin before a line such as 'ngram 1=100' says how many there are")
+            return tuple(counts)
+        found = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
+        if found is None or int(found[1]) != len(counts) + 1:
+            raise lines.error(f"'{line}' where 'ngram {len(counts) + 1}=' and a number, or \\1-grams:, should be")
+        counts.append(int(found[2]))
+    raise lines.error("the file ends before its n-grams")
+
+
+def _read_grams(lines: _Lines, order: int, counts: tuple[int, ...]) -> Iterator[tuple[list[str], float]]:
+    """The n-grams of one order, up to the head of the next, which must be there."""
+    following = "\\end\\" if order == len(counts) else f"\\{order + 1}-grams:"
+    found = 0
+    for line in lines:
+        if line.startswith("\\") and len(line.split()) == 1:
+            if line != following:
+                raise lines.error(f"'{line}' where {following} should be")
+            if found != counts[order - 1]:
+                raise lines.error(f"{found} {order}-grams end here, where the head promises {counts[order - 1]}")
+            return
+        lines.check_encoding()
+        fields = line.split()
+        if len(fields) not in (order + 1, order + 2):
+            raise lines.error(f"'{line}' is no {order}-gram: a log10 probability and {order} words belong there")
+        log_prob = _number(fields[0])
+        if log_prob is None or log_prob > 0:
+            raise lines.error(f"'{fields[0]}' is no log10 of a probability")
+        if len(fields) == order + 2 and _number(fields[-1]) is None:
+            raise lines.error(f"'{fields[-1]}' is no backoff weight")
+        found += 1
+        yield fields[1 : order + 1], log_prob
+    raise lines.error(f"the file ends amid its {order}-grams")
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(number) else number
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[TextIO]:
+    # A comment may be in any encoding, and a file of another kind as well.
+    opener = gzip.open if _is_compressed(path) else open
+    with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as text:
+        yield text
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
