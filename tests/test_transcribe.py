@@ -318,7 +318,7 @@ def test_words_are_those_of_the_tokenizer(kind):
     for seed in range(5):
         path = torch.randint(0, tokenizer.size, (60,), generator=generator)
         log_probs = (5 * torch.nn.functional.one_hot(path, tokenizer.size).float()).log_softmax(-1)
-        found = list(decode(recognizer, log_probs.split(1 + seed * 7), lambda: 60 * 0.04))
+        found = list(decode(recognizer.decoder(), log_probs.split(1 + seed * 7), lambda: 60 * 0.04))
         ids = [index for index, last in zip(path.tolist(), [0, *path.tolist()], strict=False) if index not in (0, last)]
         assert [word.text for word in found] == tokenizer.decode(ids).split()
         times = [time for word in found for time in (word.start, word.end)]
@@ -338,7 +338,7 @@ def test_a_pause_ends_a_word_and_lets_a_stream_print_it(recognizer, size):
             heard += len(piece)
             yield piece
 
-    found = {word.text: heard for word in decode(recognizer, pieces(), lambda: len(path) * 0.04)}
+    found = {word.text: heard for word in decode(recognizer.decoder(), pieces(), lambda: len(path) * 0.04)}
     # 19 frames of 40 ms are no pause; 20 are.
     assert list(found) == ["ABC", "D"]
     assert found["ABC"] < 44 + size and found["D"] < 65 + size

@@ -9,12 +9,14 @@ from pathlib import Path
 from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_bootstrap,
+    add_decoding,
     add_json,
     add_model,
     audio_progress,
     count,
     positive_count,
     print_score,
+    set_decoding,
     tell,
     usable_device,
 )
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bootstrap(parser)
     add_batch_seconds(parser)
+    add_decoding(parser)
     add_json(parser)
 
 
@@ -134,6 +137,7 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     if options.output is not None and not options.output.parent.is_dir():
         raise ValueError(f"{options.output.parent}: no such folder; make it, or write the output elsewhere.")
     recognizer = load_model(options.model, usable_device(options.device))
+    set_decoding(recognizer, options)
     failures: list[Failure] = []
 
     def report(failure: Failure) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from biglittle_asr.decoding import DecodingSettings
+    from biglittle_asr.inference import Recognizer
     from biglittle_asr.scoring import Hub5Score, Score
 
 
@@ -63,6 +66,61 @@ def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="audio of a batch, which changes no word (default: %(default)g)",
     )
+
+
+def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
+    """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
+    group = parser.add_argument_group("decoding", "Greedy, unless one of these asks for a beam search.")
+    group.add_argument(
+        "--decoding", type=Path, metavar="FILE", help="JSON file of settings, as `biglittle tune` writes"
+    )
+    add_language_model(group)
+    group.add_argument(
+        "--lm-weight", "--lm_weight", type=float, metavar="X", help="of the language model (default: 0.5)"
+    )
+    group.add_argument("--word-score", "--word_score", type=float, metavar="X", help="nats a word (default: 0)")
+    if nbest:
+        group.add_argument("--nbest", type=positive_count, metavar="N", help="texts a recording, in JSON (default: 1)")
+
+
+def add_language_model(parser: argparse._ActionsContainer) -> None:
+    """Declare what a beam search goes by, apart from its weights."""
+    parser.add_argument("--lm", metavar="FILE", help="language model: ARPA or KenLM file, of words or of tokens")
+    parser.add_argument(
+        "--lexicon", metavar="FILE", help="words that may be recognized, one at the beginning of each line"
+    )
+    parser.add_argument("--beam", type=positive_count, metavar="N", help="hypotheses kept at each frame (default: 50)")
+    parser.add_argument("--hotwords", type=Path, metavar="FILE", help="a word a line, and behind it its boost in nats")
+
+
+def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
+    """The settings that the options describe, on top of those of a file if they name one; None for greedy decoding.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a file cannot be read, or a value makes no sense.
+    """
+    names = ("lm", "lexicon", "beam", "lm_weight", "word_score", "nbest")
+    given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+    file: Path | None = getattr(options, "decoding", None)
+    if not given and file is None and options.hotwords is None:
+        return None
+    from biglittle_asr.decoding.settings import DecodingSettings, read_hotwords, read_settings
+
+    settings = DecodingSettings() if file is None else read_settings(file)
+    if options.hotwords is not None:
+        given["hotwords"] = read_hotwords(options.hotwords)
+    return dataclasses.replace(settings, **given)
+
+
+def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
+    """Have a recognizer decode as the options say."""
+    settings = decoding_settings(options)
+    if settings is not None:
+        from biglittle_asr.decoding import BeamSearch
+
+        recognizer.search = BeamSearch(recognizer.tokenizer, settings, tell)
 
 
 def count(text: str) -> int:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from biglittle_asr.commands.shared import (
     add_batch_seconds,
+    add_decoding,
     add_model,
     audio_progress,
     positive_count,
     seconds,
+    set_decoding,
     tell,
     usable_device,
 )
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
     )
     add_batch_seconds(parser)
+    add_decoding(parser, nbest=True)
     parser.add_argument("--profile", action="store_true", help="show at the end where the time went")
 
 
@@ -72,6 +75,9 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.profiling import Stopwatch
 
     recognizer = load_model(options.model, usable_device(options.device))
+    set_decoding(recognizer, options)
+    if recognizer.search is not None and recognizer.search.settings.nbest > 1 and options.format != "json":
+        raise ValueError("--nbest: only JSON holds several texts of a recording; take --format json.")
     if options.profile:
         on_gpu = recognizer.model.output.weight.is_cuda
         recognizer.stopwatch = Stopwatch(synchronize=torch.cuda.synchronize if on_gpu else None)
@@ -109,6 +115,7 @@ def _transcribe_stream(options: argparse.Namespace) -> None:
     if len(options.audio) != 1 or options.format != "text" or options.output is not None:
         raise ValueError("--stream prints the words of one recording: take one, as text, without --output.")
     recognizer = load_model(options.model, usable_device(options.device))
+    set_decoding(recognizer, options)
     between = ""
     try:
         for word in transcribe_stream(recognizer, find_stream(options.audio[0], options.channel)):

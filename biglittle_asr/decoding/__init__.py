@@ -1,6 +1,29 @@
-"""From an encoder's posteriors to token sequences and words."""
+"""From an encoder's posteriors to token sequences and words.
 
+- `greedy.py`, `words.py`, `tokenizer.py`: the best path, and words of tokens
+- `beam.py`: beam search; `settings.py`, `lexicon.py`, `language_model.py`, `hotwords.py`: what it is told
+- `decoder.py`: greedy and beam as two of one kind
+- `arpa.py`, `ngram.py`, `sentences.py`: ARPA files, and training n-grams on text
+"""
+
+from biglittle_asr.decoding.beam import BeamSearch, Hypothesis
+from biglittle_asr.decoding.decoder import BeamWords, Decoder, GreedyWords
 from biglittle_asr.decoding.greedy import GreedyDecoder, Token, ctc_greedy
+from biglittle_asr.decoding.settings import DecodingSettings, read_settings, write_settings
 from biglittle_asr.decoding.words import Word, WordBuilder
 
-__all__ = ["GreedyDecoder", "Token", "Word", "WordBuilder", "ctc_greedy"]
+__all__ = [
+    "BeamSearch",
+    "BeamWords",
+    "Decoder",
+    "DecodingSettings",
+    "GreedyDecoder",
+    "GreedyWords",
+    "Hypothesis",
+    "Token",
+    "Word",
+    "WordBuilder",
+    "ctc_greedy",
+    "read_settings",
+    "write_settings",
+]

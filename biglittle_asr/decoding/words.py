@@ -39,6 +39,8 @@ class WordBuilder:
         Knows the tokens' text, and so where words end.
     frame_seconds : float
         Seconds from one frame to the next.
+    pause_seconds : float
+        So long without a token ends a word.
 
     Example
     -------
@@ -52,9 +54,10 @@ class WordBuilder:
     ([], [], [Word(text='G', start=0.36, end=0.6, confidence=1.0)])
     """
 
-    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
+    def __init__(self, tokenizer: Tokenizer, frame_seconds: float, pause_seconds: float = PAUSE_SECONDS) -> None:
         self.tokenizer = tokenizer
         self.frame_seconds = frame_seconds
+        self.pause_seconds = pause_seconds
         self._text = ""
         self._tokens: list[Token] = []
 
@@ -77,7 +80,7 @@ class WordBuilder:
         """The word that is complete if no more tokens begin before `frame`: one with a long enough pause behind it."""
         time = frame * self.frame_seconds
         # Half a millisecond for what multiples of frame_seconds lack of decimal fractions.
-        if self._tokens and time - self._tokens[-1].end * self.frame_seconds > PAUSE_SECONDS - 5e-4:
+        if self._tokens and time - self._tokens[-1].end * self.frame_seconds > self.pause_seconds - 5e-4:
             return self._complete(time)
         return []
 

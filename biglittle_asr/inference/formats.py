@@ -97,17 +97,32 @@ def format_srt(transcript: Transcript) -> str:
 
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
     """A transcript as it stands in JSON."""
-    return {
+    found: dict[str, Any] = {
         "name": transcript.recording.name,
         "path": transcript.recording.label or str(transcript.recording.path),
         "channel": transcript.recording.channel,
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
-        "words": [
-            {"word": word.text, "start": word.start, "end": word.end, "confidence": round(word.confidence, 4)}
-            for word in transcript.words
-        ],
+        "words": _word_objects(transcript.words),
     }
+    if transcript.alternatives:
+        found["nbest"] = [
+            {
+                "text": each.text,
+                "score": round(each.score, 4),
+                "network_score": round(each.network_score, 4),
+                "words": _word_objects(each.words),
+            }
+            for each in transcript.alternatives
+        ]
+    return found
+
+
+def _word_objects(words: Sequence[Word]) -> list[dict[str, Any]]:
+    return [
+        {"word": word.text, "start": word.start, "end": word.end, "confidence": round(word.confidence, 4)}
+        for word in words
+    ]
 
 
 def _several_text(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:

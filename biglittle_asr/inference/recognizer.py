@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from biglittle_asr.decoding import BeamSearch, BeamWords, Decoder, GreedyWords
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import LogMel
 from biglittle_asr.models import CTCModel
@@ -65,6 +66,8 @@ class Recognizer(nn.Module):
         self.tokenizer = tokenizer
         self.sample_rate = compute_features.sample_rate
         self.frame_seconds = compute_features.hop_samples * model.encoder.time_stride / self.sample_rate
+        self.search: BeamSearch | None = None
+        """Put one here to find words with a beam, a language model, a lexicon, hotwords; None: greedy decoding."""
         self.stopwatch = Stopwatch(enabled=False)
         """What time is charged to; put one that is enabled in its place to see where it goes."""
         self.eval()
@@ -82,6 +85,12 @@ class Recognizer(nn.Module):
         """
         ahead = self.model.encoder.context[1] * self.compute_features.hop_samples / self.sample_rate
         return self.compute_features.latency / 1000 + ahead
+
+    def decoder(self) -> Decoder:
+        """A decoder for the log-probabilities of one utterance."""
+        if self.search is None:
+            return GreedyWords(self.tokenizer, self.frame_seconds)
+        return BeamWords(self.search, self.frame_seconds)
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities of every frame.

@@ -53,6 +53,10 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
     >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
     """
+    if recognizer.search is not None:
+        raise ValueError(
+            "A beam search goes back on words, which streaming cannot; stream without it, or do not stream."
+        )
     compute, model = recognizer.compute_features, recognizer.model
     normalize: Any = recognizer.normalize
     device = model.output.weight.device
@@ -74,4 +78,4 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
         frames, _ = model.step(normalize.step(compute.finish(waveform)), network)
         yield frames[0]
 
-    yield from decode(recognizer, log_probs(), lambda: samples / recognizer.sample_rate)
+    yield from decode(recognizer.decoder(), log_probs(), lambda: samples / recognizer.sample_rate)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from biglittle_asr.decoding import GreedyDecoder, Word, WordBuilder
+from biglittle_asr.decoding import BeamWords, Decoder, Word
+from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
 from biglittle_asr.inference.audio import Recording, Samples
 from biglittle_asr.inference.windows import log_probs_by_windows
 
@@ -25,6 +26,22 @@ Progress = Callable[[float, float], None]
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """A text that a beam search found for a recording."""
+
+    words: tuple[Word, ...]
+    score: float
+    """Nats: see :class:`biglittle_asr.decoding.DecodingSettings`."""
+    network_score: float
+    """Nats: the network's part of it."""
+
+    @property
+    def text(self) -> str:
+        """Words separated by single spaces."""
+        return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
 class Transcript:
     """What was recognized in a recording."""
 
@@ -32,11 +49,24 @@ class Transcript:
     duration: float
     """Seconds."""
     words: tuple[Word, ...]
+    alternatives: tuple[Alternative, ...] = ()
+    """The best texts, this one first, where a beam search is asked for several."""
 
     @property
     def text(self) -> str:
         """Words separated by single spaces."""
         return " ".join(word.text for word in self.words)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A network's output for a recording."""
+
+    recording: Recording
+    duration: float
+    """Seconds."""
+    log_probs: Iterable[Tensor]
+    """(T', V) log-probabilities piece by piece; read once. Reading may raise OSError or ValueError."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +118,18 @@ def transcribe(
     >>> transcript.recording.name, transcript.duration
     ('a', 1.0)
     """
+    for output in outputs(recognizer, recordings, window_seconds, batch_seconds, progress):
+        yield output if isinstance(output, Failure) else _transcribe(recognizer, output)
+
+
+def outputs(
+    recognizer: Recognizer,
+    recordings: Sequence[Recording],
+    window_seconds: float = WINDOW_SECONDS,
+    batch_seconds: float = BATCH_SECONDS,
+    progress: Progress = lambda done, total: None,
+) -> Iterator[Output | Failure]:
+    """What the network says of recordings, for any kind of decoding; see :func:`transcribe`."""
     durations: dict[Recording, float] = {}
     for recording in recordings:
         try:
@@ -98,9 +140,10 @@ def transcribe(
     for batch in _batches(durations, window_seconds, batch_seconds):
         if durations[batch[0]] > window_seconds:
             progress_of_one = functools.partial(_progress_behind, progress, done, total)
-            yield _transcribe_long(recognizer, batch[0], durations[batch[0]], window_seconds, progress_of_one)
+            log_probs = _long_output(recognizer, batch[0], durations[batch[0]], window_seconds, progress_of_one)
+            yield Output(batch[0], durations[batch[0]], log_probs)
         else:
-            yield from _transcribe_batch(recognizer, batch, durations)
+            yield from _batch_outputs(recognizer, batch, durations)
         done += sum(durations[recording] for recording in batch)
         progress(done, total)
 
@@ -124,9 +167,9 @@ def _batches(
         yield batch
 
 
-def _transcribe_batch(
+def _batch_outputs(
     recognizer: Recognizer, batch: Sequence[Recording], durations: dict[Recording, float]
-) -> Iterator[Transcript | Failure]:
+) -> Iterator[Output | Failure]:
     wavs: dict[Recording, Tensor] = {}
     for recording in batch:
         try:
@@ -142,36 +185,51 @@ def _transcribe_batch(
     with torch.inference_mode():
         log_probs, frames = recognizer(padded, num_samples)
     for recording, row, valid in zip(wavs, log_probs.cpu(), frames.tolist(), strict=True):
-        duration = durations[recording]
-        with recognizer.stopwatch("decoding"):
-            words = tuple(decode(recognizer, [row[:valid]], lambda: duration))  # noqa: B023 (asked at once)
-        yield Transcript(recording, duration, words)
+        yield Output(recording, durations[recording], [row[:valid]])
 
 
-def _transcribe_long(
+def _long_output(
     recognizer: Recognizer,
     recording: Recording,
     duration: float,
     window_seconds: float,
     progress: Callable[[float], None],
-) -> Transcript | Failure:
-    def log_probs() -> Iterator[Tensor]:
-        frames = 0
-        for window in log_probs_by_windows(recognizer, blocks, window_seconds):
-            yield window
-            frames += len(window)
-            progress(min(duration, frames * recognizer.frame_seconds))
-
+) -> Iterator[Tensor]:
     def blocks() -> Iterator[Samples]:
         return recording.blocks(recognizer.sample_rate)
 
+    check_windows(recognizer, recording, duration, window_seconds)
+    frames = 0
+    for window in log_probs_by_windows(recognizer, blocks, window_seconds):
+        yield window
+        frames += len(window)
+        progress(min(duration, frames * recognizer.frame_seconds))
+
+
+def _transcribe(recognizer: Recognizer, output: Output) -> Transcript | Failure:
+    decoder, duration = recognizer.decoder(), output.duration
     try:
-        check_windows(recognizer, recording, duration, window_seconds)
+        if isinstance(decoder, BeamWords) and decoder.search.settings.nbest > 1 and duration > SEGMENT_SECONDS:
+            name = output.recording.label or output.recording.path
+            raise ValueError(
+                f"{name}: lasts {duration:.0f} s, and N-best lists are of at most {SEGMENT_SECONDS:.0f} s; cut it, or "
+                "take the best text only."
+            )
         with torch.inference_mode(), recognizer.stopwatch("decoding"):
-            words = tuple(decode(recognizer, log_probs(), lambda: duration))
+            words = tuple(decode(decoder, output.log_probs, lambda: duration))
+            alternatives = _alternatives(decoder, duration)
     except (OSError, ValueError) as error:
-        return Failure(recording, error)
-    return Transcript(recording, duration, words)
+        return Failure(output.recording, error)
+    return Transcript(output.recording, duration, words, alternatives)
+
+
+def _alternatives(decoder: Decoder, duration: float) -> tuple[Alternative, ...]:
+    if not isinstance(decoder, BeamWords) or decoder.search.settings.nbest == 1:
+        return ()
+    return tuple(
+        Alternative(tuple(decoder.words(found, duration)), found.score, found.network_score)
+        for found in decoder.hypotheses
+    )
 
 
 def check_windows(recognizer: Recognizer, recording: Recording, duration: float, window_seconds: float) -> None:
@@ -191,19 +249,17 @@ def check_windows(recognizer: Recognizer, recording: Recording, duration: float,
         ) from error
 
 
-def decode(recognizer: Recognizer, log_probs: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
+def decode(decoder: Decoder, log_probs: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
     """Words of one utterance, from its log-probabilities (T', V) piece by piece.
 
     Arguments
     ---------
-    recognizer : Recognizer
+    decoder : Decoder
+        A new one, such as `recognizer.decoder()`.
     log_probs : iterable of Tensor
     duration : function without arguments
         Seconds that the utterance lasted; asked when there are no more pieces.
     """
-    decoder, builder = GreedyDecoder(), WordBuilder(recognizer.tokenizer, recognizer.frame_seconds)
     for piece in log_probs:
-        yield from builder.add(decoder.decode(piece))
-        yield from builder.reach(decoder.reached)
-    yield from builder.add(decoder.finish())
-    yield from builder.finish(duration())
+        yield from decoder.decode(piece)
+    yield from decoder.finish(duration())

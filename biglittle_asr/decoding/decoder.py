@@ -1,0 +1,135 @@
+"""From the log-probabilities of one utterance, piece by piece, to its words: greedily or by beam search."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from biglittle_asr.decoding.beam import BeamSearch, Hypothesis
+from biglittle_asr.decoding.greedy import GreedyDecoder
+from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
+from biglittle_asr.decoding.words import PAUSE_SECONDS, Word, WordBuilder
+
+SEGMENT_SECONDS = 30.0
+"""What a beam search takes at once. Longer utterances are cut at their longest pauses: nothing that is said half a
+minute later changes a word, and memory must not grow with duration."""
+
+
+class Decoder(Protocol):
+    """Decodes one utterance. However it is cut into pieces, its words are the same."""
+
+    def decode(self, log_probs: Tensor) -> list[Word]:
+        """Words that are certain with the next frames, given their log-probabilities (T, V)."""
+
+    def finish(self, duration: float) -> list[Word]:
+        """The words that are left, of an utterance of so many seconds."""
+
+
+class GreedyWords:
+    """The words of the best path.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+    frame_seconds : float
+        Seconds from one frame to the next.
+
+    Example
+    -------
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> log_probs = torch.nn.functional.one_hot(torch.tensor([2, 2, 3, 0, 1, 3]), 4).float().log()
+    >>> decoder = GreedyWords(CharacterTokenizer(" GO"), frame_seconds=0.04)
+    >>> [word.text for word in decoder.decode(log_probs)], [word.text for word in decoder.finish(0.24)]
+    (['GO'], ['O'])
+    """
+
+    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
+        self._decoder, self._builder = GreedyDecoder(), WordBuilder(tokenizer, frame_seconds)
+
+    def decode(self, log_probs: Tensor) -> list[Word]:
+        """See :class:`Decoder`."""
+        return [*self._builder.add(self._decoder.decode(log_probs)), *self._builder.reach(self._decoder.reached)]
+
+    def finish(self, duration: float) -> list[Word]:
+        """See :class:`Decoder`."""
+        return [*self._builder.add(self._decoder.finish()), *self._builder.finish(duration)]
+
+
+class BeamWords:
+    """The words that a beam search finds, and other texts it might have been.
+
+    Arguments
+    ---------
+    search : BeamSearch
+    frame_seconds : float
+        Seconds from one frame to the next.
+
+    Attributes
+    ----------
+    hypotheses : list of Hypothesis
+        Of the last segment that was searched, which is the whole utterance if it lasts `SEGMENT_SECONDS` or less.
+
+    Example
+    -------
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> log_probs = torch.tensor([[0.1, 0, 0.7, 0.2], [0.1, 0, 0, 0.9], [0.8, 0, 0, 0.2]]).log()
+    >>> decoder = BeamWords(BeamSearch(CharacterTokenizer(" GO")), frame_seconds=0.04)
+    >>> decoder.decode(log_probs), [word.text for word in decoder.finish(0.12)]
+    ([], ['GO'])
+    """
+
+    def __init__(self, search: BeamSearch, frame_seconds: float) -> None:
+        self.search = search
+        self.frame_seconds = frame_seconds
+        self.hypotheses: list[Hypothesis] = []
+        self._longest = round(SEGMENT_SECONDS / frame_seconds) + 1
+        self._pieces: list[Tensor] = []
+        self._held = self._first = 0
+
+    def decode(self, log_probs: Tensor) -> list[Word]:
+        """See :class:`Decoder`."""
+        self._pieces.append(log_probs.cpu())
+        self._held += len(log_probs)
+        words = []
+        while self._held > self._longest:
+            held = torch.cat(self._pieces)
+            cut = _pause(held[: self._longest])
+            words += self._search(held[:cut], (self._first + cut) * self.frame_seconds)
+            self._pieces, self._held, self._first = [held[cut:]], self._held - cut, self._first + cut
+        return words
+
+    def finish(self, duration: float) -> list[Word]:
+        """See :class:`Decoder`."""
+        return self._search(torch.cat(self._pieces), duration) if self._held else []
+
+    def words(self, hypothesis: Hypothesis, end: float) -> list[Word]:
+        """The words of a text of the last segment, which ends at so many seconds."""
+        # A lexicon's words stay whole, whatever pauses an alignment makes within them.
+        pause = math.inf if self.search.has_words else PAUSE_SECONDS
+        builder = WordBuilder(self.search.tokenizer, self.frame_seconds, pause)
+        tokens = (
+            dataclasses.replace(token, start=token.start + self._first, end=token.end + self._first)
+            for token in hypothesis.tokens
+        )
+        return [*builder.add(tokens), *builder.finish(end)]
+
+    def _search(self, log_probs: Tensor, end: float) -> list[Word]:
+        self.hypotheses = self.search(log_probs)
+        return self.words(self.hypotheses[0], end)
+
+
+def _pause(log_probs: Tensor) -> int:
+    """Where to cut: amid the longest run of blanks in the last two thirds of (T, V), or at its end if there is none."""
+    longest, cut, start = 0, len(log_probs), None
+    for frame, blank in enumerate([*log_probs.argmax(dim=-1).eq(BLANK).tolist(), False]):
+        if blank and start is None and frame >= len(log_probs) // 3:
+            start = frame
+        elif not blank and start is not None:
+            if frame - start > longest:
+                longest, cut = frame - start, (start + frame + 1) // 2
+            start = None
+    return cut
