@@ -396,6 +396,19 @@ def test_command_scores_by_time(files, capsys):
     assert json.loads(capsys.readouterr().out)["all"]["errors"] == 3
 
 
+def test_command_drops_hesitations(files, capsys):
+    recognized = (files / "hyp.ctm").read_text()
+    noises = "sw_1 A 0.2 0.1 <unk>\nsw_1 B 0.3 0.1 UH\nen_1 A 0.6 0.1 tha-\nen_1 A 0.7 0.1 [LAUGHTER]\n"
+    assert run(files, "--json") == 0
+    clean = json.loads(capsys.readouterr().out)
+    (files / "hyp.ctm").write_text(recognized + noises)
+    for options, insertions in ((), 4), (("--drop-hesitations",), 0):
+        assert run(files, "--json", *options) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["all"]["insertions"] == clean["all"]["insertions"] + insertions
+    assert found["all"] == clean["all"]
+
+
 def test_command_compares_and_writes(files, capsys):
     options = ["--glm", files / "rules.glm", "--compare", files / "other.ctm", "--alignments", files / "wer.txt"]
     assert run(files, *options, "--filtered", files / "filtered") == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from biglittle_asr.commands.shared import add_bootstrap, add_json, print_score, tell
 
-ONLY_BY_TIME = ("glm", "fragments", "optional", "compare", "filtered")
+ONLY_BY_TIME = ("glm", "fragments", "optional", "drop_hesitations", "compare", "filtered")
 """Options that make sense for STM and CTM alone."""
 
 
@@ -48,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="let words in brackets be deleted and inserted freely (sclite's -D; on with --glm)",
     )
     by_time.add_argument(
+        "--drop-hesitations",
+        action="store_true",
+        default=None,
+        help="leave noises, hesitations and fragments of the CTM out, as Kaldi's recipes do for Hub5'00",
+    )
+    by_time.add_argument(
         "--compare", metavar="CTM", type=Path, help="file of another system, to test whether the two differ (MAPSSWE)"
     )
     by_time.add_argument(
@@ -76,7 +82,9 @@ def _score_texts(options: argparse.Namespace) -> None:
 
     unfit = [name for name in ONLY_BY_TIME if getattr(options, name) is not None]
     if unfit:
-        raise ValueError(f"--{unfit[0]} is for an STM against a CTM; leave it out, or give --format stm.")
+        raise ValueError(
+            f"--{unfit[0].replace('_', '-')} is for an STM against a CTM; leave it out, or give --format stm."
+        )
     pair = read_pair(options.ref, options.hyp, options.format)
     if options.format == "auto":
         tell(f"reading {options.ref} and {options.hyp} as {pair.format} (if that is wrong, use --format).")
@@ -101,7 +109,15 @@ def _score_texts(options: argparse.Namespace) -> None:
 
 
 def _score_by_time(options: argparse.Namespace) -> None:
-    from biglittle_asr.scoring import Hub5Score, compare_systems, read_ctm, read_glm, read_stm, score_hub5
+    from biglittle_asr.scoring import (
+        Hub5Score,
+        compare_systems,
+        read_ctm,
+        read_glm,
+        read_stm,
+        score_hub5,
+        without_hesitations,
+    )
 
     if options.utt2spk is not None:
         raise ValueError(f"{options.utt2spk}: an STM names the speakers itself; leave --utt2spk out.")
@@ -109,9 +125,10 @@ def _score_by_time(options: argparse.Namespace) -> None:
     glm = read_glm(options.glm) if options.glm is not None else None
 
     def score_file(hypotheses: Path) -> Hub5Score:
+        recognized = read_ctm(hypotheses)
         score = score_hub5(
             stm.segments,
-            read_ctm(hypotheses),
+            without_hesitations(recognized) if options.drop_hesitations else recognized,
             glm,
             fragments=options.fragments,
             optional=options.optional,

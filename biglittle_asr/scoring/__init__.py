@@ -20,7 +20,7 @@ Recognized words by time, as NIST scores conversations:
 """
 
 from biglittle_asr.scoring.counts import Counts
-from biglittle_asr.scoring.ctm import Alternatives, TimedWord, read_ctm, write_ctm
+from biglittle_asr.scoring.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
 from biglittle_asr.scoring.files import FORMATS, Transcripts, read_pair, read_utt2spk
 from biglittle_asr.scoring.glm import Glm, read_glm
 from biglittle_asr.scoring.hub5 import Hub5Score, score_hub5
@@ -48,6 +48,7 @@ __all__ = [
     "read_utt2spk",
     "score_hub5",
     "score_texts",
+    "without_hesitations",
     "write_ctm",
     "write_stm",
 ]

@@ -28,6 +28,11 @@ BEGIN, NEXT, END = "<ALT_BEGIN>", "<ALT>", "<ALT_END>"
 NO_WORD = "@"
 """Stands for no word at all."""
 
+NOISES = frozenset(("[NOISE]", "[LAUGHTER]", "[VOCALIZED-NOISE]", "<UNK>"))
+"""What recognizers write for sounds that are no words, and for words that they do not know."""
+HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
+"""What Kaldi's recipes for Switchboard do not have scored; references of Hub5'00 need not have them."""
+
 
 class TimedWord(NamedTuple):
     """One line of a CTM file."""
@@ -169,6 +174,35 @@ def _confidence(field: str, place: str) -> float | None:
         return float(field)
     except ValueError:
         raise ValueError(f"{place}: the confidence '{field}' is not a number; correct it.") from None
+
+
+def without_hesitations(items: Sequence[Recognized]) -> list[Recognized]:
+    """Leave out noises, hesitations and fragments, as Kaldi's recipes do before they score Hub5'00.
+
+    Arguments
+    ---------
+    items : sequence of TimedWord and Alternatives
+        As `read_ctm` gives them.
+
+    Returns
+    -------
+    list of TimedWord and Alternatives
+        Without words that are, in any case, in `NOISES` or `HESITATIONS`, or that end in a hyphen.
+
+    Example
+    -------
+    >>> words = [TimedWord("f", "A", 0.0, 0.1, word) for word in ("uh", "well", "[noise]", "th-", "yes")]
+    >>> [item.word for item in without_hesitations(words)]
+    ['well', 'yes']
+    """
+    kept: list[Recognized] = []
+    for item in items:
+        if isinstance(item, Alternatives):
+            options = [without_hesitations(option) for option in item.options]
+            kept.append(Alternatives(options, item.recording, item.channel, item.place))
+        elif item.word.upper() not in NOISES | HESITATIONS and not item.word.endswith("-"):
+            kept.append(item)
+    return kept
 
 
 def write_ctm(path: str | PathLike[str], items: Sequence[Recognized]) -> None:
