@@ -1,8 +1,8 @@
 """What every recipe's train.py shares: reading its YAML file, preparing the corpus, tokenizer and model.
 
 A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file whose whole content is
-`!include:other.yaml` with some keys is the other file with these keys replaced, so that two recipes can differ in
-nothing but what they say.
+`!include:other.yaml` with some keys is the other file with these keys replaced or added, so that two recipes can differ
+in nothing but what they say.
 """
 
 import difflib
@@ -32,18 +32,28 @@ from biglittle_asr.nnet.sparse import sparsify
 
 logger = get_logger(__name__)
 
-RECIPE_KEYS = frozenset(
+SPEECH_KEYS = frozenset(
     """
     seed output_folder save_folder train_log data_folder skip_prep corpus_options skip_test cache_audio
     number_of_epochs batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
-    consistency_weight
     train_dataloader_opts valid_dataloader_opts test_dataloader_opts
     sample_rate token_type vocab_size output_neurons
     compute_features normalize wav_augment fea_augment modules encoder model
     opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
     """.split()
 )
-"""Keys that speech recipes read. A YAML file may have others only where it refers to them itself."""
+"""Keys that all speech recognition recipes read. A YAML file may have others only where it refers to them itself."""
+
+CTC_KEYS = SPEECH_KEYS | {"consistency_weight"}
+"""Keys that CTC recipes read."""
+
+ATTENTION_KEYS = SPEECH_KEYS | frozenset(
+    "ctc_weight label_smoothing valid_beam_size test_beam_size ctc_decoding_weight search_options".split()
+)
+"""Keys that recipes of attention models read."""
+
+TRANSDUCER_KEYS = SPEECH_KEYS | {"valid_beam_size", "test_beam_size"}
+"""Keys that recipes of transducers read."""
 
 IMAGE_KEYS = frozenset(
     """
@@ -57,7 +67,9 @@ IMAGE_KEYS = frozenset(
 """Keys that image recipes read."""
 
 EXPLAINED: Mapping[Set[str], str] = {
-    RECIPE_KEYS: "hparams/AN4/ctc_bl_resnet22.yaml",
+    CTC_KEYS: "hparams/AN4/ctc_bl_resnet22.yaml",
+    ATTENTION_KEYS: "hparams/LibriSpeech/attention_bl_resnet22.yaml",
+    TRANSDUCER_KEYS: "hparams/LibriSpeech/transducer_bl_resnet22.yaml",
     IMAGE_KEYS: "hparams/ImageNet/authors_bl_resnet50.yaml",
 }
 """A file that explains the keys."""
@@ -97,7 +109,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(1)
 
 
-def load_recipe(argv: Sequence[str], keys: Set[str] = RECIPE_KEYS) -> tuple[dict[str, Any], RunOptions]:
+def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[str, Any], RunOptions]:
     """Read a recipe's command line and YAML file, and make its output folder.
 
     Arguments
@@ -127,14 +139,16 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = RECIPE_KEYS) -> tuple[dict
     # SpeechBrain would take it for the beginning of its own --profile_training.
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
-    overrides += profile
     path = Path(file)
     tree = _read_yaml(path)
-    changes = _parse_overrides(overrides)
+    changes = _parse_overrides(overrides + profile)
     _check_keys(path, tree, changes, keys)
+    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces.
+    for key in [key for key in changes if _tag(changes[key])]:
+        tree[key] = changes.pop(key)
     ddp_init_group(run_opts)
     try:
-        resolved = resolve_references(_as_stream(tree, path), overrides).getvalue()
+        resolved = resolve_references(_as_stream(tree, path), changes).getvalue()
         hparams = load_hyperpyyaml(resolved)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
@@ -278,7 +292,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
         raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
     while needed - part.keys():
         part = {key: tree[key] for key in tree if key in needed}
-        needed |= set(re.findall(r"<(\w+)[\[\].\w]*>", _as_stream(part, path).getvalue())) & tree.keys()
+        needed |= _referred(part, path) & tree.keys()
     try:
         hparams = load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
     except FileNotFoundError as error:
@@ -295,7 +309,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
 
 
 def _read_yaml(path: Path) -> Any:
-    """The YAML tree of a recipe, a whole-file include replaced by what it stands for."""
+    """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
     try:
@@ -304,15 +318,29 @@ def _read_yaml(path: Path) -> Any:
         raise RecipeError(_explain(path, error)) from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
-    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
-    if not tag.startswith("!include:"):
+    if not _tag(tree).startswith("!include:"):
         return tree
-    base = _read_yaml(path.parent / tag.removeprefix("!include:"))
+    base = _read_yaml(path.parent / _tag(tree).removeprefix("!include:"))
+    known = base.keys() | _known(tree, path, set().union(*EXPLAINED))
     for key in tree:
-        if key not in base:
-            raise RecipeError(_unknown_key(_place(path, tree, key), key, base))
+        if key not in known:
+            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
         base[key] = tree[key]
     return base
+
+
+def _known(tree: Any, path: Path, keys: Set[str]) -> set[str]:
+    """What a tree may have as keys, if the recipe reads `keys`."""
+    return _referred(tree, path) | OPTIONAL_KEYS | set(RunOptions().as_dict()) | keys
+
+
+def _tag(node: Any) -> str:
+    return str(getattr(getattr(node, "tag", None), "value", None) or "")
+
+
+def _referred(tree: Any, path: Path) -> set[str]:
+    """Keys that a tree's values refer to."""
+    return set(re.findall(r"<(\w+)[\[\].\w]*>", _as_stream(tree, path).getvalue()))
 
 
 class _NamedStream(io.StringIO):
@@ -342,16 +370,15 @@ def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str
     for key in changes:
         if key not in tree:
             raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in tree]))
-    text = _as_stream(tree, path).getvalue()
-    referred = set(re.findall(r"<(\w+)[\[\].\w]*>", text))
-    known = keys | OPTIONAL_KEYS | set(RunOptions().as_dict()) | referred
+    known = _known(tree, path, keys)
     for key in tree:
         if key not in known and not key.startswith("__"):
             raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
 
 
 def _place(path: Path, tree: Any, key: str) -> str:
-    return f"{path}, line {tree.lc.key(key)[0] + 1}"
+    place = tree.lc.data.get(key)
+    return f"{path}, line {place[0] + 1}" if place else str(path)
 
 
 def _unknown_key(where: str, key: str, known: Any) -> str:

@@ -12,14 +12,14 @@ from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.packing import MODEL
 from biglittle_asr.scoring import write_ctm
 from biglittle_asr.tasks.data import build_datasets
-from biglittle_asr.tasks.recipe import RECIPE_KEYS, load_recipe, make_tokenizer, prepare_manifests
+from biglittle_asr.tasks.recipe import CTC_KEYS, load_recipe, make_tokenizer, prepare_manifests
 from biglittle_asr.tasks.recognition import RecognitionBrain
 
 logger = get_logger(__name__)
 
 
 def train_recognizer(
-    argv: Sequence[str], corpus: str, brain_type: type[RecognitionBrain], keys: Set[str] = RECIPE_KEYS
+    argv: Sequence[str], corpus: str, brain_type: type[RecognitionBrain], keys: Set[str] = CTC_KEYS
 ) -> None:
     """Parse, prepare, build datasets, fit, evaluate; a test set with an STM is scored as NIST does as well.
 
