@@ -33,7 +33,10 @@ from biglittle_asr.models import BigLittleEncoder, create_encoder, list_encoders
 
 SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "input_size": 20, "output_size": 24}
 TOKENS = 6
-YAML_FILES = sorted((REPOSITORY / "hparams" / "encoders").glob("*.yaml"))
+FRAGMENTS = sorted((REPOSITORY / "hparams" / "encoders").glob("*.yaml"))
+YAML_FILES = [file for file in FRAGMENTS if file.stem in list_encoders()]
+SMALLER_FOREIGN = {"crdnn": "rnn_neurons: 16", "conformer": "layers: 1"}
+FOREIGN_FILES = [file for file in FRAGMENTS if file not in YAML_FILES]
 
 every_preset = pytest.mark.parametrize("name", list_encoders())
 
@@ -229,7 +232,21 @@ def test_imported_from_anywhere(tmp_path: Path) -> None:
 
 
 def test_there_is_yaml() -> None:
-    assert YAML_FILES
+    assert YAML_FILES and FOREIGN_FILES
+
+
+@pytest.mark.parametrize("file", FOREIGN_FILES, ids=lambda file: file.stem)
+def test_speechbrains_encoders_keep_the_recipes_contract(file: Path) -> None:
+    smaller = f"    input_size: 20\n    {SMALLER_FOREIGN[file.stem]}\n"
+    encoder = load_hyperpyyaml(f"encoder: !include:{file}\n{smaller}")["encoder"].eval()
+    assert "input_size: 80" in file.read_text() and encoder.time_stride == 4
+    frames = torch.tensor([41, 20, 1])
+    y, frames_out = encoder.encode(torch.randn(3, 41, 20), frames)
+    assert isinstance(y, Tensor) and y.shape == (3, y.shape[1], encoder.output_size)
+    assert y.shape[1] in (10, 11) and frames_out.tolist() == [y.shape[1], 5, 1]
+    assert torch.equal(encoder.output_lengths(frames), torch.tensor([11, 5, 1]))
+    assert encoder(torch.randn(3, 41, 20), frames / 41).shape == y.shape
+    assert LengthsCapableSequential(encoder)(torch.randn(3, 41, 20), lengths=frames / 41).shape == y.shape
 
 
 @pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: file.stem)
@@ -255,6 +272,88 @@ def test_yaml_included_with_overrides(file: Path, tmp_path: Path) -> None:
         hparams = load_hyperpyyaml(stream)
     y = hparams["ctc_lin"](hparams["encoder"](torch.zeros(1, 9, 40)))
     assert y.shape == (1, 5, 29)
+
+
+# The lines that docs/swapping.md gives, on what SpeechBrain's recipes define and call
+
+OVERRIDES = {
+    "seq2seq": f"n_mels: 80\nenc: !include:{FRAGMENTS[0].parent}/bl_resnet22.yaml",
+    "transformer": f"CNN: !include:{FRAGMENTS[0].parent}/bl_resnet22_half.yaml\nTransformer: {{input_size: 512}}",
+    "transducer": f"CNN: !new:torch.nn.Identity\nenc: !include:{FRAGMENTS[0].parent}/bl_resnet22.yaml",
+}
+FRONT_END = """
+n_mels: 80
+d_model: 16
+CNN: !new:speechbrain.lobes.models.convolution.ConvolutionFrontEnd
+    input_shape: (8, 10, 80)
+    num_blocks: 2
+    num_layers_per_block: 1
+    out_channels: (4, 4)
+    kernel_sizes: (3, 3)
+    strides: (2, 2)
+    residuals: (False, False)
+Transformer: !new:speechbrain.lobes.models.transformer.TransformerASR.TransformerASR
+    input_size: 80
+    tgt_vocab: 6
+    d_model: !ref <d_model>
+    nhead: 2
+    num_encoder_layers: 1
+    num_decoder_layers: 1
+    d_ffn: 16
+    normalize_before: True
+"""
+THEIR_RECIPES = {
+    "seq2seq": """
+n_mels: 40
+dnn_neurons: 512
+enc: !new:speechbrain.lobes.models.CRDNN.CRDNN
+    input_shape: [null, null, !ref <n_mels>]
+    rnn_layers: 1
+    rnn_neurons: 8
+    dnn_neurons: !ref <dnn_neurons>
+next: !new:speechbrain.nnet.linear.Linear
+    input_size: !ref <dnn_neurons>
+    n_neurons: 6
+modules: [!ref <enc>, !ref <next>]
+""",
+    "transformer": FRONT_END + "modules: [!ref <CNN>, !ref <Transformer>]\n",
+    "transducer": FRONT_END.replace("d_model: 16", "d_model: 512")
+    + """
+enc: !new:speechbrain.lobes.models.transformer.TransformerASR.EncoderWrapper
+    transformer: !ref <Transformer>
+next: !new:speechbrain.nnet.linear.Linear
+    input_size: !ref <d_model>
+    n_neurons: 6
+modules: [!ref <CNN>, !ref <enc>, !ref <next>]
+""",
+}
+
+
+def call(name: str, hparams: dict[str, Any], feats: Tensor, wav_lens: Tensor) -> Tensor:
+    """What the recipe of this name does with features."""
+    if name == "seq2seq":
+        return hparams["next"](hparams["enc"](feats.detach()))
+    src = hparams["CNN"](feats)
+    if name == "transformer":
+        encoded, _ = hparams["Transformer"](src, torch.tensor([[1, 2], [3, 0]]), wav_lens, pad_idx=0)
+        return encoded
+    return hparams["next"](hparams["enc"](src, wav_lens, pad_idx=0, dynchunktrain_config=None))
+
+
+@pytest.mark.parametrize("name", THEIR_RECIPES)
+def test_speechbrains_recipes_run_with_overrides_alone(name: str) -> None:
+    assert name == "seq2seq" or call(name, load_hyperpyyaml(THEIR_RECIPES[name]), *_feats()).shape[1] == 10
+    hparams = load_hyperpyyaml(THEIR_RECIPES[name], OVERRIDES[name])
+    ours = [each for each in hparams["modules"] if isinstance(each, BigLittleEncoder)]
+    y = call(name, hparams, *_feats())
+    assert y.shape[:2] == (2, 10) and len(ours) == 1
+    y.sum().backward()
+    assert all(parameter.grad is not None for parameter in ours[0].parameters())
+
+
+def _feats() -> tuple[Tensor, Tensor]:
+    """(2, 40, 80) features, and the relative lengths of 40 and 20 frames."""
+    return torch.randn(2, 40, 80), torch.tensor([1.0, 0.5])
 
 
 def test_class_named_in_yaml() -> None:
