@@ -57,17 +57,17 @@ def small(output_folder: Path, **overrides: Any) -> list[str]:
     return [str(YAML_FILE), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())]
 
 
-def write_tones(folder: Path, texts: Sequence[str] = WORDS) -> None:
+def write_tones(folder: Path, texts: Sequence[str] = WORDS, sample_rate: int = SAMPLE_RATE) -> None:
     """Manifests of a corpus in which every letter sounds at its own frequency."""
     manifests = folder / "save" / "manifests"
     manifests.mkdir(parents=True)
     rows = []
     for index, text in enumerate(texts):
-        times = np.arange(int(SECONDS_PER_LETTER * SAMPLE_RATE)) / SAMPLE_RATE
+        times = np.arange(int(SECONDS_PER_LETTER * sample_rate)) / sample_rate
         fade = np.sin(np.pi * times / SECONDS_PER_LETTER)
         letters = [fade * np.sin(2 * np.pi * (300 + 150 * (ord(letter) - 64)) * times) for letter in text]
         wav = folder / f"u{index}.wav"
-        soundfile.write(wav, 0.3 * np.concatenate(letters), SAMPLE_RATE)
+        soundfile.write(wav, 0.3 * np.concatenate(letters), sample_rate)
         rows.append([f"u{index}", len(text) * SECONDS_PER_LETTER, wav, f"s{index}", text])
     for name in recipe.OWN_SPLITS:
         with (manifests / f"{name}.csv").open("w", newline="") as file:

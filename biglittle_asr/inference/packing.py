@@ -48,6 +48,9 @@ KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
 }
 """Key of a recipe's YAML file -> what may stand there, and what it stands for."""
 
+PACKED = "!name:biglittle_asr.models.CTCModel"
+"""What must stand at the key `model`."""
+
 
 def pack(experiment: str | Path, out: str | Path) -> Path:
     """Make a model folder of an experiment folder.
@@ -98,6 +101,8 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; {experiment} is no experiment folder.")
     tree = _read_yaml(path)
+    if "model" in tree and _tag(tree["model"]) != PACKED:
+        raise ValueError(f"{path}: model is {show(_tag(tree['model']))}, but a model folder can hold a CTC model only.")
     tokenizer = load_tokenizer(experiment / SAVE / "tokenizer.json")
     try:
         parts = {key: _build(key, tree.get(key)) for key in KNOWN}
@@ -136,13 +141,17 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _build(key: str, node: Any) -> Any:
-    tag = str(getattr(getattr(node, "tag", None), "value", None))
+    tag = _tag(node)
     if tag not in KNOWN[key]:
         raise ValueError(
             f"{key} is {show(tag)}, which pack does not run; it knows {', '.join(KNOWN[key])}, and a training that "
             "comes to its end writes its model folder itself"
         )
     return KNOWN[key][tag](**(_plain(node) if isinstance(node, dict) else {}))
+
+
+def _tag(node: Any) -> str:
+    return str(getattr(getattr(node, "tag", None), "value", None))
 
 
 def _plain(node: Any) -> Any:

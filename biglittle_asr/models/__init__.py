@@ -1,16 +1,20 @@
-"""Networks assembled from :mod:`biglittle_asr.nnet`: image classifiers, acoustic encoders, and the CTC model."""
+"""Networks assembled from :mod:`biglittle_asr.nnet`: image classifiers, acoustic encoders, models of speech tasks."""
 
+from biglittle_asr.models.attention import AttentionModel
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 from biglittle_asr.models.ctc import CTCModel
 from biglittle_asr.models.encoder import BigLittleEncoder, EncoderConfig, create_encoder, list_encoders
 from biglittle_asr.models.images import ImageClassifier, ImageConfig, create_model, list_models
+from biglittle_asr.models.transducer import TransducerModel
 
 __all__ = [
+    "AttentionModel",
     "BigLittleEncoder",
     "CTCModel",
     "EncoderConfig",
     "ImageClassifier",
     "ImageConfig",
+    "TransducerModel",
     "create_encoder",
     "create_model",
     "list_encoders",

@@ -14,6 +14,7 @@ from speechbrain.utils.logger import get_logger
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
 from biglittle_asr.inference.config import ForeignPartError, check_parts
+from biglittle_asr.models import CTCModel
 from biglittle_asr.scoring import Score
 from biglittle_asr.tasks.data import Datasets
 
@@ -30,7 +31,7 @@ def write_model_folder(
     precision: str,
     weights: str,
 ) -> None:
-    """Write recognizer and model card, or a warning where a part is not of this package.
+    """Write recognizer and model card, or a warning where the model is none of CTC or a part not of this package.
 
     Arguments
     ---------
@@ -47,6 +48,8 @@ def write_model_folder(
     """
     compute_features, normalize, model, tokenizer = parts
     try:
+        if not isinstance(model, CTCModel):
+            raise ForeignPartError(f"a model folder can hold a CTCModel, but not {type(model).__name__}.")
         check_parts(compute_features, normalize, model.encoder)
     except ForeignPartError as error:
         logger.warning(f"No model folder is written: {error}")

@@ -1,0 +1,92 @@
+"""The attention model: an encoder, and a decoder that attends to its frames; a CTC layer on the same frames."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biglittle_asr.nnet.lengths import frames_to_relative, valid_mask
+
+
+class AttentionModel(nn.Module):
+    """Encoder, attentional decoder, and an output layer on each of them.
+
+    Both output layers know the tokenizer's V tokens, of which the first is CTC's blank, and two more: what a transcript
+    begins with, `bos` = V, and what it ends with, `eos` = V + 1.
+
+    Arguments
+    ---------
+    encoder : nn.Module
+        With `output_size` and `encode`.
+    decoder : nn.Module
+        SpeechBrain's `AttentionalRNNDecoder`, or a module with its `hidden_size` and its forward: from embeddings,
+        encoded frames and their relative lengths to (B, U, hidden_size).
+    output_neurons : int
+        Tokens V, blank included.
+    embedding_size : int
+        The decoder's `input_size`.
+    dropout : float
+        Before the output layers.
+
+    Example
+    -------
+    >>> from speechbrain.nnet.RNN import AttentionalRNNDecoder
+    >>> from biglittle_asr.models import create_encoder
+    >>> encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64))
+    >>> decoder = AttentionalRNNDecoder("gru", "content", 32, 32, 1, enc_dim=encoder.output_size, input_size=16)
+    >>> model = AttentionModel(encoder, decoder, output_neurons=29, embedding_size=16)
+    >>> features, frames = torch.randn(2, 100, 80), torch.tensor([100, 50])
+    >>> ctc, log_probs, encoded, frames = model(features, frames, torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1]))
+    >>> ctc.shape, log_probs.shape, encoded.shape, frames.tolist()
+    (torch.Size([2, 25, 31]), torch.Size([2, 3, 31]), torch.Size([2, 25, 512]), [25, 13])
+    """
+
+    def __init__(
+        self, encoder: Any, decoder: Any, output_neurons: int, embedding_size: int, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.bos, self.eos = output_neurons, output_neurons + 1
+        self.encoder = encoder
+        self.embedding = nn.Embedding(output_neurons + 2, embedding_size)
+        self.decoder = decoder
+        self.dropout = nn.Dropout(dropout)
+        self.ctc_output = nn.Linear(encoder.output_size, output_neurons + 2)
+        self.output = nn.Linear(decoder.hidden_size, output_neurons + 2)
+
+    def forward(
+        self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Predict each token from the frames and from the tokens before it.
+
+        Arguments
+        ---------
+        features : Tensor
+            (B, T, F).
+        frames : Tensor
+            (B,) integer valid frames.
+        tokens : Tensor
+            (B, U) token indices, padded.
+        num_tokens : Tensor
+            (B,) integer tokens.
+
+        Returns
+        -------
+        ctc : Tensor
+            (B, T', V + 2) log-probabilities of CTC, float32.
+        log_probs : Tensor
+            (B, U + 1, V + 2) log-probabilities of the tokens and of the end, float32.
+        encoded : Tensor
+            (B, T', D), what the decoder attends to, float32.
+        frames : Tensor
+            (B,) integer frames out of the encoder.
+        """
+        encoded, frames = self.encoder.encode(features, frames)
+        given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
+        given = nn.functional.pad(given, (1, 0), value=self.bos)
+        # In bfloat16 the decoder's own states, carried from token to token, would lose what they sum up.
+        with torch.autocast(encoded.device.type, enabled=False):
+            encoded = encoded.float()
+            ctc = self.ctc_output(self.dropout(encoded)).log_softmax(dim=-1)
+            decoded, _ = self.decoder(self.embedding(given), encoded, frames_to_relative(frames, encoded.shape[1]))
+            log_probs = self.output(self.dropout(decoded)).log_softmax(dim=-1)
+        return ctc, log_probs, encoded, frames

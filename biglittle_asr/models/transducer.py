@@ -1,0 +1,91 @@
+"""The transducer: an encoder of the audio, a network that reads the tokens so far, and one that joins the two."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biglittle_asr.nnet.lengths import valid_mask
+
+
+class TransducerModel(nn.Module):
+    """Encoder, prediction network (an LSTM over the tokens), and joint network (Graves 2012, "Sequence transduction").
+
+    Arguments
+    ---------
+    encoder : nn.Module
+        With `output_size` and `encode`.
+    output_neurons : int
+        Tokens V; the first is the blank, which is also what the prediction network reads before the first token.
+    prediction_size : int
+        Of the embeddings and of the LSTM.
+    joint_size : int
+        Of the space J in which both are added.
+    dropout : float
+        On the encoder's and the prediction network's output.
+
+    Example
+    -------
+    >>> from biglittle_asr.models import create_encoder
+    >>> encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64))
+    >>> model = TransducerModel(encoder, output_neurons=29, prediction_size=32, joint_size=48)
+    >>> features, frames = torch.randn(2, 100, 80), torch.tensor([100, 50])
+    >>> logits, encoded, frames = model(features, frames, torch.tensor([[1, 2], [3, 0]]), torch.tensor([2, 1]))
+    >>> logits.shape, encoded.shape, frames.tolist()
+    (torch.Size([2, 25, 3, 29]), torch.Size([2, 25, 48]), [25, 13])
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        output_neurons: int,
+        prediction_size: int = 320,
+        joint_size: int = 320,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = nn.Dropout(dropout)
+        self.project_encoded = nn.Linear(encoder.output_size, joint_size)
+        self.embedding = nn.Embedding(output_neurons, prediction_size)
+        self.prediction = nn.LSTM(prediction_size, prediction_size, batch_first=True)
+        self.project_predicted = nn.Linear(prediction_size, joint_size)
+        self.output = nn.Linear(joint_size, output_neurons)
+
+    def forward(
+        self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Score every token at every frame, after every beginning of the transcript.
+
+        Arguments
+        ---------
+        features : Tensor
+            (B, T, F).
+        frames : Tensor
+            (B,) integer valid frames.
+        tokens : Tensor
+            (B, U) token indices, padded.
+        num_tokens : Tensor
+            (B,) integer tokens.
+
+        Returns
+        -------
+        logits : Tensor
+            (B, T', U + 1, V), float32; T' is the longest utterance's.
+        encoded : Tensor
+            (B, T', J), what is joined with predictions, float32.
+        frames : Tensor
+            (B,) integer frames out of the encoder.
+        """
+        encoded, frames = self.encoder.encode(features, frames)
+        given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
+        # The loss is a sum over paths, of as many terms as there are frames and tokens.
+        with torch.autocast(encoded.device.type, enabled=False):
+            encoded = self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float()))
+            predicted, _ = self.prediction(self.embedding(nn.functional.pad(given, (1, 0))))
+            predicted = self.project_predicted(self.dropout(predicted))
+            return self.join(encoded.unsqueeze(2), predicted.unsqueeze(1)), encoded, frames
+
+    def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
+        """Logits (..., V) of projected frames (..., J) and projected predictions (..., J)."""
+        return self.output(torch.tanh(encoded + predicted))

@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Train an attention model with CTC beside it on LibriSpeech or a corpus laid out like it, and score it by beam search.
+
+python recipes/LibriSpeech/Attention/train.py hparams/LibriSpeech/attention_bl_resnet22.yaml --data_folder DATA
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.attention import AttentionBrain
+from biglittle_asr.tasks.recipe import ATTENTION_KEYS, run
+from biglittle_asr.tasks.training import train_recognizer
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_recognizer(argv, "librispeech", AttentionBrain, ATTENTION_KEYS)
+
+
+if __name__ == "__main__":
+    run(main)

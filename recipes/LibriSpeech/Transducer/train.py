@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+"""Train a transducer on LibriSpeech or a corpus laid out like it, and score it by beam search.
+
+python recipes/LibriSpeech/Transducer/train.py hparams/LibriSpeech/transducer_bl_resnet22.yaml --data_folder DATA
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.recipe import TRANSDUCER_KEYS, run
+from biglittle_asr.tasks.training import train_recognizer
+from biglittle_asr.tasks.transducer import TransducerBrain
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_recognizer(argv, "librispeech", TransducerBrain, TRANSDUCER_KEYS)
+
+
+if __name__ == "__main__":
+    run(main)

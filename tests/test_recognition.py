@@ -1,0 +1,227 @@
+"""What holds for every speech recognition task, with every encoder, and for every recipe file."""
+
+import importlib.util
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import REPOSITORY
+from helpers import randomize_batchnorm
+from speechbrain.decoders.transducer import TransducerBeamSearcher
+from test_tasks import one_thread, write_tones
+
+from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher
+from biglittle_asr.inference import pack
+from biglittle_asr.models import TransducerModel, create_encoder
+from biglittle_asr.tasks import recipe
+from biglittle_asr.tasks.attention import AttentionBrain
+from biglittle_asr.tasks.ctc import CTCBrain
+from biglittle_asr.tasks.data import Datasets, build_datasets
+from biglittle_asr.tasks.recognition import RecognitionBrain
+from biglittle_asr.tasks.transducer import TransducerBrain, transducer_loss
+
+__all__ = ["one_thread"]
+
+TASKS: dict[str, tuple[type[RecognitionBrain], frozenset[str]]] = {
+    "ctc": (CTCBrain, recipe.CTC_KEYS),
+    "attention": (AttentionBrain, recipe.ATTENTION_KEYS),
+    "transducer": (TransducerBrain, recipe.TRANSDUCER_KEYS),
+}
+ENCODERS = {
+    "bl_resnet22": "channels: [4, 8, 16, 32], output_size: 32",
+    "crdnn": "cnn_channels: [4, 4], rnn_layers: 1, rnn_neurons: 16, dnn_blocks: 1, dnn_neurons: 32, dropout: 0.0",
+    "conformer": "cnn_channels: [4, 4], d_model: 32, heads: 2, layers: 1, d_ffn: 32, kernel_size: 3, dropout: 0.0",
+}
+SMALL: dict[str, dict[str, Any]] = {
+    "ctc": {},
+    "attention": {
+        "embedding_size": 16,
+        "decoder": "{hidden_size: 32, attn_dim: 32, channels: 2, kernel_size: 3}",
+        "test_beam_size": 3,
+        "label_smoothing": 0.0,
+    },
+    "transducer": {"model": "{prediction_size: 32, joint_size: 64}", "test_beam_size": 3},
+}
+RECIPES = sorted(path for task in TASKS for path in REPOSITORY.glob(f"hparams/*/{task}_*.yaml"))
+
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+def command(file: Path, folder: Path, **overrides: Any) -> list[str]:
+    """Command line of a recipe for the tones in `folder`, small and without chance."""
+    task = file.name.split("_")[0]
+    options = {
+        **({"splits": "{train: train, dev: dev, test: test}"} if "splits" in recipe._read_yaml(file) else {}),
+        "skip_prep": True,
+        "output_folder": folder,
+        "number_of_epochs": 1,
+        "average_checkpoints": "[1]",
+        "precision": "fp32",
+        "token_type": "character",
+        "dropout": 0.0,
+        "fea_augment": "null",
+        "wav_augment": "null",
+        "train_dataloader_opts": "{num_workers: 0}",
+        **SMALL[task],
+        **overrides,
+    }
+    return [str(file), "--noprogressbar", *placeholders(file), *(f"--{key}={value}" for key, value in options.items())]
+
+
+def placeholders(file: Path) -> list[str]:
+    """What a recipe must be told on its command line, and no test reads."""
+    tree = recipe._read_yaml(file)
+    return [f"--{key}=none" for key in tree if recipe._tag(tree[key]) == "!PLACEHOLDER"]
+
+
+def load(task: str, folder: Path, encoder: str = "bl_resnet22", **overrides: Any) -> Any:
+    """What the task's train.py builds on LibriSpeech with another encoder: brain, datasets, what the YAML defines."""
+    brain_class, keys = TASKS[task]
+    file = REPOSITORY / "hparams" / "LibriSpeech" / f"{task}_bl_resnet22.yaml"
+    fragment = f"!include:../encoders/{encoder}.yaml {{input_size: 20, {ENCODERS[encoder]}}}"
+    options = {"n_mels": 20, "encoder": fragment, "dynamic_batching": False, **overrides}
+    hparams, run_opts = recipe.load_recipe(command(file, folder, **options), keys)
+    manifests = recipe.prepare_manifests("librispeech", hparams)
+    tokenizer = recipe.make_tokenizer(manifests, hparams)
+    datasets = build_datasets(manifests, tokenizer, hparams)
+    return brain_class(hparams["model"](output_neurons=tokenizer.size), tokenizer, hparams, run_opts), datasets, hparams
+
+
+def train(corpus: str, task: str) -> Callable[[Sequence[str]], None]:
+    """`main` of a recipe's train.py."""
+    file = REPOSITORY / "recipes" / corpus / {"ctc": "CTC"}.get(task, task.title()) / "train.py"
+    spec = importlib.util.spec_from_file_location("train", file)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    main: Callable[[Sequence[str]], None] = module.main
+    return main
+
+
+@every_task
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_task_overfits_with_every_encoder(task: str, encoder: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    write_tones(tmp_path, ["ONE", "BAD"])
+    brain, datasets, hparams = load(task, tmp_path, encoder, batch_size=2, sorting="ascending", lr=0.01)
+    steps = 200 if task == "transducer" else 100
+    repeated = Datasets(datasets.train.overfit_test(2, 2 * steps), datasets.dev, datasets.test)
+    brain.fit_datasets(repeated, hparams)
+    row = brain.history.rows[-1]
+    assert row["dev_loss"] < 0.1 and row["dev_wer"] == 0.0
+    # The final search finds the same words.
+    brain.final = True
+    assert brain.score_dataset(datasets.test, {"batch_size": 2}, bootstrap=0).all.errors == 0
+
+
+@every_task
+@pytest.mark.parametrize("final", [False, True])
+def test_transcripts_do_not_depend_on_the_batch_size(task: str, final: bool, tmp_path: Path) -> None:
+    write_tones(tmp_path, ["ONE", "TWO NINE", "A B", "HELLO", "Q", "SUPERCALIFRAGILISTIC"])
+    brain, datasets, _ = load(task, tmp_path)
+    torch.manual_seed(0)
+    randomize_batchnorm(brain.model, torch.Generator().manual_seed(1))
+    brain.final = final
+    results = []
+    for size in (1, 4, 16):
+        brain.score_dataset(datasets.test, {"batch_size": size}, bootstrap=0)
+        results.append(dict(brain.hypotheses))
+    assert results[0] == results[1] == results[2]
+    assert len(set(results[0].values())) > 1
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: f"{file.parent.name}-{file.stem}")
+def test_every_recipe_file_trains_and_evaluates(file: Path, tmp_path: Path, capsys: Any) -> None:
+    task = file.name.split("_")[0]
+    brain_class, keys = TASKS[task]
+    # Its networks can be built as they are; it is smaller ones that are trained.
+    hparams, _ = recipe.load_recipe([str(file), f"--output_folder={tmp_path}", *placeholders(file)], keys)
+    assert hparams["encoder"].output_size == hparams["model"](output_neurons=5).encoder.output_size
+    write_tones(tmp_path, ["ONE", "BAD"], hparams["sample_rate"])
+    train(file.parent.name, task)(command(file, tmp_path, encoder="{channels: [4, 8, 8, 16], output_size: 32}"))
+    # What was loaded is in the output folder, complete.
+    assert "create_encoder" in (tmp_path / "hyperparams.yaml").read_text()
+    assert (tmp_path / "wer_test.txt").stat().st_size > 0
+    assert "epoch 1: " in (tmp_path / "log.txt").read_text()
+    assert "% of the training time was spent waiting for data" in (tmp_path / "log.txt").read_text()
+    assert (tmp_path / "model").is_dir() == (brain_class is CTCBrain)
+    if brain_class is not CTCBrain:
+        with pytest.raises(ValueError, match="hyperparams.yaml: model is .*Model', but a model folder can hold a CTC"):
+            pack(tmp_path, tmp_path / "packed")
+
+
+def test_a_key_of_another_task_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    base = REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml"
+    for key, message in (("ctc_weight", "named ctc_weight; "), ("consistency_wait", "line 2: .* did you mean consist")):
+        file.write_text(f"!include:{base}\n{key}: 0.5\n")
+        with pytest.raises(recipe.RecipeError, match=message):
+            recipe.load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"])
+
+
+@pytest.mark.parametrize(
+    "task, wrong, message",
+    [
+        ("attention", {"search_options": "{beam: 3}"}, "search_options: .*beam"),
+        ("attention", {"ctc_weight": 2}, "ctc_weight: is 2, but must lie between 0 and 1"),
+        ("attention", {"test_beam_size": 0}, "a beam of at least 1"),
+        ("transducer", {"test_beam_size": 0}, "a beam of at least 1"),
+    ],
+)
+def test_searches_that_cannot_be_are_refused(task: str, wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    write_tones(tmp_path, ["ONE", "BAD"])
+    with pytest.raises(ValueError, match=message):
+        load(task, tmp_path, **wrong)
+
+
+# Transducers
+
+
+def test_transducer_loss_is_the_sum_over_all_alignments() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, 3, 3, 4)
+    frames, tokens, num_tokens = torch.tensor([3, 2]), torch.tensor([[1, 3], [2, 7]]), torch.tensor([2, 1])
+    losses = transducer_loss(logits, frames, tokens, num_tokens)
+    for row in range(2):
+        log_probs, (length, count) = logits[row].log_softmax(-1), (int(frames[row]), int(num_tokens[row]))
+        paths = []
+        # An alignment says at which frame each token is put out; frames do not go back.
+        for when in itertools.combinations_with_replacement(range(length), count):
+            put_out = sum(log_probs[t, u, tokens[row, u]] for u, t in enumerate(when))
+            blanks = sum(log_probs[t, sum(each <= t for each in when), 0] for t in range(length))
+            paths.append(put_out + blanks)
+        assert losses[row].item() == pytest.approx(-torch.stack(paths).logsumexp(0).item(), rel=1e-5)
+
+
+def test_transducer_searches_agree_with_speechbrains_on_one_utterance() -> None:
+    torch.manual_seed(0)
+    model = TransducerModel(create_encoder("bl_resnet22_half"), 7, prediction_size=8, joint_size=16).eval()
+    with torch.no_grad():
+        model.output.weight.mul_(8)
+        model.output.bias[0] = 2
+    encoded, frames = 2 * torch.randn(3, 9, 16), torch.tensor([9, 5, 1])
+    found = TransducerGreedySearcher(model).search(encoded, frames)
+    layers = [model.embedding, model.prediction, model.project_predicted]
+    greedy = TransducerGreedySearcher(model)
+    theirs = TransducerBeamSearcher(layers, greedy.tjoint, [model.output], blank_id=0, beam_size=1)
+    assert any(found)
+    for row, length in enumerate(frames.tolist()):
+        with torch.no_grad():
+            assert found[row] == theirs(encoded[row : row + 1, :length])[0][0]
+    # A wide beam finds nothing less likely than the greedy search does.
+    widest = TransducerBeamSearch(model, beam_size=6).search(encoded, frames)
+    for row, length in enumerate(frames.tolist()):
+        assert _score(model, encoded[row, :length], widest[row]) >= _score(model, encoded[row, :length], found[row])
+
+
+def _score(model: TransducerModel, encoded: torch.Tensor, tokens: list[int]) -> float:
+    """Log-probability a token, the end counted: what torchaudio's search ranks by."""
+    with torch.no_grad():
+        read, _ = model.prediction(model.embedding(torch.tensor([[0, *tokens]])))
+        logits = model.join(encoded[None, :, None], model.project_predicted(read).unsqueeze(1))
+        targets, count = torch.tensor([tokens], dtype=torch.long), torch.tensor([len(tokens)])
+        loss = transducer_loss(logits, torch.tensor([len(encoded)]), targets, count)
+    return -loss.item() / (len(tokens) + 2)
