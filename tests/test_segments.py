@@ -226,9 +226,46 @@ def test_compressed_files_without_a_decoder(compressed: Path, tmp_path: Path, mo
     ) as error:
         read_audio(compressed, Segment(1))
     assert str(error.value).startswith(f"{compressed}: ")
-    install(monkeypatch, tmp_path / "bin", "ffmpeg", "sys.exit('unknown coding')")
+    install(monkeypatch, tmp_path / "bin", "ffmpeg", "sys.exit('[aist#0:0/none @ 0x5] unknown coding\\nmore')")
     with pytest.raises(ValueError, match=r"ffmpeg cannot decode it \(unknown coding\); install sph2pipe, or replace"):
         read_audio(compressed, Segment(1))
+
+
+def shorten(samples: np.ndarray) -> bytes:
+    """16-bit samples (S, C) in Shorten's format, version 2, as far as this needs it: blocks without prediction.
+
+    Numbers are Rice codes: as many zeros as the quotient, a one, the remainder.
+    """
+    bits: list[int] = []
+
+    def rice(number: int, width: int) -> None:
+        bits.extend([0] * (number >> width) + [1] + [number >> place & 1 for place in reversed(range(width))])
+
+    def counted(number: int) -> None:
+        rice(max(1, number.bit_length()), 2)
+        rice(number, max(1, number.bit_length()))
+
+    # Little-endian samples, channels, block size, no linear prediction, no mean, nothing skipped.
+    for number in (5, samples.shape[1], len(samples), 0, 0, 0):
+        counted(number)
+    for channel in samples.T.tolist():
+        rice(0, 2)
+        rice(10, 3)
+        for sample in channel:
+            rice(sample << 1 if sample >= 0 else ~sample << 1 | 1, 11)
+    rice(4, 2)
+    return b"ajkg\x02" + np.packbits(bits + [0] * (-len(bits) % 32)).tobytes()
+
+
+@pytest.mark.skipif(shutil.which("sph2pipe") is None and shutil.which("ffmpeg") is None, reason="no decoder installed")
+def test_a_real_decoder(tmp_path: Path) -> None:
+    content = np.round(8192 * samples()[:250]).astype(np.int16)
+    header = sphere("pcm,embedded-shorten-v2.00", b"", len(content)).replace(b"n_bytes -i 1", b"n_bytes -i 2")
+    path = tmp_path / "a.sph"
+    header = header.replace(b"byte_format -s1 1", b"byte_format -s2 01").rstrip(b" ").ljust(1024)
+    path.write_bytes(header + shorten(content))
+    for channel in (1, 2):
+        assert np.array_equal(read_audio(path, Segment(channel))[0] * 32768, content[:, channel - 1])
 
 
 def test_compressed_files_that_are_cut_off(compressed: Path, tmp_path: Path, monkeypatch) -> None:

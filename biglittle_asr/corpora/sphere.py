@@ -21,7 +21,8 @@ DECODERS = {
     "sph2pipe": ("-f", "wav", "-p", "{path}"),
     "ffmpeg": ("-v", "error", "-nostdin", "-i", "{path}", "-c:a", "pcm_s16le", "-f", "wav", "-"),
 }
-"""Programs that write WAV to standard output, the one that is asked first in front: ffmpeg knows fewer codings."""
+"""Programs that write WAV to standard output, the one that is asked first in front: ffmpeg knows Shorten behind pcm
+alone, and not behind ulaw."""
 
 
 def read_header(descriptor: int) -> dict[str, str] | None:
@@ -102,9 +103,9 @@ def decompress(path: str | PathLike[str]) -> BinaryIO:
             decoded.seek(0)
             return decoded
         decoded.close()
-        words = done.stderr.decode("utf-8", "replace").split("\n")
-        reason = next((line.strip() for line in reversed(words) if line.strip()), f"exit status {done.returncode}")
-        problems.append(f"{name} cannot decode it ({reason.rstrip('.')})")
+        # Of many lines the first tells most; ffmpeg puts the part of itself that speaks in front, in brackets.
+        first = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0].rpartition("] ")[2].strip()
+        problems.append(f"{name} cannot decode it ({first.rstrip('.') or f'exit status {done.returncode}'})")
     if problems:
         advice = "replace the file" if installed["sph2pipe"] else "install sph2pipe, or replace the file"
         raise ValueError(f"compressed by Shorten, and {', '.join(problems)}; {advice}.")
