@@ -30,7 +30,8 @@ from biglittle_asr.corpora import list_corpora, prepare
 from biglittle_asr.corpora.audio import audio_info, read_audio
 from biglittle_asr.corpora.checks import FAULTS
 from biglittle_asr.corpora.librispeech import COUNTS
-from biglittle_asr.corpora.manifest import COLUMNS, KEPT, LEFT_OUT, REPORT_COLUMNS, SEGMENT_COLUMNS
+from biglittle_asr.corpora.manifest import COLUMNS, SEGMENT_COLUMNS
+from biglittle_asr.corpora.report import KEPT, LEFT_OUT, REPORT_COLUMNS
 from biglittle_asr.corpora.synthesis import SLOTS, TEMPLATES, Recipe, synthesize
 
 EXAMPLES: dict[str, tuple[Callable[[Path], Path], dict[str, object]]] = {

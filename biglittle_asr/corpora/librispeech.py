@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import TRAINING, Utterance, read_lines
+from biglittle_asr.corpora.manifest import Utterance, read_lines
+from biglittle_asr.corpora.report import TRAINING
 
 logger = logging.getLogger(__name__)
 

@@ -2,11 +2,9 @@
 
 A corpus module only says which utterances a split has (`Utterance`). Everything after that is the same for all and
 lives here: check every file, write one CSV a split (columns ID, duration, wav, spk_id, wrd, as SpeechBrain's recipes
-have them) and a report of what is faulty, and remember what was done, so that a second run finds nothing to do. Where
-utterances are parts of recordings, two more columns say which: channel, counted from 1, and start, in seconds.
-
-Faulty utterances are left out of training. Of other splits they stay a part, or a test set would become easier by
-losing its difficult files: what cannot be read there counts as deletions when it is scored.
+have them), have `report.py` report what is faulty, and remember what was done, so that a second run finds nothing to
+do. Where utterances are parts of recordings, two more columns say which: channel, counted from 1, and start, in
+seconds.
 """
 
 from __future__ import annotations
@@ -15,9 +13,7 @@ import csv
 import hashlib
 import io
 import json
-import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -25,25 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from biglittle_asr.corpora.audio import WHOLE, Segment
-from biglittle_asr.corpora.checks import FAULTS, LIMITS, Finding, Inspection, inspect_all, inspect_words
+from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
+from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
 from biglittle_asr.corpora.shards import ShardMember, read_index
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
 """Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
-REPORT_COLUMNS = ("ID", "split", "file", "fault", "value", "action")
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
-LEFT_OUT, KEPT = "left out", "kept"
-
-TRAINING = "train"
-"""How the names of splits begin that are there to learn from."""
-
-MAX_LEFT_OUT = 0.5
-"""Largest part of the training utterances that may be left out: where most are faulty, the folder or the download is at
-fault, or the settings, and what would be trained on is another corpus."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,16 +256,16 @@ def write_manifests(
     record_path = output_folder / RECORD_NAME
     record = {"corpus": corpus, "fingerprint": _fingerprint(corpus, splits, sample_rate)}
     if _read_record(record_path) == {**record, "manifests": _digests(written)}:
-        _judge(corpus, splits, _read_rows(report), report, strict)
+        judge(corpus, splits, _read_rows(report), report, strict)
         return manifests
 
     everything = [utterance for utterances in splits.values() for utterance in utterances]
     inspections = inspect_all(corpus, [(utterance.wav, utterance.segment) for utterance in everything])
     inspected = {utterance.id: inspection for utterance, inspection in zip(everything, inspections, strict=True)}
-    rows = _report(splits, inspected, sample_rate or _most_common_rate(inspections))
+    rows = report_rows(splits, inspected, sample_rate or most_common_rate(inspections))
     output_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(report, _csv_text(REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows]))
-    _judge(corpus, splits, rows, report, strict)
+    judge(corpus, splits, rows, report, strict)
     left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
     has_segments = any(utterance.segment != WHOLE for utterance in everything)
     for name, utterances in splits.items():
@@ -387,71 +373,6 @@ def _read_record(path: Path) -> object:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _most_common_rate(inspections: Sequence[Inspection]) -> int | None:
-    rates = Counter(each.sample_rate for each in inspections if each.sample_rate is not None)
-    return rates.most_common(1)[0][0] if rates else None
-
-
-def _report(
-    splits: Mapping[str, Sequence[Utterance]], inspected: Mapping[str, Inspection], sample_rate: int | None
-) -> list[dict[str, str]]:
-    """Rows of report.csv."""
-    rows = []
-    for split, utterances in splits.items():
-        for each in utterances:
-            inspection = inspected[each.id]
-            findings = [*inspection.findings, *inspect_words(each.words, each.tokens)]
-            if inspection.sample_rate not in (None, sample_rate):
-                findings.append(Finding("sample_rate", f"{inspection.sample_rate} Hz where {sample_rate} is expected"))
-            for fault, value in findings:
-                action = LEFT_OUT if FAULTS[fault] and split.startswith(TRAINING) else KEPT
-                cells = (each.id, split, os.fspath(each.wav), fault, value, action)
-                rows.append(dict(zip(REPORT_COLUMNS, cells, strict=True)))
-    return rows
-
-
-def _judge(
-    corpus: str,
-    splits: Mapping[str, Sequence[Utterance]],
-    rows: Sequence[Mapping[str, str]],
-    report: Path,
-    strict: bool,
-) -> None:
-    """Say how many utterances are faulty and why, and refuse a corpus that cannot be used."""
-    if not rows:
-        return
-    total = sum(map(len, splits.values()))
-    left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
-    fatal = {row["ID"] for row in rows if FAULTS.get(row["fault"])}
-    counts = Counter((row["action"], row["fault"]) for row in rows)
-    reasons = {
-        action: ", ".join(f"{count} {fault}" for (each, fault), count in sorted(counts.items()) if each == action)
-        for action in (LEFT_OUT, KEPT)
-    }
-    first = next((row for row in rows if row["ID"] in fatal), rows[0])
-    example = f"such as {first['file']} ({first['fault']}: {first['value'].rstrip('.')})"
-    if strict and fatal:
-        raise ValueError(
-            f"{corpus}: {len(fatal)} of {total} utterances are faulty, {example}; correct those that {report} lists, "
-            "or prepare without strict, which leaves them out of training."
-        )
-    for name, utterances in splits.items():
-        faulty = sum(utterance.id in fatal for utterance in utterances)
-        most = MAX_LEFT_OUT * len(utterances) if name.startswith(TRAINING) else len(utterances) - 1
-        if faulty > most:
-            raise ValueError(
-                f"{corpus}: {faulty} of {len(utterances)} utterances of {name} are faulty, {example}; check the data "
-                f"folder and the settings ({report} lists all faults)."
-            )
-    parts = []
-    if left_out:
-        parts.append(f"{len(left_out)} of {total} utterances are left out of training ({reasons[LEFT_OUT]})")
-    if reasons[KEPT]:
-        kept = {row["ID"] for row in rows if row["action"] == KEPT} - left_out
-        parts.append(f"{len(kept)} are kept with a fault ({reasons[KEPT]})")
-    logger.warning(f"{corpus}: {'; '.join(parts)}; see {report}")
 
 
 def _read_rows(path: Path) -> list[dict[str, str]]:

@@ -1,0 +1,97 @@
+"""What preparation reports of faulty utterances, and what it does about them.
+
+They are left out of training. Of other splits they stay a part, or a test set would become easier by losing its
+difficult files: what cannot be read there counts as deletions when it is scored.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biglittle_asr.corpora.checks import FAULTS, Finding, Inspection, inspect_words
+
+if TYPE_CHECKING:
+    from biglittle_asr.corpora.manifest import Utterance
+
+logger = logging.getLogger(__name__)
+
+REPORT_COLUMNS = ("ID", "split", "file", "fault", "value", "action")
+LEFT_OUT, KEPT = "left out", "kept"
+
+TRAINING = "train"
+"""How the names of splits begin that are there to learn from."""
+
+MAX_LEFT_OUT = 0.5
+"""Largest part of the training utterances that may be left out: where most are faulty, the folder or the download is at
+fault, or the settings, and what would be trained on is another corpus."""
+
+
+def most_common_rate(inspections: Sequence[Inspection]) -> int | None:
+    """Hz, of the files that can be read; None if none can."""
+    rates = Counter(each.sample_rate for each in inspections if each.sample_rate is not None)
+    return rates.most_common(1)[0][0] if rates else None
+
+
+def report_rows(
+    splits: Mapping[str, Sequence[Utterance]], inspected: Mapping[str, Inspection], sample_rate: int | None
+) -> list[dict[str, str]]:
+    """Rows of report.csv."""
+    rows = []
+    for split, utterances in splits.items():
+        for each in utterances:
+            inspection = inspected[each.id]
+            findings = [*inspection.findings, *inspect_words(each.words, each.tokens)]
+            if inspection.sample_rate not in (None, sample_rate):
+                findings.append(Finding("sample_rate", f"{inspection.sample_rate} Hz where {sample_rate} is expected"))
+            for fault, value in findings:
+                action = LEFT_OUT if FAULTS[fault] and split.startswith(TRAINING) else KEPT
+                cells = (each.id, split, os.fspath(each.wav), fault, value, action)
+                rows.append(dict(zip(REPORT_COLUMNS, cells, strict=True)))
+    return rows
+
+
+def judge(
+    corpus: str,
+    splits: Mapping[str, Sequence[Utterance]],
+    rows: Sequence[Mapping[str, str]],
+    report: Path,
+    strict: bool,
+) -> None:
+    """Say how many utterances are faulty and why, and refuse a corpus that cannot be used."""
+    if not rows:
+        return
+    total = sum(map(len, splits.values()))
+    left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
+    fatal = {row["ID"] for row in rows if FAULTS.get(row["fault"])}
+    counts = Counter((row["action"], row["fault"]) for row in rows)
+    reasons = {
+        action: ", ".join(f"{count} {fault}" for (each, fault), count in sorted(counts.items()) if each == action)
+        for action in (LEFT_OUT, KEPT)
+    }
+    first = next((row for row in rows if row["ID"] in fatal), rows[0])
+    example = f"such as {first['file']} ({first['fault']}: {first['value'].rstrip('.')})"
+    if strict and fatal:
+        raise ValueError(
+            f"{corpus}: {len(fatal)} of {total} utterances are faulty, {example}; correct those that {report} lists, "
+            "or prepare without strict, which leaves them out of training."
+        )
+    for name, utterances in splits.items():
+        faulty = sum(utterance.id in fatal for utterance in utterances)
+        most = MAX_LEFT_OUT * len(utterances) if name.startswith(TRAINING) else len(utterances) - 1
+        if faulty > most:
+            raise ValueError(
+                f"{corpus}: {faulty} of {len(utterances)} utterances of {name} are faulty, {example}; check the data "
+                f"folder and the settings ({report} lists all faults)."
+            )
+    parts = []
+    if left_out:
+        parts.append(f"{len(left_out)} of {total} utterances are left out of training ({reasons[LEFT_OUT]})")
+    if reasons[KEPT]:
+        kept = {row["ID"] for row in rows if row["action"] == KEPT} - left_out
+        parts.append(f"{len(kept)} are kept with a fault ({reasons[KEPT]})")
+    logger.warning(f"{corpus}: {'; '.join(parts)}; see {report}")
