@@ -4,6 +4,7 @@ from biglittle_asr.models.attention import AttentionModel
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 from biglittle_asr.models.ctc import CTCModel
 from biglittle_asr.models.encoder import BigLittleEncoder, EncoderConfig, create_encoder, list_encoders
+from biglittle_asr.models.hybrid import HybridModel
 from biglittle_asr.models.images import ImageClassifier, ImageConfig, create_model, list_models
 from biglittle_asr.models.transducer import TransducerModel
 
@@ -12,6 +13,7 @@ __all__ = [
     "BigLittleEncoder",
     "CTCModel",
     "EncoderConfig",
+    "HybridModel",
     "ImageClassifier",
     "ImageConfig",
     "TransducerModel",

@@ -126,7 +126,22 @@ def build_dataset(
     wav_augment: torch.nn.Module | None = None,
     unknown: str = "refuse",
 ) -> DynamicItemDataset:
-    """Make a dataset of :data:`OUTPUT_KEYS` from a manifest.
+    """Make a dataset of :data:`OUTPUT_KEYS` from a manifest; see :func:`build_audio_dataset`."""
+
+    def target(text: str) -> tuple[Tensor, int]:
+        ids = tokenizer.encode(text, unknown)
+        return torch.tensor(ids, dtype=torch.long), len(ids)
+
+    dataset = build_audio_dataset(manifest, read, wav_augment)
+    dataset.add_dynamic_item(target, takes=["wrd"], provides=["tokens", "num_tokens"])
+    dataset.set_output_keys(OUTPUT_KEYS)
+    return dataset
+
+
+def build_audio_dataset(
+    manifest: Path, read: AudioReader, wav_augment: torch.nn.Module | None = None
+) -> DynamicItemDataset:
+    """Make a dataset from a manifest, which lacks nothing of :data:`OUTPUT_KEYS` but `tokens` and `num_tokens`.
 
     Raises
     ------
@@ -138,7 +153,7 @@ def build_dataset(
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
 
-    # Plain functions: SpeechBrain would not start a generator anew after one that has failed.
+    # A plain function: SpeechBrain would not start a generator anew after one that has failed.
     def audio(path: str, segment: Segment) -> tuple[Tensor, int, dict[str, float]]:
         start = time.perf_counter()
         wav = read(path, segment)
@@ -149,17 +164,11 @@ def build_dataset(
             seconds["speed perturbation"] = time.perf_counter() - start
         return wav, len(wav), seconds
 
-    def target(text: str) -> tuple[Tensor, int]:
-        ids = tokenizer.encode(text, unknown)
-        return torch.tensor(ids, dtype=torch.long), len(ids)
-
     rows = load_data_csv(manifest)
     for name, row in rows.items():
         row["segment"] = row_segment({"ID": name, **row})
     dataset = DynamicItemDataset(rows)
     dataset.add_dynamic_item(audio, takes=["wav", "segment"], provides=["sig", "num_samples", "seconds"])
-    dataset.add_dynamic_item(target, takes=["wrd"], provides=["tokens", "num_tokens"])
-    dataset.set_output_keys(OUTPUT_KEYS)
     return dataset
 
 

@@ -55,6 +55,18 @@ ATTENTION_KEYS = SPEECH_KEYS | frozenset(
 TRANSDUCER_KEYS = SPEECH_KEYS | {"valid_beam_size", "test_beam_size"}
 """Keys that recipes of transducers read."""
 
+HYBRID_KEYS = frozenset(
+    """
+    seed output_folder save_folder data_folder skip_prep corpus_options skip_test cache_audio
+    lexicon language_model states_per_phone silence_states iterations tied_states min_frames balance
+    lm_weights search_options
+    batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
+    train_dataloader_opts valid_dataloader_opts test_dataloader_opts
+    sample_rate compute_features normalize wav_augment fea_augment modules encoder model opt_class lr_annealing
+    """.split()
+)
+"""Keys that hybrid recipes read."""
+
 IMAGE_KEYS = frozenset(
     """
     seed output_folder save_folder train_log data_folder classes images_per_class skip_bad
@@ -70,6 +82,7 @@ EXPLAINED: Mapping[Set[str], str] = {
     CTC_KEYS: "hparams/AN4/ctc_bl_resnet22.yaml",
     ATTENTION_KEYS: "hparams/LibriSpeech/attention_bl_resnet22.yaml",
     TRANSDUCER_KEYS: "hparams/LibriSpeech/transducer_bl_resnet22.yaml",
+    HYBRID_KEYS: "hparams/AN4/hybrid_bl_resnet22.yaml",
     IMAGE_KEYS: "hparams/ImageNet/authors_bl_resnet50.yaml",
 }
 """A file that explains the keys."""

@@ -79,6 +79,13 @@ class Tying:
         result[self.outputs[used]] = self.without_context(used)
         return result
 
+    def origin(self, coarse: Tying) -> npt.NDArray[np.int64]:
+        """(V,) output of another tying, with no more outputs than this one has, that each output is a part of."""
+        used = self.outputs != NO_STATE
+        result = np.zeros(self.size, np.int64)
+        result[self.outputs[used]] = coarse.outputs[used]
+        return result
+
     def name(self, output: int) -> str:
         """An output's phone, and its position counted from 1."""
         phone, position = divmod(int(self.monophone_of[output]), self.positions)

@@ -1,0 +1,19 @@
+#!/usr/bin/env python3
+"""Train a hybrid system on AN4 from a flat start, then score dev and test through a decoding graph.
+
+python recipes/AN4/Hybrid/train.py hparams/AN4/hybrid_bl_resnet22.yaml --data_folder /path/to/an4
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.flat_start import train_hybrid
+from biglittle_asr.tasks.recipe import run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_hybrid(argv, "an4")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,292 @@
+"""Hybrid systems: the recipe from flat start to scores, resumed, and what goes wrong in one sentence."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import REPOSITORY
+from test_tasks import write_tones
+
+from biglittle_asr.decoding.hmm import Aligner, monophones, read_lexicon, read_tying
+from biglittle_asr.models import HybridModel, create_encoder
+from biglittle_asr.tasks import recipe
+from biglittle_asr.tasks.flat_start import FlatStart
+from biglittle_asr.tasks.hybrid import frame_loss, stretched
+from biglittle_asr.tasks.iterations import change, read_alignments, read_iterations
+
+YAML_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_bl_resnet22.yaml"
+TWIN_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_resnet22.yaml"
+TEXTS = ["BAD CAB", "DAB", "CAB DAB", "ACE BAD", "BED", "ACE DAB"]
+"""In which every letter is a phone, and sounds at its own frequency."""
+
+SHALLOW = "blocks: [1, 1, 1, 1], big_little_stages: 0"
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Any:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def write_corpus(folder: Path, texts: Sequence[str] = TEXTS, copies: int = 1) -> None:
+    """Manifests of tones, a lexicon of letters and a language model of equally likely words."""
+    write_tones(folder, [text.replace(" ", "") for text in texts])
+    for manifest in (folder / "save" / "manifests").glob("*.csv"):
+        content = manifest.read_text()
+        for text in texts:
+            content = content.replace(f",{text.replace(' ', '')}\n", f",{text}\n")
+        head, *lines = content.replace("\r", "").splitlines(keepends=True)
+        if manifest.name == "train.csv":
+            lines = [line.replace(",", f"-{copy},", 1) for copy in range(copies) for line in lines]
+        manifest.write_text("".join([head, *lines]))
+    words = sorted({word for text in texts for word in text.split()})
+    (folder / "etc").mkdir()
+    (folder / "etc" / "an4.dic").write_text("".join(f"{word} {' '.join(word)}\n" for word in words))
+    entries = "".join(f"-1.0\t{word}\n" for word in ["</s>", *words])
+    model = f"\\data\\\nngram 1={len(words) + 2}\n\n\\1-grams:\n{entries}-99.0\t<s>\n\n\\end\\\n"
+    (folder / "etc" / "an4.ug.lm").write_text(model)
+
+
+def small(folder: Path, **overrides: Any) -> list[str]:
+    """Command line of the AN4 recipe with a small encoder and whatever a test changes."""
+    defaults = {
+        "data_folder": folder,
+        "output_folder": folder,
+        "skip_prep": True,
+        "encoder": f"{{channels: [8, 8, 16, 16], {SHALLOW}, output_size: 32, time_stride: 2}}",
+        "iterations": "[{epochs: 1}, {epochs: 1}, {epochs: 1, tied: True}]",
+        "tied_states": 40,
+        "min_frames": 5,
+        "average_checkpoints": "[1]",
+        "lm_weights": "[1, 5]",
+        "dynamic_batching": False,
+        "batch_size": 3,
+        "precision": "fp32",
+        "lr": 0.01,
+        "dropout": 0.0,
+        "wav_augment": "null",
+        "fea_augment": "null",
+    }
+    options = {**defaults, **overrides}
+    return [str(YAML_FILE), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())]
+
+
+def train_an4() -> Callable[[Sequence[str]], None]:
+    """`main` of recipes/AN4/Hybrid/train.py."""
+    spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / "AN4" / "Hybrid" / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+def start(arguments: Sequence[str]) -> FlatStart:
+    """What train.py builds, up to the training."""
+    hparams, run_opts = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
+    return FlatStart(recipe.prepare_manifests("an4", hparams), hparams, run_opts)
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "iterations.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_system_trains_from_transcripts_alone(tmp_path: Path) -> None:
+    write_corpus(tmp_path, copies=24)
+    train_an4()(small(tmp_path))
+    table = rows(tmp_path)
+    assert [row["epochs"] for row in table] == ["1", "1", "1"]
+    plain = 3 * len("ABCDE") + 3
+    assert table[0]["states"] == table[1]["states"] == str(plain) and plain < int(table[2]["states"]) <= 40
+    assert math.isnan(float(table[0]["changed"])) and 0 < float(table[1]["changed"]) < 100
+    assert float(table[2]["dev_accuracy"]) > 50
+    assert "WER 0.00 %" in (tmp_path / "wer_test.txt").read_text()
+    for name in ("model/model.safetensors", "model/HCLG.fst", "model/words.txt", "iterations/3/curves.png"):
+        assert (tmp_path / name).stat().st_size > 0
+    assert read_tying(tmp_path / "model" / "tying.npz").size == int(table[2]["states"])
+    log = (tmp_path / "log.txt").read_text()
+    for piece in ("tied states", "% of the frames changed", "frame accuracy", "HCLG: ", "faster than real time"):
+        assert piece in log
+    # Word times: in order, within the audio, of about three letters of 0.2 s.
+    words = [line.split() for line in (tmp_path / "test.ctm").read_text().splitlines()]
+    assert [line[4] for line in words if line[0] == "u0"] == ["BAD", "CAB"]
+    first, second = (line for line in words if line[0] == "u0")
+    assert 0 <= float(first[2]) < 0.4 and abs(float(second[2]) - 0.6) < 0.3
+    assert all(0 < float(line[5]) <= 1 for line in words)
+    # Once more: nothing is left to train, the same result.
+    before = (tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()
+    train_an4()(small(tmp_path))
+    assert ((tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()) == before
+
+
+def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {
+        "iterations": "[{epochs: 1}, {epochs: 1, tied: True}]",
+        "encoder": f"{{channels: [4, 4, 8, 8], {SHALLOW}, output_size: 16}}",
+        "tied_states": 25,
+        "min_frames": 1,
+    }
+    write_corpus(tmp_path / "whole", TEXTS[:2])
+    whole = start(small(tmp_path / "whole", **options)).train()
+    write_corpus(tmp_path / "parts", TEXTS[:2])
+    original = FlatStart._align_by_network
+
+    def interrupted(self: FlatStart, *arguments: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FlatStart, "_align_by_network", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        start(small(tmp_path / "parts", **options)).train()
+    monkeypatch.setattr(FlatStart, "_align_by_network", original)
+    parts = start(small(tmp_path / "parts", **options)).train()
+    assert read_tying(tmp_path / "parts/save/iterations/2/tying.npz").size == 25
+    for name, value in whole.brain.model.state_dict().items():
+        assert torch.equal(value, parts.brain.model.state_dict()[name]), name
+
+
+def test_what_cannot_be_aligned_is_counted_listed_and_left_out(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    for name in ("train", "dev"):
+        manifest = tmp_path / "save" / "manifests" / f"{name}.csv"
+        manifest.write_text(manifest.read_text().replace(",DAB\n", "," + "DAB " * 20 + "\n"))
+    system, plain = start(small(tmp_path)), monophones(("SIL", *"ABCDE"))
+    system.align(1, None, plain, {})
+    folder = tmp_path / "save" / "iterations" / "1"
+    states = read_alignments(folder / "alignments.npz")
+    assert system.table.rows[0].failed == 2 and set(states) == {
+        f"u{index}{copy}" for index in (0, 2, 3, 4, 5) for copy in ("", "-0")
+    }
+    assert "2 of 12 utterances could not be aligned: u1 (31 frames" in (tmp_path / "log.txt").read_text()
+    assert "u1," in (folder / "failed_alignments.csv").read_text()
+    datasets = system.datasets(plain, states)
+    assert "u1-0" not in datasets.train.data_ids and len(datasets.dev) == len(TEXTS)
+    assert {row["id"]: row["num_tokens"] for row in datasets.dev}["u1"] == 0
+    with pytest.raises(ValueError, match="could not be aligned.*; see to the lexicon, or set fewer states_per_phone"):
+        system.align(1, None, monophones(plain.phones, 30), {})
+
+
+def test_a_lexicon_that_lacks_words_of_the_transcripts_is_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path)
+    lexicon = tmp_path / "etc" / "an4.dic"
+    lexicon.write_text("".join(line for line in lexicon.open() if not line.startswith("BAD ")))
+    with pytest.raises(ValueError, match="the lexicon lacks 1 word of .*train.csv: BAD; add its pronunciation to it"):
+        start(small(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "iterations, message",
+    [
+        ("[{epoch: 1}]", "iterations: .* is none; write"),
+        ("[{epochs: 0}]", "iterations: .* is none; write"),
+        ("[{epochs: 1, tied: True}]", "the first cannot be tied"),
+        ("[{epochs: 1}, {epochs: 1, tied: True}, {epochs: 1}]", "none without tied states can follow"),
+    ],
+)
+def test_impossible_iterations_are_refused(tmp_path: Path, iterations: str, message: str) -> None:
+    write_corpus(tmp_path, TEXTS[:1])
+    with pytest.raises(recipe.RecipeError, match=message):
+        start(small(tmp_path, iterations=iterations))
+
+
+def test_iterations_have_defaults() -> None:
+    assert [each.tied for each in read_iterations([{"epochs": 1}, {"epochs": 3, "tied": True}])] == [False, True]
+
+
+# Targets, loss and priors
+
+
+def test_the_loss_is_the_weighted_cross_entropy_of_valid_frames() -> None:
+    torch.manual_seed(0)
+    log_probs = torch.randn(3, 8, 5).log_softmax(-1).requires_grad_()
+    targets, counts, weights = torch.randint(0, 5, (3, 6)), torch.tensor([6, 0, 4]), torch.rand(5)
+    losses, correct = frame_loss(log_probs, targets, counts, weights)
+    for row, count in enumerate(counts.tolist()):
+        nats = [weights[targets[row, t]] * -log_probs[row, t, targets[row, t]].detach() for t in range(count)]
+        assert losses[row].item() == pytest.approx(float(sum(nats)), rel=1e-5)
+    assert correct == sum(
+        int(log_probs[row, t].argmax() == targets[row, t]) for row in range(3) for t in range(int(counts[row]))
+    )
+    losses.sum().backward()
+    assert log_probs.grad is not None and not log_probs.grad[1].any() and not log_probs.grad[2, 4:].any()
+
+
+@pytest.mark.parametrize("balance", [1.0, 0.8, 0.0])
+def test_a_perfect_model_of_weighted_frames_gives_likelihoods_without_the_weights(balance: float) -> None:
+    """What minimizes the weighted loss, divided by the priors, is p(frame | state) up to a factor a frame."""
+    model = HybridModel(create_encoder("bl_resnet22_half", time_stride=1, channels=(4, 4, 4, 4)), 3)
+    joint = torch.tensor([[30.0, 5.0, 1.0], [10.0, 15.0, 4.0]])
+    model.set_frequencies(joint.sum(0), balance)
+    assert (model.loss_weights * joint.sum(0)).sum() / joint.sum() == pytest.approx(1.0)
+    best = (joint * model.loss_weights).log().log_softmax(-1)
+    expected = (joint / joint.sum(0)).log()
+    torch.testing.assert_close(
+        model.log_likelihoods(best).log_softmax(-1), expected.log_softmax(-1), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_states_in_context_begin_with_what_the_network_knew_without() -> None:
+    torch.manual_seed(0)
+    encoder = create_encoder("bl_resnet22_half", input_size=8, time_stride=1, channels=(4, 4, 4, 4))
+    coarse, fine = HybridModel(encoder, 2).eval(), HybridModel(encoder, 5).eval()
+    origin, counts = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([10, 20, 30, 40, 50])
+    coarse.set_frequencies(torch.tensor([50, 100]), 0.5)
+    fine.set_frequencies(counts, 0.5)
+    fine.refine(coarse, origin)
+    features, frames = torch.randn(1, 20, 8), torch.tensor([20])
+    whole, parts = coarse(features, frames)[0].exp(), fine(features, frames)[0].exp()
+    torch.testing.assert_close(torch.zeros_like(whole).index_add(2, origin, parts), whole)
+    likelihoods = fine.log_likelihoods(fine(features, frames)[0])
+    for state in (0, 1):
+        same = likelihoods[..., origin == state]
+        torch.testing.assert_close(same, same[..., :1].expand_as(same))
+
+
+@pytest.mark.parametrize("frames", [1, 7, 10, 13, 100])
+def test_stretched_targets_keep_their_order_and_proportions(frames: int) -> None:
+    states = np.repeat(np.arange(5), 2)
+    result = stretched(states, frames)
+    assert len(result) == frames and (np.diff(result) >= 0).all()
+    if frames == len(states):
+        assert (result == states).all()
+    if frames == 100:
+        assert np.bincount(result).tolist() == [20] * 5
+
+
+def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
+    (tmp_path / "a.dic").write_text("A AH\nB B IY\n")
+    lexicon = read_lexicon(tmp_path / "a.dic")
+    aligner = Aligner(lexicon, monophones(lexicon.phones, 1, 1))
+    first, second = (aligner.uniform(words, 8).states for words in (["A", "B"], ["B", "A"]))
+    tying = aligner.tying
+    assert change(tying, {"u": first}, {"u": first, "v": second}) == 0.0
+    expected = np.mean(tying.outputs[first] != tying.outputs[second])
+    assert change(tying, {"u": first}, {"u": second}) == pytest.approx(100 * expected)
+
+
+# Recipe files
+
+
+def test_twin_differs_in_encoder_and_output_folder_only() -> None:
+    big_little, plain = recipe._read_yaml(YAML_FILE), recipe._read_yaml(TWIN_FILE)
+    assert big_little.keys() == plain.keys()
+    differing = {key for key in plain if key != "encoder" and str(plain[key]) != str(big_little[key])}
+    assert differing == {"output_folder"}
+
+
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
+    arguments = [str(path), "--data_folder=none", f"--output_folder={tmp_path}"]
+    hparams, _ = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
+    assert hparams["model"](output_neurons=5).output.out_features == 5
+    assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size
+    read_iterations(hparams["iterations"])
