@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
-
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
 
@@ -80,6 +78,8 @@ def make_librispeech(folder: Path) -> Path:
 @functools.cache
 def telephone_corpora() -> Path:
     """Switchboard, Fisher and Hub5'00 as our generator makes them; of real digits where they are at hand."""
+    from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
+
     folder = Path(tempfile.mkdtemp(prefix="telephone"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     recordings = REPOSITORY.parent / "shared" / "data" / "fsdd" / "recordings"

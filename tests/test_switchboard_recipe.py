@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, telephone_corpora
+from hub5_examples import HAS_SCTK, counts_of_hubscr
 
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import prepare
@@ -19,7 +20,7 @@ from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.formats import FORMATS
 from biglittle_asr.inference.transcription import Transcript
-from biglittle_asr.scoring import read_ctm, read_glm, read_stm, score_hub5
+from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_hub5, write_ctm
 
 TINY = """\
 !include:{base}
@@ -107,6 +108,32 @@ def test_words_of_segments_are_scored_where_they_were_said(tmp_path: Path, monke
         (tmp_path / "hyp.ctm").write_text(ctm)
         again = score_hub5(read_stm(references[0]).segments, read_ctm(tmp_path / "hyp.ctm"), read_glm(references[1]))
         assert (again.all.errors == 0) != swap
+
+
+@pytest.mark.skipif(not HAS_SCTK, reason="needs NIST's tools: Debian's package sctk")
+def test_nists_tools_take_what_preparation_writes(tmp_path: Path) -> None:
+    manifest = prepare("hub5", telephone_corpora() / "hub5", tmp_path)["test"]
+    words = []
+    for number, row in enumerate(read_manifest(manifest)):
+        segment = row_segment(row)
+        side = "AB"[(segment.channel or 0) - 1]
+        # A word is missed now and then, another one misheard.
+        heard = ["TEN" if number % 5 == 0 else word for word in row["wrd"].split() if word != "UH"][number % 3 == 0 :]
+        words += [
+            TimedWord(Path(row["wav"]).stem, side, segment.start + 0.1 * place, 0.1, word)
+            for place, word in enumerate(heard)
+        ]
+    manifest.with_suffix(".stm").rename(tmp_path / "ref.stm")
+    manifest.with_suffix(".glm").rename(tmp_path / "rules.glm")
+    write_ctm(tmp_path / "hyp.ctm", words)
+    segments = read_stm(tmp_path / "ref.stm").segments
+    score = score_hub5(segments, words, read_glm(tmp_path / "rules.glm"), bootstrap=0)
+    found = {name.lower(): counts for name, counts in {**score.speakers, "sum": score.all}.items()}
+    assert {
+        name: [each.segments, each.words, each.correct, each.substitutions, each.deletions, each.insertions]
+        for name, each in found.items()
+    } == {name.lower(): counts[:6] for name, counts in counts_of_hubscr(tmp_path).items()}
+    assert 0 < score.all.errors < score.all.words
 
 
 def test_fisher_joins_the_training_set_of_the_twin(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def read(data_folder: str | PathLike[str]) -> dict[str, list[Utterance]]:
         if found["side"] not in CHANNELS:
             raise ValueError(f"{place}: channel {found['side']} is neither A nor B; restore the line.")
         start, stop, text = float(found["start"]), float(found["stop"]), found["text"] or ""
-        if text.strip().upper() != IGNORED:
+        if IGNORED not in text.upper():
             name = f"{found['file']}-{found['side']}-{100 * start:06.0f}-{100 * stop:06.0f}"
             turn = Turn(name, found["side"], start, stop, hub5_words(text), place)
             turns.setdefault(found["file"], []).append(turn)

@@ -336,8 +336,10 @@ def write_hub5(folder: Path, calls: Sequence[tuple[Conversation, random.Random]]
     """Recordings, segments (PEM), references (STM, with the slips that the real one has) and mapping (GLM)."""
     if not calls:
         return
-    stm = [';; LABEL "O" "Overall" "all conversations"']
-    stm += [f';; LABEL "{label}" "{name}" "of {name}"' for label, name in (("sw", "Switchboard"), ("en", "CallHome"))]
+    # NIST's tools want every label explained.
+    stm = [';; LABEL "O" "Overall" "all conversations"', ';; LABEL "F" "Female" "all speakers"']
+    for label, name in (("sw", "Switchboard"), ("en", "CallHome")):
+        stm += [f';; LABEL "{label}" "{name}" "of {name}"', f';; LABEL "{label}-F" "{name}" "speakers of {name}"']
     pem = [";; recording, channel, speaker, start, stop"]
     for conversation, rng in calls:
         name, kind = conversation.name, conversation.name[:2]
@@ -361,10 +363,11 @@ def write_hub5(folder: Path, calls: Sequence[tuple[Conversation, random.Random]]
 
 def _hub5_text(turn: Turn, rng: random.Random) -> str:
     spellings = {"two": "{ TWO / TOO }", "four": "{ FOUR / FOR }", "eight": "{ EIGHT / ATE }"}
-    tokens = [
-        spellings[word.said] if word.said in spellings and rng.random() < 0.5 else word.said.upper()
-        for word in turn.words
-    ]
+    tokens = []
+    for word in turn.words:
+        # What is cut off need not be recognized.
+        plain = word.said.upper() if word.said == word.meant else f"({word.said.upper()})"
+        tokens.append(spellings[word.said] if word.said in spellings and rng.random() < 0.5 else plain)
     if rng.random() < 0.1:
         tokens = ["<B_ASIDE>", *tokens, "<E_ASIDE>"]
     return _among(tokens, ("(%HESITATION)", "((%HESITATION)"), rng)
