@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, score, shard, transcribe
+from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, score, shard, transcribe, tune
 from biglittle_asr.commands.shared import tell
 
 INTERRUPTED = 130
@@ -49,6 +49,7 @@ COMMANDS = (
     Command("score", "Compare recognized words with what was said.", score.add_arguments, score.run),
     Command("shard", "Pack audio or images into large files, to be streamed.", shard.add_arguments, shard.run),
     Command("transcribe", "Write down the words of audio.", transcribe.add_arguments, transcribe.run),
+    Command("tune", "Find the weights of a beam search on development data.", tune.add_arguments, tune.run),
 )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_bootstrap,
+    add_corpus,
     add_decoding,
     add_json,
     add_model,
     audio_progress,
     count,
+    find_manifest,
     positive_count,
     print_score,
     set_decoding,
@@ -40,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=count, default=0, help="processes that read images (default: %(default)s: this one)"
     )
-    parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
-    parser.add_argument("--split", default="test", help="of the corpus (default: %(default)s)")
+    add_corpus(parser, "test")
     parser.add_argument(
         "--by-utterance",
         "--by_utterance",
@@ -106,23 +107,7 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="biglittle") as folder:
-        _evaluate_manifest(options, _find_manifest(options, Path(folder)))
-
-
-def _find_manifest(options: argparse.Namespace, folder: Path) -> Path:
-    """The manifest that is named, or that of a corpus, made in a folder."""
-    from biglittle_asr.corpora import prepare
-
-    manifest: Path = options.data
-    if options.corpus is None:
-        if manifest.is_dir():
-            raise ValueError(f"{manifest}: a folder, where a manifest is expected; name its corpus with --corpus.")
-        return manifest
-    manifests = prepare(options.corpus, options.data, folder)
-    if options.split not in manifests:
-        splits = ", ".join(manifests)
-        raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
-    return manifests[options.split]
+        _evaluate_manifest(options, find_manifest(options, Path(folder)))
 
 
 def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:

@@ -68,6 +68,28 @@ def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_corpus(parser: argparse.ArgumentParser, split: str) -> None:
+    """Declare what DATA holds, if it is no manifest."""
+    parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
+    parser.add_argument("--split", default=split, help="of the corpus (default: %(default)s)")
+
+
+def find_manifest(options: argparse.Namespace, folder: Path) -> Path:
+    """The manifest that is named, or that of a corpus, made in a folder; raises ValueError if there is none."""
+    from biglittle_asr.corpora import prepare
+
+    manifest: Path = options.data
+    if options.corpus is None:
+        if manifest.is_dir():
+            raise ValueError(f"{manifest}: a folder, where a manifest is expected; name its corpus with --corpus.")
+        return manifest
+    manifests = prepare(options.corpus, options.data, folder)
+    if options.split not in manifests:
+        splits = ", ".join(manifests)
+        raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
+    return manifests[options.split]
+
+
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
     """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
     group = parser.add_argument_group("decoding", "Greedy, unless one of these asks for a beam search.")

@@ -4,6 +4,7 @@
 - `recognizer.py`: everything between samples and log-probabilities
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words, and to error rates
+- `tuning.py`: the weights of a beam search
 - `formats.py`: transcripts as text, JSON, CTM and SRT
 """
 

@@ -1,0 +1,137 @@
+"""`biglittle tune`: the weights of a beam search that make the fewest errors on development data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biglittle_asr.commands.shared import (
+    add_batch_seconds,
+    add_corpus,
+    add_json,
+    add_language_model,
+    add_model,
+    audio_progress,
+    decoding_settings,
+    find_manifest,
+    positive_count,
+    tell,
+    usable_device,
+)
+
+if TYPE_CHECKING:
+    from biglittle_asr.inference.tuning import Trial, Tuning
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what the command takes."""
+    add_model(parser)
+    parser.add_argument(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="manifest (CSV file with columns ID, wav, wrd), or with --corpus the corpus as downloaded",
+    )
+    add_corpus(parser, "dev")
+    add_language_model(parser)
+    for name, what in (("lm-weights", "weights of the language model"), ("word-scores", "scores of a word, in nats")):
+        parser.add_argument(
+            f"--{name}",
+            f"--{name.replace('-', '_')}",
+            type=numbers,
+            metavar="X,X,...",
+            help=f"{what} to try (write --{name}=-1,0,1 if the first is negative)",
+        )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("decoding.json"),
+        metavar="FILE",
+        help="JSON file to write, which --decoding of transcribe and evaluate takes (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--workers", type=positive_count, metavar="N", help="processes that search (default: one for each core)"
+    )
+    add_batch_seconds(parser)
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    from tempfile import TemporaryDirectory
+
+    from biglittle_asr.decoding import write_settings
+
+    if not options.output.parent.is_dir():
+        raise ValueError(f"{options.output.parent}: no such folder; make it, or write the settings elsewhere.")
+    with TemporaryDirectory(prefix="biglittle") as folder:
+        tuning = _tune(options, find_manifest(options, Path(folder)))
+    write_settings(options.output, tuning.settings)
+    if options.json:
+        found = {
+            "greedy": tuning.greedy.to_dict(),
+            "best": _object(tuning.best),
+            "trials": [_object(trial) for trial in tuning.trials],
+            "output": str(options.output),
+        }
+        print(json.dumps(found))
+        return
+    print("lm weight  word score   WER %  sub  del  ins")
+    for trial in tuning.trials:
+        counts = trial.counts
+        print(
+            f"{trial.lm_weight:9.2f} {trial.word_score:11.2f} {counts.wer or 0:7.2f} {counts.substitutions:4} "
+            f"{counts.deletions:4} {counts.insertions:4}{' *' if trial is tuning.best else ''}"
+        )
+    wer = f"greedy: WER {tuning.greedy.wer:.2f} %; best: WER {tuning.best.counts.wer:.2f} %"
+    print(f"\n{wer}, written to {options.output}")
+
+
+def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
+    from tqdm import tqdm
+
+    from biglittle_asr.corpora.manifest import read_manifest
+    from biglittle_asr.decoding import DecodingSettings
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS
+    from biglittle_asr.inference.tuning import LM_WEIGHTS, WORD_SCORES, tune
+
+    rows = read_manifest(manifest, EVALUATION_COLUMNS)
+    recognizer = load_model(options.model, usable_device(options.device))
+    bar = tqdm(desc="searching", unit=" utterances", disable=None, delay=0.1)
+
+    def show(done: float, total: float) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    with audio_progress("reading") as progress, bar:
+        return tune(
+            recognizer,
+            rows,
+            decoding_settings(options) or DecodingSettings(),
+            lm_weights=options.lm_weights or LM_WEIGHTS,
+            word_scores=options.word_scores or WORD_SCORES,
+            workers=options.workers or os.cpu_count() or 1,
+            batch_seconds=options.batch_seconds,
+            progress=progress,
+            search_progress=show,
+            report=tell,
+        )
+
+
+def numbers(text: str) -> list[float]:
+    """Type of an argument: finite numbers, separated by commas."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or not all(abs(value) < float("inf") for value in values):
+        raise argparse.ArgumentTypeError(f"'{text}' is no list of numbers separated by commas")
+    return values
+
+
+def _object(trial: Trial) -> dict[str, Any]:
+    return {"lm_weight": trial.lm_weight, "word_score": trial.word_score, **trial.counts.to_dict()}
