@@ -226,6 +226,20 @@ def test_lines_of_fisher(tmp_path) -> None:
     assert kept == ["AND I GENERALLY PREFER", "AN- SO THE TOPIC IS [LAUGHTER] HOLIDAYS UH", "[NOISE]"]
 
 
+def test_the_lexicon_has_every_word_of_the_transcripts(tmp_path) -> None:
+    folder = write_switchboard(tmp_path / "swbd")
+    assert switchboard.extra_files(folder) == {"lexicon.txt": "T t iy\nV v iy\n"}
+    prepare("switchboard", telephone_corpora() / "switchboard", tmp_path / "out", dev_conversations=1)
+    lexicon = {line.split()[0] for line in (tmp_path / "out" / "lexicon.txt").read_text().splitlines()}
+    words = {
+        word
+        for name in ("train", "dev")
+        for row in read_rows(tmp_path / "out" / f"{name}.csv")
+        for word in row["wrd"].split()
+    }
+    assert words <= lexicon and any(word.endswith("-") for word in lexicon)
+
+
 def test_the_slip_of_fisher_is_mended(tmp_path) -> None:
     for call in ("fe_03_11487", "fe_03_11488"):
         (tmp_path / f"{call}.txt").write_text(f"# {call}.sph\n\n31.09 234.06 A: yes\n31.09 32.00 B: no\n")
@@ -256,7 +270,7 @@ def test_lines_of_hub5(tmp_path) -> None:
         ("sw_4390-B-001001-001230", "sw_4390-B", "UH YEAH IT'S TRUE", 2, 10.01, 2.29),
     ]
     lines[-1] = "en_4156 B en_4156_B 13.30 14.00 <O,en,F,en-F> (%HESITATION) WAIT "
-    assert hub5.references(tmp_path) == {
+    assert hub5.extra_files(tmp_path) == {
         "test.stm": "\n".join(lines) + "\n",
         "test.glm": "[UM] => [(%HESITATION)] / [ ] __ [ ]\n",
     }

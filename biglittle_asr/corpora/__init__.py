@@ -2,7 +2,8 @@
 
 A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
 `CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`. A corpus that brings other
-files to score with has a function `references`, with the same arguments, that returns their texts by name.
+files, such as references or a lexicon, has a function `extra_files`, with the same arguments, that returns their texts
+by name.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def prepare(
 ) -> dict[str, Path]:
     """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
 
-    Where utterances are parts of recordings, channel (from 1) and start (s) are two columns more. Files that a corpus
-    brings for scoring, such as Hub5'00's test.stm and test.glm, go beside them.
+    Where utterances are parts of recordings, channel (from 1) and start (s) are two columns more. What else a corpus
+    brings, such as Hub5'00's test.stm and test.glm and Switchboard's lexicon.txt, goes beside them.
 
     Utterances whose audio or transcript is faulty are left out of training, and report.csv beside the manifests lists
     them; see `write_manifests`. Deterministic, and quick where it was done before: audio is read again only if
@@ -101,7 +102,7 @@ def prepare(
         if kind in VALUES and type(value) is not kind:
             raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")
     manifests = write_manifests(corpus, module.read(data_folder, **options), output_folder, sample_rate, strict)
-    if hasattr(module, "references"):
-        for name, text in module.references(data_folder, **options).items():
+    if hasattr(module, "extra_files"):
+        for name, text in module.extra_files(data_folder, **options).items():
             write_atomically(Path(output_folder) / name, text)
     return manifests

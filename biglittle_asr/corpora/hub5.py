@@ -78,7 +78,7 @@ def read(data_folder: str | PathLike[str]) -> dict[str, list[Utterance]]:
     return {"test": utterances}
 
 
-def references(data_folder: str | PathLike[str]) -> dict[str, str]:
+def extra_files(data_folder: str | PathLike[str]) -> dict[str, str]:
     """What to score with in NIST's way: the STM, mended, and the GLM.
 
     Arguments

@@ -18,7 +18,7 @@ from pathlib import Path
 from biglittle_asr.corpora import fisher, hub5
 from biglittle_asr.corpora.manifest import Utterance, read_lines
 from biglittle_asr.corpora.telephone import Turn, check_pairs, find_files, make_utterances, split_by_conversation
-from biglittle_asr.corpora.transcripts import spelled_words, switchboard_words
+from biglittle_asr.corpora.transcripts import normalize_lexicon, spelled_words, switchboard_words
 
 RECORDING = r"(sw0\d{4})\.sph"
 TRANSCRIPT = r"(sw\d{4}[ab])-ms98-a-trans\.text"
@@ -85,11 +85,30 @@ def read(
     return splits
 
 
-def references(
+def extra_files(
     data_folder: str | PathLike[str], hub5_folder: str | PathLike[str] | None = None, **options: object
 ) -> dict[str, str]:
-    """What the test set is scored with, see :func:`biglittle_asr.corpora.hub5.references`."""
-    return {} if hub5_folder is None else hub5.references(hub5_folder)
+    """The lexicon, with words as the manifests have them, and what the test set is scored with.
+
+    Arguments
+    ---------
+    data_folder, hub5_folder
+        As of :func:`read`.
+    **options
+        Its others, which change nothing.
+
+    Returns
+    -------
+    dict from file name to text
+        Of "lexicon.txt", a word and its phones on each line, if there is a lexicon; and as
+        :func:`biglittle_asr.corpora.hub5.extra_files`.
+    """
+    files = {} if hub5_folder is None else hub5.extra_files(hub5_folder)
+    lexicon = list(_read_lexicon(Path(data_folder)))
+    if lexicon:
+        lines = {f"{word} {' '.join(phones)}\n" for word, phones in normalize_lexicon(lexicon)}
+        files["lexicon.txt"] = "".join(sorted(lines))
+    return files
 
 
 def _transcript(sides: Mapping[str, Path], conversation: str, side: str) -> Path:

@@ -10,7 +10,7 @@ lhotse, whose recipes read these corpora as well, leaves all marks in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 NOISE, VOCALIZED_NOISE, LAUGHTER = "[NOISE]", "[VOCALIZED-NOISE]", "[LAUGHTER]"
@@ -184,6 +184,43 @@ def spelled_words(lexicon: Iterable[tuple[str, Sequence[str]]]) -> dict[str, lis
             spelled[word] = list(word)
             spelled[f"{word}'S"] = [*word[:-1], f"{word[-1]}'S"]
     return spelled
+
+
+def normalize_lexicon(lexicon: Sequence[tuple[str, Sequence[str]]]) -> Iterator[tuple[str, Sequence[str]]]:
+    """Give a lexicon the words that :func:`switchboard_words` makes of transcripts.
+
+    Arguments
+    ---------
+    lexicon : sequence of (word, phones)
+        Words may bear the transcripts' marks: ab[solute]- is the entry of AB-.
+
+    Yields
+    ------
+    (str, sequence of str)
+        Words in upper case, and their phones. Words that are spelled give way to their letters.
+
+    Example
+    -------
+    >>> letters = [("t", ["t", "iy"]), ("v", ["v", "iy"])]
+    >>> words = [("ab[solute]-", ["ae", "b"]), ("tv", "t iy v iy".split()), ("tv's", "t iy v iy z".split())]
+    >>> list(normalize_lexicon([*letters, *words]))
+    [('T', ['t', 'iy']), ('V', ['v', 'iy']), ('AB-', ['ae', 'b']), ("V'S", ['v', 'iy', 'z'])]
+    """
+    spelled = spelled_words(lexicon)
+    for entry, phones in lexicon:
+        words = switchboard_words(entry, spelled)
+        if len(words) == 1 and words[0] not in NOISES:
+            yield words[0], phones
+        elif len(words) > 1 and words[-1].endswith("'S"):
+            # The last letter alone has the possessive's phones: as many as the others leave.
+            others = _spellings([_pronunciations(lexicon, letter) for letter in words[:-1]])
+            for spoken in others:
+                if tuple(phones[: len(spoken)]) == spoken:
+                    yield words[-1], phones[len(spoken) :]
+
+
+def _pronunciations(lexicon: Iterable[tuple[str, Sequence[str]]], word: str) -> set[tuple[str, ...]]:
+    return {tuple(phones) for each, phones in lexicon if each.upper() == word}
 
 
 def _spellings(letters: Sequence[set[tuple[str, ...]]]) -> set[tuple[str, ...]]:
