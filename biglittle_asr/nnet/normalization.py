@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,6 +32,9 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
     (torch.Size([2, 4, 6, 3]), 0.0)
     """
 
+    counted = True
+    """Whether what this process puts in counts; see :func:`uncounted`."""
+
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
         """Normalize; in training, take the statistics and update the running ones.
 
@@ -51,7 +56,7 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         self._check_input_dim(x)
         count = x.new_tensor(x.shape[0] * x.shape[2], dtype=torch.long) if mask is None else mask.count
         y, mean, variance, count = _MaskedBatchNorm.apply(
-            x, self.weight, self.bias, mask, count * x.shape[3], self.eps, together
+            x, self.weight, self.bias, mask, count * x.shape[3] * self.counted, self.eps, together, self.counted
         )
         self._update_running(mean, variance, count)
         return y
@@ -63,8 +68,26 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         unbiased = variance * (count / (count - 1).clamp(min=1))
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+        # Where nothing counted, on any process, nothing is learned.
+        weight = (momentum * (count > 0)).to(self.running_mean.dtype)
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
+
+
+@contextmanager
+def uncounted(module: nn.Module) -> Iterator[None]:
+    """Within, a process takes part in the statistics that its MaskedBatchNorm2d share, but adds nothing to them.
+
+    For a process that has no batch while others have, and must not keep them waiting.
+    """
+    norms = [each for each in module.modules() if isinstance(each, MaskedBatchNorm2d)]
+    for norm in norms:
+        norm.counted = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            del norm.counted
 
 
 class _MaskedBatchNorm(torch.autograd.Function):
@@ -86,6 +109,7 @@ class _MaskedBatchNorm(torch.autograd.Function):
         count: Tensor,
         eps: float,
         together: bool,
+        counted: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         # The kernel keeps sums in the precision of the running statistics it is handed, even for bfloat16 input.
         unused = torch.zeros_like(weight)
@@ -95,17 +119,19 @@ class _MaskedBatchNorm(torch.autograd.Function):
             invalid = x[mask.invalid].to(sums.dtype)
             sums -= torch.stack([invalid.sum((0, 2)), invalid.square().sum((0, 2))])
         count = count.to(sums.dtype)
+        if not counted:
+            sums = torch.zeros_like(sums)
         if together:
             packed = torch.cat([sums.flatten(), count[None]])
             distributed.all_reduce(packed)
             sums, count = packed[:-1].view_as(sums), packed[-1]
-        mean, square = sums / count
+        mean, square = sums / count.clamp(min=1)
         variance = (square - mean.square()).clamp_(min=0.0)
         y = functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
         if mask is not None:
             mask.zero_(y)
         ctx.save_for_backward(x, weight, mean, variance, count)
-        ctx.mask, ctx.eps, ctx.together = mask, eps, together
+        ctx.mask, ctx.eps, ctx.together, ctx.counted = mask, eps, together, counted
         ctx.mark_non_differentiable(mean, variance, count)
         return y, mean, variance, count
 
@@ -125,8 +151,9 @@ class _MaskedBatchNorm(torch.autograd.Function):
         sums = torch.stack([d_weight, d_bias])
         if ctx.together:
             distributed.all_reduce(sums)
-        slope, offset = -sums / count * weight * inverse_std
-        dx += functional.batch_norm(x, mean, variance, slope, offset, eps=ctx.eps)
+        if ctx.counted:
+            slope, offset = -sums / count.clamp(min=1) * weight * inverse_std
+            dx += functional.batch_norm(x, mean, variance, slope, offset, eps=ctx.eps)
         if mask is not None:
             mask.zero_(dx)
-        return dx, d_weight, d_bias, None, None, None, None
+        return dx, d_weight, d_bias, None, None, None, None, None

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.nnet.normalization import uncounted
 from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.tasks.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.data import EpochBatches, Failure
@@ -81,13 +82,9 @@ class Progress(ABC):
 
     def of_all_processes(self: AnyProgress) -> AnyProgress:
         """The sum over all processes of a distributed training, on each of them."""
-        gathered: list[Any] = [self]
-        if is_distributed_initialized():
-            gathered = [None] * torch.distributed.get_world_size()
-            torch.distributed.all_gather_object(gathered, self)
         names = [each.name for each in fields(self) if each.name not in ("seconds", "order")]
         total = type(self)()
-        for each in gathered:
+        for each in gather(self):
             for name in names:
                 setattr(total, name, getattr(total, name) + getattr(each, name))
         return total
@@ -209,16 +206,26 @@ class ResumableBrain(sb.Brain, ABC):
     # Loading
 
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
-        """A loader of :class:`Batch`; the training sampler is told the epoch, as SpeechBrain tells only its own."""
+        """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
         readable, collate, names = self.read(dataset)
+        if stage == sb.Stage.TRAIN:
+            kwargs["batch_sampler"].deal(get_rank() or 0, count_processes())
+        else:
+            self.evaluated_names = names
+            if count_processes() > 1:
+                kwargs["sampler"] = range(get_rank() or 0, len(names), count_processes())
         loader = super().make_dataloader(readable, stage, collate_fn=collate, **kwargs)
         if stage == sb.Stage.TRAIN:
             self.train_loader = loader
             self.train_names = names
             self.train_batches: EpochBatches = kwargs["batch_sampler"]
-            if self.train_sampler is None:
-                self.train_sampler = self.train_batches
+            # SpeechBrain tells only what it finds here in which epoch it is.
+            self.train_sampler = self.train_batches
         return loader
+
+    def _train_loader_specifics(self, dataset: Any, loader_kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Keep the sampler, which knows of the processes; SpeechBrain's would repeat batches to make them even."""
+        return loader_kwargs
 
     # Optimization
 
@@ -230,7 +237,8 @@ class ResumableBrain(sb.Brain, ABC):
         devices = None if self.distributed_backend == "gloo" else [self.device]
         for name, module in self.modules.items():
             if any(parameter.requires_grad for parameter in module.parameters()):
-                self.modules[name] = DistributedDataParallel(module, device_ids=devices)
+                # What is not trained is the same everywhere, or made so before it is used; see _share_statistics.
+                self.modules[name] = DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
     def fit_batch(self, batch: Batch) -> Tensor:
         """Train on what could be read of a batch, with random numbers that follow from its place."""
@@ -254,12 +262,26 @@ class ResumableBrain(sb.Brain, ABC):
         self._set_learning_rate()
         if is_distributed_initialized():
             # The other processes wait for this one's statistics and gradients.
-            with self.no_sync(not should_step), self.training_ctx:
-                self.scaler.scale(0.0 * self.forward_nothing().sum()).backward()
+            with self.no_sync(not should_step), self.training_ctx, uncounted(self.modules):
+                nothing = self.forward_nothing().sum()
+                self.mean_over_processes(torch.zeros((), device=self.device))
+                self.scaler.scale(0.0 * nothing).backward()
         if should_step and any(parameter.grad is not None for parameter in self.modules.parameters()):
             self.optimizers_step()
         # Not a number: SpeechBrain leaves it out of its running average.
         return torch.tensor(math.nan)
+
+    def mean_over_processes(self, count: Tensor) -> Tensor:
+        """What to divide a training loss by: what it is counted in (), averaged over the processes of a training.
+
+        Gradients are averaged over processes. With this, they are those of one process on all their batches together,
+        however unequal these are. Each process must call it once a step.
+        """
+        if count_processes() == 1:
+            return count
+        total = count.detach().double().clone()
+        torch.distributed.all_reduce(total)
+        return (total / count_processes()).clamp(min=1 / count_processes())
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Set the learning rate."""
@@ -268,7 +290,8 @@ class ResumableBrain(sb.Brain, ABC):
 
     def _set_learning_rate(self) -> None:
         """From how far the training is, which is right after every resume."""
-        epochs_done = self.hparams.epoch_counter.current - 1 + self.step / len(self.train_loader)
+        part = self.train_batches.taken(self.step) / len(self.train_batches.batches)
+        epochs_done = self.hparams.epoch_counter.current - 1 + part
         rate = self.hparams.lr_annealing(min(epochs_done / self.hparams.number_of_epochs, 1.0))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
@@ -341,9 +364,16 @@ class ResumableBrain(sb.Brain, ABC):
             self.epoch_start = time.monotonic() - self.progress.seconds
         else:
             self.progress = self.progress_type()
+            self._share_statistics()
         self.seconds_before = dict(self.stopwatch.seconds)
         self.seconds_reading = 0.0
         self.stopwatch.start(WAITING)
+
+    def _share_statistics(self) -> None:
+        """Evaluate the same network everywhere: a BatchNorm that is not ours has other statistics on each process."""
+        if count_processes() > 1:
+            for buffer in self.modules.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
         """Report on a stage; at the end of an epoch, save a checkpoint, log, and draw the curves."""
@@ -354,6 +384,8 @@ class ResumableBrain(sb.Brain, ABC):
             self.train_loss = progress.loss
             self.inspect_training(progress)
             self.report_failures("train", epoch, progress.failed)
+        else:
+            self.progress = self.progress.of_all_processes()
         if stage == sb.Stage.VALID:
             assert epoch is not None
             with self.stopwatch("scoring"):
@@ -470,7 +502,9 @@ class ResumableBrain(sb.Brain, ABC):
     def _save_state(self, path: Path) -> None:
         """Write what a checkpoint holds besides weights and optimizer."""
         state = {
+            "epoch": self.hparams.epoch_counter.current,
             "step": self.step,
+            "taken": self.train_batches.taken(self.step) if self.step else 0,
             "optimizer_step": self.optimizer_step,
             "avg_train_loss": self.avg_train_loss,
             "progress": asdict(self.progress) | {"seconds": time.monotonic() - self.epoch_start},
@@ -483,6 +517,7 @@ class ResumableBrain(sb.Brain, ABC):
     def _load_state(self, path: Path, end_of_epoch: bool) -> None:
         state = json.loads(Path(path).read_text(encoding="utf-8"))
         self.step = state["step"]
+        self.train_batches.resume(state["epoch"], self.step, state["taken"])
         self.optimizer_step = state["optimizer_step"]
         self.avg_train_loss = state["avg_train_loss"]
         self.history.rows = state["history"]
@@ -491,6 +526,20 @@ class ResumableBrain(sb.Brain, ABC):
         progress.failed = [(name, reason) for name, reason in progress.failed]
         # The counts are the main process's; those of the others are lost with it, and only reports are poorer.
         self.progress = progress if if_main_process() else self.progress_type(order=progress.order)
+
+
+def count_processes() -> int:
+    """Of a distributed training; 1 for any other."""
+    return torch.distributed.get_world_size() if is_distributed_initialized() else 1
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process of a distributed training has, on each of them."""
+    if not is_distributed_initialized():
+        return [value]
+    gathered: list[Any] = [None] * count_processes()
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
 
 
 def some(texts: Sequence[str], separator: str = ", ") -> str:

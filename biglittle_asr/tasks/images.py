@@ -298,7 +298,7 @@ class ImageBrain(ResumableBrain):
         if self.average is not None:
             self.average.load_state_dict(average_checkpoints(epochs[:1], "average"))
         self.evaluate(self.sets.val, test_loader_kwargs=dict(hparams["valid_dataloader_opts"]))
-        progress = self.progress.of_all_processes()
+        progress = self.progress
         self.report_failures("val", None, progress.failed)
         if progress.failed and not hparams["skip_bad"]:
             reasons = some([reason.rstrip(".") for _, reason in progress.failed], "; ")
@@ -347,13 +347,6 @@ class ImageBrain(ResumableBrain):
         images = Images(dataset, transform, self.hparams.seed)
         return images, collate, images.names
 
-    def make_dataloader(self, dataset: ImageFolder, stage: sb.Stage, **kwargs: Any) -> Any:
-        """A loader; in evaluation each process has its share of the images."""
-        if stage != sb.Stage.TRAIN and self.distributed_launch:
-            processes = torch.distributed.get_world_size()
-            kwargs["sampler"] = range(self.rank, len(dataset.files), processes)
-        return super().make_dataloader(dataset, stage, **kwargs)
-
     # Forward and loss
 
     def compute_forward(self, batch: Examples, stage: sb.Stage) -> Tensor:
@@ -378,7 +371,10 @@ class ImageBrain(ResumableBrain):
                 raise NonFiniteLossError(self.not_finite("loss", batch.id))
             self.progress.loss_sum += float(loss.detach()) * len(labels)
             self.progress.images += len(labels)
-            if not training:
+            if training:
+                count = loss.new_tensor(len(labels))
+                loss = loss * (count / self.mean_over_processes(count)).to(loss.dtype)
+            else:
                 top1, top5 = count_top(predictions, labels)
                 self.progress.top1 += top1
                 self.progress.top5 += top5
@@ -417,8 +413,7 @@ class ImageBrain(ResumableBrain):
             self.hparams.tensorboard_logger.writer.add_graph(model, torch.zeros(1, 3, crop, crop))
 
     def score_epoch(self) -> dict[str, float]:
-        """Top-1 and top-5 error on the validation images, in percent, over all processes."""
-        self.progress = self.progress.of_all_processes()
+        """Top-1 and top-5 error on the validation images, in percent."""
         score = self.progress.score()
         top1_error, top5_error = 100 - score.top1, 100 - score.top5
         return {"dev_top1_error": top1_error, "dev_top5_error": top5_error, self.error: top1_error}

@@ -20,7 +20,7 @@ from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts
-from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
+from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain, gather
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
@@ -222,7 +222,7 @@ class RecognitionBrain(ResumableBrain):
         with self.stopwatch("loss"):
             tokens, num_tokens = self._targets(batch, self.views(stage))
             losses, fits = self.losses(predictions, tokens, num_tokens, stage)
-            total, count = losses.sum(), num_tokens[fits].sum().clamp(min=1)
+            total, count = losses.sum(), num_tokens[fits].sum()
             if not bool(torch.isfinite(total)):
                 raise NonFiniteLossError(self.not_finite("loss", batch.id))
             self.progress.left_out += [
@@ -234,13 +234,15 @@ class RecognitionBrain(ResumableBrain):
             penalty = self.penalty(predictions) if stage == sb.Stage.TRAIN else None
             if penalty is not None:
                 total = total + penalty
+            if stage == sb.Stage.TRAIN:
+                count = self.mean_over_processes(count)
         if stage != sb.Stage.TRAIN:
             with self.stopwatch("decoding"):
                 decoded = [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
             self.hypotheses.update(zip(batch.id, decoded, strict=True))
             self.references.update(zip(batch.id, batch.wrd, strict=True))
             self.speakers.update(zip(batch.id, batch.spk_id, strict=True))
-        return total / count
+        return (total / count.clamp(min=1)).to(total.dtype)
 
     def forward_nothing(self) -> Tensor:
         """The sum of everything that is predicted for a second of silence with one token."""
@@ -275,6 +277,15 @@ class RecognitionBrain(ResumableBrain):
         self.references: dict[str, str] = {}
         self.speakers: dict[str, str] = {}
         super().on_stage_start(stage, epoch)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Put together what the processes of a distributed training have transcribed, and report."""
+        if stage != sb.Stage.TRAIN:
+            for texts in (self.hypotheses, self.references, self.speakers):
+                merged = {name: text for part in gather(texts) for name, text in part.items()}
+                texts.clear()
+                texts.update((name, merged[name]) for name in self.evaluated_names if name in merged)
+        super().on_stage_end(stage, stage_loss, epoch)
 
     def score_epoch(self) -> dict[str, float]:
         """WER and CER on dev, in percent."""
