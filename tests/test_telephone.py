@@ -62,6 +62,7 @@ def test_any_word_without_marks_is_left_alone(normalize) -> None:
         ("<b_aside>", []),
         ("<E_ASIDE>", []),
         ("<b_aside> wait <e_aside>", ["WAIT"]),
+        ("<b_aside>wait<e_aside>", ["WAIT"]),
         ("[noise]", ["[NOISE]"]),
         ("[vocalized-noise]", ["[VOCALIZED-NOISE]"]),
         ("[laughter]", ["[LAUGHTER]"]),

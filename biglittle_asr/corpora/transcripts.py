@@ -18,8 +18,10 @@ NOISES = (NOISE, VOCALIZED_NOISE, LAUGHTER)
 """Sounds that are no words, as the Mississippi State transcripts call them."""
 UNINTELLIGIBLE = "[UNINTELLIGIBLE]"
 
-SILENT = frozenset({"[SILENCE]", "[PAUSE]", "[[SKIP]]", "<B_ASIDE>", "<E_ASIDE>"})
-"""Marks that stand for no sound: nothing is said, or the words between them are said to somebody in the room."""
+SILENT = frozenset({"[SILENCE]", "[PAUSE]", "[[SKIP]]"})
+"""Marks that stand for no sound."""
+ASIDE = re.compile(r"<[BE]_ASIDE>(?:[ \t]+|$)?", re.IGNORECASE | re.MULTILINE)
+"""Marks around words that are said to somebody in the room."""
 SOUNDS = {
     "[LAUGH]": LAUGHTER,
     "[MN]": VOCALIZED_NOISE,
@@ -67,7 +69,7 @@ def switchboard_words(text: str, spelled: Mapping[str, Sequence[str]] | None = N
     ['T', 'V', 'AMMU-IT-']
     """
     words: list[str] = []
-    for token in text.upper().split():
+    for token in ASIDE.sub(" ", text).upper().split():
         word = _switchboard_word(token)
         words += (spelled or {}).get(word, [word] if word else [])
     return words
@@ -137,8 +139,7 @@ def mend_stm(text: str) -> str:
     >>> mend_stm("((%HESITATION) <B_ASIDE> YEAH <e_aside> OKAY")
     '(%HESITATION) YEAH OKAY'
     """
-    text = re.sub(r"<[BE]_ASIDE>(?:[ \t]+|$)?", "", text, flags=re.IGNORECASE | re.MULTILINE)
-    return text.replace("((", "(").replace("))", ")")
+    return ASIDE.sub("", text).replace("((", "(").replace("))", ")")
 
 
 def without_noises(words: Iterable[str]) -> list[str]:
