@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import REPOSITORY, telephone_corpora
 from test_tasks import write_tones
 
+from biglittle_asr.corpora import prepare
+from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.hmm import Aligner, monophones, read_lexicon, read_tying
 from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.tasks import recipe
@@ -23,7 +25,6 @@ from biglittle_asr.tasks.hybrid import frame_loss, stretched
 from biglittle_asr.tasks.iterations import change, read_alignments, read_iterations
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_bl_resnet22.yaml"
-TWIN_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_resnet22.yaml"
 TEXTS = ["BAD CAB", "DAB", "CAB DAB", "ACE BAD", "BED", "ACE DAB"]
 """In which every letter is a phone, and sounds at its own frequency."""
 
@@ -49,7 +50,11 @@ def write_corpus(folder: Path, texts: Sequence[str] = TEXTS, copies: int = 1) ->
         if manifest.name == "train.csv":
             lines = [line.replace(",", f"-{copy},", 1) for copy in range(copies) for line in lines]
         manifest.write_text("".join([head, *lines]))
-    words = sorted({word for text in texts for word in text.split()})
+    write_language(folder, sorted({word for text in texts for word in text.split()}))
+
+
+def write_language(folder: Path, words: Sequence[str]) -> None:
+    """A lexicon of letters, and a language model of equally likely words."""
     (folder / "etc").mkdir()
     (folder / "etc" / "an4.dic").write_text("".join(f"{word} {' '.join(word)}\n" for word in words))
     entries = "".join(f"-1.0\t{word}\n" for word in ["</s>", *words])
@@ -81,9 +86,9 @@ def small(folder: Path, **overrides: Any) -> list[str]:
     return [str(YAML_FILE), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())]
 
 
-def train_an4() -> Callable[[Sequence[str]], None]:
-    """`main` of recipes/AN4/Hybrid/train.py."""
-    spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / "AN4" / "Hybrid" / "train.py")
+def train(corpus: str) -> Callable[[Sequence[str]], None]:
+    """`main` of a corpus's train.py."""
+    spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / corpus / "Hybrid" / "train.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -103,7 +108,7 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def test_a_system_trains_from_transcripts_alone(tmp_path: Path) -> None:
     write_corpus(tmp_path, copies=24)
-    train_an4()(small(tmp_path))
+    train("AN4")(small(tmp_path))
     table = rows(tmp_path)
     assert [row["epochs"] for row in table] == ["1", "1", "1"]
     plain = 3 * len("ABCDE") + 3
@@ -125,8 +130,39 @@ def test_a_system_trains_from_transcripts_alone(tmp_path: Path) -> None:
     assert all(0 < float(line[5]) <= 1 for line in words)
     # Once more: nothing is left to train, the same result.
     before = (tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()
-    train_an4()(small(tmp_path))
+    train("AN4")(small(tmp_path))
     assert ((tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()) == before
+
+
+def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:
+    corpora = telephone_corpora()
+    hparams = REPOSITORY / "hparams" / "Switchboard" / "hybrid_bl_resnet22.yaml"
+    prepare("switchboard", corpora / "switchboard", tmp_path / "words", sample_rate=8000, dev_conversations=2)
+    words = {word for row in read_manifest(tmp_path / "words" / "train.csv") for word in row["wrd"].split()}
+    write_language(tmp_path, sorted(words))
+    options = {
+        "data_folder": corpora / "switchboard",
+        "hub5_folder": corpora / "hub5",
+        "output_folder": tmp_path / "out",
+        "lexicon": tmp_path / "etc" / "an4.dic",
+        "language_model": tmp_path / "etc" / "an4.ug.lm",
+        "corpus_options": "{dev_conversations: 2}",
+        "encoder": f"{{channels: [4, 4, 8, 8], {SHALLOW}, output_size: 16, time_stride: 4}}",
+        "states_per_phone": 1,
+        "silence_states": 1,
+        "iterations": "[{epochs: 1}, {epochs: 1, tied: True}]",
+        "tied_states": 60,
+        "min_frames": 5,
+        "average_checkpoints": "[1]",
+        "lm_weights": "[3]",
+        "max_batch_length": 40,
+        "train_dataloader_opts": "{num_workers: 0}",
+        "precision": "fp32",
+    }
+    train("Switchboard")([str(hparams), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())])
+    assert [row["epochs"] for row in rows(tmp_path / "out")] == ["1", "1"]
+    assert (tmp_path / "out" / "hub5_test.txt").stat().st_size > 0
+    assert "as NIST scores" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,8 +312,10 @@ def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
 # Recipe files
 
 
-def test_twin_differs_in_encoder_and_output_folder_only() -> None:
-    big_little, plain = recipe._read_yaml(YAML_FILE), recipe._read_yaml(TWIN_FILE)
+@pytest.mark.parametrize("corpus", ["AN4", "Switchboard"])
+def test_twin_differs_in_encoder_and_output_folder_only(corpus: str) -> None:
+    folder = REPOSITORY / "hparams" / corpus
+    big_little, plain = (recipe._read_yaml(folder / f"hybrid_{name}.yaml") for name in ("bl_resnet22", "resnet22"))
     assert big_little.keys() == plain.keys()
     differing = {key for key in plain if key != "encoder" and str(plain[key]) != str(big_little[key])}
     assert differing == {"output_folder"}
@@ -286,6 +324,8 @@ def test_twin_differs_in_encoder_and_output_folder_only() -> None:
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), "--data_folder=none", f"--output_folder={tmp_path}"]
+    if path.parent.name == "Switchboard":
+        arguments += ["--hub5_folder=none", "--lexicon=none", "--language_model=none"]
     hparams, _ = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
     assert hparams["model"](output_neurons=5).output.out_features == 5
     assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size

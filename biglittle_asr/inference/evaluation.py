@@ -120,15 +120,26 @@ def evaluate_by_time(
     OSError, ValueError
         As `read_stm`, `read_glm` and `score_hub5`; or if not one segment could be transcribed.
     """
-    segments, rules = read_stm(stm).segments, None if glm is None else read_glm(glm)
+    # Read first, so that a fault in them is not found after an hour.
+    read_stm(stm)
+    if glm is not None:
+        read_glm(glm)
     transcripts = list(_transcribe_rows(recognizer, rows, batch_seconds, progress, report))
     if not transcripts:
         raise ValueError(f"not one of {len(rows)} segments could be transcribed, so that there is nothing to score.")
+    return score_transcripts(transcripts, stm, glm, bootstrap)
+
+
+def score_transcripts(
+    transcripts: Sequence[Transcript], stm: Path, glm: Path | None = None, bootstrap: int = 1000
+) -> tuple[Hub5Score, list[TimedWord]]:
+    """Score transcripts of segments by time, as NIST does; see :func:`evaluate_by_time`."""
     words = sorted(
         (word for each in transcripts for word in timed_words(each) if _is_scored(word.word)),
         key=lambda word: (word.recording, word.channel, word.start),
     )
-    return score_hub5(segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
+    rules = None if glm is None else read_glm(glm)
+    return score_hub5(read_stm(stm).segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
 
 
 def _is_scored(word: str) -> bool:

@@ -91,8 +91,8 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
         With a sentence for the user.
     """
     hparams, run_opts = load_recipe(argv, HYBRID_KEYS)
-    system = FlatStart(prepare_manifests(corpus, hparams), hparams, run_opts).train()
-    system.evaluate(hparams)
+    manifests = prepare_manifests(corpus, hparams)
+    FlatStart(manifests, hparams, run_opts).train().evaluate(hparams, manifests["test"])
 
 
 class FlatStart:
@@ -118,7 +118,8 @@ class FlatStart:
         self.manifests, self.hparams, self.run_opts = manifests, hparams, run_opts
         self.iterations = read_iterations(hparams["iterations"])
         self.output_folder, self.save_folder = Path(hparams["output_folder"]), Path(hparams["save_folder"])
-        self.lexicon = read_lexicon(hparams["lexicon"])
+        # Manifests have words in upper case.
+        self.lexicon = read_lexicon(hparams["lexicon"], upper=True)
         self.read = AudioReader(hparams["sample_rate"], hparams["cache_audio"])
         texts = [row["wrd"] for row in build_audio_dataset(manifests["train"], self.read).data.values()]
         self.lexicon.check(texts, str(manifests["train"]))

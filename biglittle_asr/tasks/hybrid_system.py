@@ -12,13 +12,18 @@ import numpy as np
 import safetensors.torch
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.decoding import Word
 from biglittle_asr.decoding.hmm import Aligner, AlignmentError
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.search import GraphDecoder
-from biglittle_asr.scoring import Score, score_texts
+from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.evaluation import find_references, score_transcripts
+from biglittle_asr.inference.formats import timed_words
+from biglittle_asr.inference.transcription import Transcript
+from biglittle_asr.scoring import Score, score_texts, write_ctm
 from biglittle_asr.tasks.data import Datasets
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, Timing
+from biglittle_asr.tasks.training import report_by_time
 
 logger = get_logger(__name__)
 
@@ -32,24 +37,34 @@ class HybridSystem:
     graph: Graph
     datasets: Datasets
 
-    def evaluate(self, hparams: Mapping[str, Any]) -> dict[str, Score]:
+    def evaluate(self, hparams: Mapping[str, Any], test_manifest: Path | None = None) -> dict[str, Score]:
         """Choose checkpoints and the language model's weight on dev, then score dev and, unless `skip_test`, test once.
 
-        Writes wer_dev.txt and wer_test.txt, dev.ctm and test.ctm (word times), and the folder `model`: weights, tied
-        states and graph.
+        Writes wer_dev.txt and wer_test.txt, dev.ctm and test.ctm (word times), the folder `model` (weights, tied states
+        and graph), and, where NIST's references lie beside the manifest of test, hub5_test.txt.
 
         Arguments
         ---------
         hparams : mapping
             What the recipe's YAML file defines.
+        test_manifest : pathlib.Path, optional
         """
         output_folder = Path(hparams["output_folder"])
         self.brain.choose_average(self.datasets.dev, hparams)
         lm_weight = self._tune(hparams)
         self.brain.decoder = make_decoder(self.graph, hparams, lm_weight)
-        scores = {"dev": self._transcribe("dev", hparams["valid_dataloader_opts"], output_folder)}
-        if not hparams["skip_test"]:
-            scores["test"] = self._transcribe("test", hparams["test_dataloader_opts"], output_folder)
+        scores = {}
+        for name, options in (("dev", "valid_dataloader_opts"), ("test", "test_dataloader_opts")):
+            if name == "test" and hparams["skip_test"]:
+                continue
+            scores[name], transcripts = self._transcribe(name, hparams[options])
+            scores[name].write(output_folder / f"wer_{name}.txt")
+            words = sorted((word for each in transcripts for word in timed_words(each)), key=lambda word: word[:3])
+            write_ctm(output_folder / f"{name}.ctm", words)
+            references = find_references(test_manifest) if name == "test" and test_manifest else None
+            if references is not None and test_manifest is not None:
+                by_time, words = score_transcripts(transcripts, *references)
+                report_by_time(by_time, words, test_manifest, references[0], output_folder)
         self._write(output_folder / "model", lm_weight)
         self.brain.show_profile()
         return scores
@@ -72,11 +87,12 @@ class HybridSystem:
         best = [weight for weight in decoders if errors[weight] == min(errors.values())]
         return best[len(best) // 2]
 
-    def _transcribe(self, name: str, loader_options: Mapping[str, Any], output_folder: Path) -> Score:
+    def _transcribe(self, name: str, loader_options: Mapping[str, Any]) -> tuple[Score, list[Transcript]]:
         timing, failed = Timing(), []
         references, hypotheses, speakers = {}, {}, {}
-        ctm: list[str] = []
-        for output in self.brain.outputs(getattr(self.datasets, name), loader_options, timing):
+        transcripts: list[Transcript] = []
+        dataset = getattr(self.datasets, name)
+        for output in self.brain.outputs(dataset, loader_options, timing):
             references[output.id], speakers[output.id] = output.words, output.speaker
             if not isinstance(output, Output):
                 failed.append((output.id, output.reason))
@@ -87,17 +103,17 @@ class HybridSystem:
             timing.search += time.perf_counter() - start
             timing.audio += output.seconds
             hypotheses[output.id] = " ".join(words)
-            ctm += self._word_times(output, words)
+            row = dataset.data[output.id]
+            recording = Recording.of_segment(output.id, Path(row["wav"]), row["segment"])
+            transcripts.append(Transcript(recording, output.seconds, tuple(self._word_times(output, words))))
         self.brain.report_failures(name, None, failed)
         score = score_texts(references, hypotheses, speakers)
-        score.write(output_folder / f"wer_{name}.txt")
-        write_atomically(output_folder / f"{name}.ctm", "".join(ctm))
         logger.info(f"{name}: {timing}")
         logger.info(f"{name}: {score.summary()}")
-        return score
+        return score, transcripts
 
-    def _word_times(self, output: Output, words: Sequence[str]) -> Iterator[str]:
-        """Lines of CTM: what was found, aligned. A word's confidence is the geometric mean posterior of its states."""
+    def _word_times(self, output: Output, words: Sequence[str]) -> Iterator[Word]:
+        """What was found, aligned. A word's confidence is the geometric mean posterior of its states."""
         features = self.brain.modules.compute_features
         frame = features.hop_samples * self.brain.model.encoder.time_stride / features.sample_rate
         try:
@@ -109,8 +125,9 @@ class HybridSystem:
         log_probs = output.log_probs[np.arange(len(outputs)), outputs]
         for each in alignment.segments:
             confidence = min(1.0, float(np.exp(log_probs[each.start : each.end].mean())))
-            start, duration = each.start * frame, (each.end - each.start) * frame
-            yield f"{output.id} 1 {start:.3f} {duration:.3f} {each.word} {confidence:.4f}\n"
+            # Frames are centered on their times: the last one may reach behind the end.
+            end = min(each.end * frame, output.seconds)
+            yield Word(each.word, round(each.start * frame, 3), round(end, 3), confidence)
 
     def _write(self, folder: Path, lm_weight: float) -> None:
         folder.mkdir(exist_ok=True)

@@ -10,7 +10,7 @@ from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.inference import load_model
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.packing import MODEL
-from biglittle_asr.scoring import write_ctm
+from biglittle_asr.scoring import Hub5Score, TimedWord, write_ctm
 from biglittle_asr.tasks.data import build_datasets
 from biglittle_asr.tasks.recipe import CTC_KEYS, load_recipe, make_tokenizer, prepare_manifests
 from biglittle_asr.tasks.recognition import RecognitionBrain
@@ -63,8 +63,15 @@ def score_by_time(manifest: Path, output_folder: Path, device: str) -> None:
     score, words = evaluate_by_time(
         recognizer, read_manifest(manifest), *references, report=lambda failure: logger.warning(str(failure.error))
     )
+    report_by_time(score, words, manifest, references[0], output_folder)
+
+
+def report_by_time(
+    score: Hub5Score, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path
+) -> None:
+    """Write test.ctm and hub5_test.txt, and log what NIST's way of scoring finds."""
     write_ctm(output_folder / "test.ctm", words)
-    score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {references[0].name}")
+    score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {stm.name}")
     for remark in score.remarks:
         logger.warning(remark)
     logger.info(f"test, as NIST scores: {score.summary()}")

@@ -14,8 +14,8 @@ SILENCE = "SIL"
 """Name of the silence phone in CMU's and most other lexicons."""
 VARIANT = re.compile(r"(?P<word>.+)\(\d+\)")
 """How CMU's lexicons mark a second pronunciation: A(2)."""
-COMMENT = ";;;"
-"""How lines begin in CMU's lexicons that are for people."""
+COMMENTS = (";;;", "# ")
+"""How lines begin that are for people, in CMU's lexicons and in Mississippi State's of Switchboard."""
 LISTED = 50
 """Words that a message gives."""
 
@@ -68,7 +68,7 @@ class Lexicon:
             )
 
 
-def read_lexicon(path: str | PathLike[str], silence: str = SILENCE) -> Lexicon:
+def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool = False) -> Lexicon:
     r"""Read a lexicon as CMU's Sphinx or Kaldi has them: a word and its phones on each line.
 
     Arguments
@@ -77,6 +77,8 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE) -> Lexicon:
         A UTF-8 text file. Further pronunciations of a word stand on further lines, with or without a number: A(2).
     silence : str
         Name of the silence phone, which no word needs to have.
+    upper : bool
+        Take words in upper case, whatever they are in.
 
     Raises
     ------
@@ -94,11 +96,12 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE) -> Lexicon:
     """
     pronunciations: dict[str, list[Pronunciation]] = {}
     for place, line in read_lines(Path(path), "check the path of the lexicon"):
-        if line.startswith(COMMENT):
+        if f"{line} ".startswith(COMMENTS):
             continue
         word, *phones = line.split()
         if not phones:
             raise ValueError(f"{place}: the word {word} has no phones; correct the line.")
+        word = word.upper() if upper else word
         variant = VARIANT.fullmatch(word)
         known = pronunciations.setdefault(variant["word"] if variant else word, [])
         if tuple(phones) not in known:

@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+r"""Train a hybrid system on Switchboard from a flat start, perhaps with Fisher, then score dev and Hub5'00.
+
+python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet22.yaml \
+    --data_folder /path/to/switchboard --hub5_folder /path/to/hub5 \
+    --lexicon /path/to/sw-ms98-dict.text --language_model /path/to/3gram.arpa
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.flat_start import train_hybrid
+from biglittle_asr.tasks.recipe import run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_hybrid(argv, "switchboard")
+
+
+if __name__ == "__main__":
+    run(main)
