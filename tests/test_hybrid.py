@@ -15,8 +15,8 @@ import torch
 from conftest import REPOSITORY, telephone_corpora
 from test_tasks import write_tones
 
+from biglittle_asr.cli import main
 from biglittle_asr.corpora import prepare
-from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.hmm import Aligner, monophones, read_lexicon, read_tying
 from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.tasks import recipe
@@ -138,14 +138,12 @@ def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:
     corpora = telephone_corpora()
     hparams = REPOSITORY / "hparams" / "Switchboard" / "hybrid_bl_resnet22.yaml"
     prepare("switchboard", corpora / "switchboard", tmp_path / "words", sample_rate=8000, dev_conversations=2)
-    words = {word for row in read_manifest(tmp_path / "words" / "train.csv") for word in row["wrd"].split()}
-    write_language(tmp_path, sorted(words))
+    assert main(["lm", str(tmp_path / "words" / "train.csv"), str(tmp_path / "3gram.arpa")]) == 0
     options = {
         "data_folder": corpora / "switchboard",
         "hub5_folder": corpora / "hub5",
         "output_folder": tmp_path / "out",
-        "lexicon": tmp_path / "etc" / "an4.dic",
-        "language_model": tmp_path / "etc" / "an4.ug.lm",
+        "language_model": tmp_path / "3gram.arpa",
         "corpus_options": "{dev_conversations: 2}",
         "encoder": f"{{channels: [4, 4, 8, 8], {SHALLOW}, output_size: 16, time_stride: 4}}",
         "states_per_phone": 1,
@@ -325,7 +323,7 @@ def test_twin_differs_in_encoder_and_output_folder_only(corpus: str) -> None:
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), "--data_folder=none", f"--output_folder={tmp_path}"]
     if path.parent.name == "Switchboard":
-        arguments += ["--hub5_folder=none", "--lexicon=none", "--language_model=none"]
+        arguments += ["--hub5_folder=none", "--language_model=none"]
     hparams, _ = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
     assert hparams["model"](output_neurons=5).output.out_features == 5
     assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size

@@ -2,8 +2,7 @@
 r"""Train a hybrid system on Switchboard from a flat start, perhaps with Fisher, then score dev and Hub5'00.
 
 python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet22.yaml \
-    --data_folder /path/to/switchboard --hub5_folder /path/to/hub5 \
-    --lexicon /path/to/sw-ms98-dict.text --language_model /path/to/3gram.arpa
+    --data_folder /path/to/switchboard --hub5_folder /path/to/hub5 --language_model /path/to/3gram.arpa
 """
 
 from collections.abc import Sequence
