@@ -116,10 +116,10 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
         If `size` is smaller than the number of states without context.
     """
     tying = statistics.tying
-    num_phones, positions = len(tying.phones), tying.positions
+    num_phones = len(tying.phones)
     states, counts, sums = statistics.whitened()
     phone, position, left, right = np.unravel_index(states, tying.table.shape)
-    questions = _questions(phone, position, counts, sums, num_phones)
+    questions = _questions(phone, counts, sums, num_phones)
     table = np.full_like(tying.table, NO_STATE)
     table[0] = tying.table[0]
     roots = [(each, place) for each in range(1, num_phones) for place in range(tying.num_states(each))]
@@ -153,11 +153,10 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
     for output, index in enumerate(order, start=silences):
         leaf = leaves[index]
         table[leaf.phone, leaf.position][leaf.contexts] = output
-    assert positions == table.shape[1]
     return Tying(tying.phones, table)
 
 
-def _questions(phone: Any, position: Any, counts: Vectors, sums: Vectors, num_phones: int) -> npt.NDArray[np.bool_]:
+def _questions(phone: Any, counts: Vectors, sums: Vectors, num_phones: int) -> npt.NDArray[np.bool_]:
     """(Q, phones) sets of phones: each phone alone, and the clusters of the phones' means but the one of all."""
     by_phone = np.zeros((num_phones, sums.shape[1]))
     frames = np.zeros(num_phones)
