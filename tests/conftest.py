@@ -16,15 +16,16 @@ import soundfile
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
+AN4 = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
+"""Where the real corpus may be."""
 
 
 @pytest.fixture(scope="session")
 def an4_folder() -> Path:
     """The real AN4 corpus, from the environment variable BIGLITTLE_AN4 or from beside the repository."""
-    folder = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
-    if not (folder / "etc").is_dir():
-        pytest.skip(f"no AN4 corpus in {folder}; set BIGLITTLE_AN4")
-    return folder
+    if not (AN4 / "etc").is_dir():
+        pytest.skip(f"no AN4 corpus in {AN4}; set BIGLITTLE_AN4")
+    return AN4
 
 
 @pytest.fixture

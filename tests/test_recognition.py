@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY
+from conftest import AN4, REPOSITORY
 from helpers import randomize_batchnorm
 from speechbrain.decoders.transducer import TransducerBeamSearcher
-from test_tasks import one_thread, write_tones
+from test_tasks import one_thread, write_manifests, write_tones
 
+from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher
 from biglittle_asr.inference import pack
 from biglittle_asr.models import TransducerModel, create_encoder
@@ -101,20 +102,31 @@ def train(corpus: str, task: str) -> Callable[[Sequence[str]], None]:
     return main
 
 
+def write_few_utterances(folder: Path) -> None:
+    """Manifests of three short utterances of AN4, or of tones where the real corpus is not at hand."""
+    if not (AN4 / "etc").is_dir():
+        write_tones(folder, ["ONE", "BAD", "GO"])
+        return
+    rows = []
+    for name, words in (("an130-mcen-b", "HELP"), ("an353-msjr-b", "NO"), ("cen3-fjdn-b", "THIRTY THREE")):
+        file = next(AN4.rglob(f"{name}.sph"))
+        samples, rate = read_audio(file)
+        rows.append([name, len(samples) / rate, file, "speaker", words])
+    write_manifests(folder / "save" / "manifests", rows)
+
+
 @every_task
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_every_task_overfits_with_every_encoder(task: str, encoder: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    write_tones(tmp_path, ["ONE", "BAD"])
-    brain, datasets, hparams = load(task, tmp_path, encoder, batch_size=2, sorting="ascending", lr=0.01)
-    steps = 200 if task == "transducer" else 100
-    repeated = Datasets(datasets.train.overfit_test(2, 2 * steps), datasets.dev, datasets.test)
+    write_few_utterances(tmp_path)
+    brain, datasets, hparams = load(task, tmp_path, encoder, batch_size=3, sorting="ascending", lr=0.01)
+    repeated = Datasets(datasets.train.overfit_test(3, 3 * 160), datasets.dev, datasets.test)
     brain.fit_datasets(repeated, hparams)
-    row = brain.history.rows[-1]
-    assert row["dev_loss"] < 0.1 and row["dev_wer"] == 0.0
-    # The final search finds the same words.
+    assert brain.history.rows[-1]["dev_loss"] < 0.1
+    # A transducer may be sure of a token and of no frame for it: a beam search sums over frames, a greedy one does not.
     brain.final = True
-    assert brain.score_dataset(datasets.test, {"batch_size": 2}, bootstrap=0).all.errors == 0
+    assert brain.score_dataset(datasets.test, {"batch_size": 3}, bootstrap=0).all.errors == 0
 
 
 @every_task

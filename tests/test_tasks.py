@@ -59,8 +59,6 @@ def small(output_folder: Path, **overrides: Any) -> list[str]:
 
 def write_tones(folder: Path, texts: Sequence[str] = WORDS, sample_rate: int = SAMPLE_RATE) -> None:
     """Manifests of a corpus in which every letter sounds at its own frequency."""
-    manifests = folder / "save" / "manifests"
-    manifests.mkdir(parents=True)
     rows = []
     for index, text in enumerate(texts):
         times = np.arange(int(SECONDS_PER_LETTER * sample_rate)) / sample_rate
@@ -69,8 +67,14 @@ def write_tones(folder: Path, texts: Sequence[str] = WORDS, sample_rate: int = S
         wav = folder / f"u{index}.wav"
         soundfile.write(wav, 0.3 * np.concatenate(letters), sample_rate)
         rows.append([f"u{index}", len(text) * SECONDS_PER_LETTER, wav, f"s{index}", text])
+    write_manifests(folder / "save" / "manifests", rows)
+
+
+def write_manifests(folder: Path, rows: Sequence[Sequence[Any]]) -> None:
+    """The same utterances as train, dev and test; a row has ID, seconds, file, speaker and words."""
+    folder.mkdir(parents=True, exist_ok=True)
     for name in recipe.OWN_SPLITS:
-        with (manifests / f"{name}.csv").open("w", newline="") as file:
+        with (folder / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["ID", "duration", "wav", "spk_id", "wrd"], *rows])
 
 
