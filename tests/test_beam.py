@@ -14,6 +14,8 @@ import soundfile
 import torch
 from conftest import SAMPLE_RATE
 from test_language_model import log_prob, parse
+from test_recognition import load
+from test_tasks import write_tones
 from test_transcribe import babble, make_recognizer
 from torch import Tensor
 
@@ -245,6 +247,25 @@ def test_words_of_a_long_recording_do_not_depend_on_how_it_is_cut(files, kind, l
         times = [time for word in found[-1] for time in (word.start, word.end)]
         assert times == sorted(times) and times[-1] <= 75
     assert found[0] == found[1] == found[2] and len(found[0]) > 50
+
+
+@pytest.mark.parametrize("lexicon", [False, True])
+def test_a_recipes_final_scores_are_of_the_search_it_names(tmp_path, lexicon):
+    write_tones(tmp_path, ["ONE", "BAD"])
+    (tmp_path / "words.txt").write_text("BAD\nDO\n")
+    write_settings(tmp_path / "a.json", DecodingSettings(lexicon=str(tmp_path / "words.txt")))
+    brain, _, _ = load("ctc", tmp_path, **({"decoding": tmp_path / "a.json"} if lexicon else {}))
+    log_probs = torch.stack([random_output(brain.tokenizer, 30, seed) for seed in range(3)])
+    frames = torch.tensor([30, 20, 9])
+    greedy = ctc_greedy(log_probs, frames)
+    assert brain.decode((log_probs, frames)) == greedy
+    brain.final = True
+    found = brain.decode((log_probs, frames))
+    if lexicon:
+        words = [brain.tokenizer.decode(ids).split() for ids in found]
+        assert set(sum(words, [])) == {"BAD", "DO"} and all(words)
+    else:
+        assert found == greedy
 
 
 # What does not fit

@@ -4,20 +4,31 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import speechbrain as sb
+from speechbrain.utils.logger import get_logger
 from torch import Tensor, nn
 
-from biglittle_asr.decoding import ctc_greedy
-from biglittle_asr.decoding.tokenizer import BLANK
+from biglittle_asr.decoding import BeamSearch, ctc_greedy, read_settings
+from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.recognition import RecognitionBrain, check_tokens
 
+logger = get_logger(__name__)
+
 
 class CTCBrain(RecognitionBrain):
-    """Trains and evaluates a :class:`CTCModel`; see :class:`RecognitionBrain`."""
+    """Trains and evaluates a :class:`CTCModel`; see :class:`RecognitionBrain`.
+
+    Final scores are of a beam search if the recipe's `decoding` names a file of its settings, and else greedy.
+    """
 
     loss_name: ClassVar[str] = "CTC loss (nats per token)"
     model: CTCModel
+
+    def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        settings = hparams.get("decoding")
+        self.final_search = settings and BeamSearch(tokenizer, read_settings(settings), logger.warning)
+        super().__init__(model, tokenizer, hparams, run_opts)
 
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
         """Log-probabilities (B, T', V), and (B,) integer frames."""
@@ -43,9 +54,12 @@ class CTCBrain(RecognitionBrain):
         return frames_needed(tokens)
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """Greedily."""
+        """Greedily, or, for the final scores, by the beam search that the recipe asks for."""
         log_probs, frames = predictions
-        return ctc_greedy(log_probs, frames, BLANK)
+        if not (self.final and self.final_search):
+            return ctc_greedy(log_probs, frames, BLANK)
+        rows = zip(log_probs.float().cpu(), frames.tolist(), strict=True)
+        return [[token.index for token in self.final_search(row[:valid])[0].tokens] for row, valid in rows]
 
 
 def frames_needed(tokens: Sequence[int]) -> int:

@@ -44,7 +44,7 @@ SPEECH_KEYS = frozenset(
 )
 """Keys that all speech recognition recipes read. A YAML file may have others only where it refers to them itself."""
 
-CTC_KEYS = SPEECH_KEYS | {"consistency_weight"}
+CTC_KEYS = SPEECH_KEYS | {"consistency_weight", "decoding"}
 """Keys that CTC recipes read."""
 
 ATTENTION_KEYS = SPEECH_KEYS | frozenset(

@@ -7,6 +7,7 @@ from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.corpora.manifest import read_manifest
+from biglittle_asr.decoding import BeamSearch, read_settings
 from biglittle_asr.inference import load_model
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.packing import MODEL
@@ -47,12 +48,14 @@ def train_recognizer(
     brain.fit_datasets(datasets, hparams)
     brain.evaluate_datasets(datasets, hparams)
     if not hparams["skip_test"]:
-        score_by_time(manifests["test"], brain.output_folder, str(brain.device))
+        score_by_time(manifests["test"], brain.output_folder, str(brain.device), hparams.get("decoding"))
 
 
 @main_process_only
-def score_by_time(manifest: Path, output_folder: Path, device: str) -> None:
+def score_by_time(manifest: Path, output_folder: Path, device: str, decoding: str | None = None) -> None:
     """Score a trained model on segments by time, if the manifest has references for that beside it.
+
+    Decodes by the beam search whose settings a file holds, or greedily if none is named.
 
     Writes hub5_test.txt, the counts and alignments, and test.ctm, the words, into the output folder.
     """
@@ -60,6 +63,8 @@ def score_by_time(manifest: Path, output_folder: Path, device: str) -> None:
     if references is None or not (output_folder / MODEL).is_dir():
         return
     recognizer = load_model(output_folder / MODEL, device)
+    if decoding:
+        recognizer.search = BeamSearch(recognizer.tokenizer, read_settings(decoding), logger.warning)
     score, words = evaluate_by_time(
         recognizer, read_manifest(manifest), *references, report=lambda failure: logger.warning(str(failure.error))
     )
