@@ -165,6 +165,12 @@ def test_every_recipe_file_trains_and_evaluates(file: Path, tmp_path: Path, caps
             pack(tmp_path, tmp_path / "packed")
 
 
+def test_no_recipe_file_is_missed() -> None:
+    elsewhere = {"encoders", "ImageNet"}, ("common.yaml", "hybrid_")
+    for file in set(REPOSITORY.glob("hparams/*/*.yaml")) - set(RECIPES):
+        assert file.parent.name in elsewhere[0] or file.name.startswith(elsewhere[1]), f"no test runs {file}"
+
+
 def test_a_key_of_another_task_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     base = REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml"
