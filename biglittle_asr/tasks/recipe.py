@@ -93,11 +93,14 @@ OPTIONAL_KEYS = frozenset({"splits", "profile", "sparsity"})
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
 """Names of the sets in a corpus that calls them as the recipes do."""
 
-CHATTY = tuple(
-    f"speechbrain.{name}"
-    for name in ("core", "dataio.sampler", "utils.checkpoints", "utils.epoch_loop", "utils.quirks")
+CHATTY = (
+    *(
+        f"speechbrain.{name}"
+        for name in ("core", "dataio.sampler", "utils.checkpoints", "utils.epoch_loop", "utils.quirks")
+    ),
+    "fsspec",
 )
-"""SpeechBrain's loggers whose routine messages are about itself, several an epoch; their warnings are shown."""
+"""Loggers whose routine messages are about themselves, several an epoch or one a file; their warnings are shown."""
 
 
 ONEDNN_PRIMITIVES = 16384
