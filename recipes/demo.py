@@ -43,7 +43,7 @@ SYNTHETIC = Demo(
     "recipes/LibriSpeech/CTC/train.py", "hparams/LibriSpeech/ctc_bl_resnet22_demo.yaml", "results/demo/synthetic"
 )
 AN4 = Demo("recipes/AN4/CTC/train.py", "hparams/AN4/ctc_bl_resnet22_demo.yaml", "results/demo/an4")
-FULL_SIZE = ("recipes/AN4/CTC/train.py", "hparams/AN4/ctc_bl_resnet22.yaml")
+FULL_SIZE = ("recipes/AN4/CTC/train.py", "hparams/AN4/ctc_bl_resnet22_context.yaml")
 """What to run next: recipe and configuration."""
 AN4_HOME = "http://www.speech.cs.cmu.edu/databases/an4/"
 

@@ -58,7 +58,7 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
     (transcribe,) = (line for line in first.out.splitlines() if " transcribe " in line)
     done = subprocess.run(transcribe, shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22.yaml --data_folder" in first.out
+    assert "recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22_context.yaml --data_folder" in first.out
     assert "quirks" not in first.err and "Generating dynamic batches" not in first.err
     trained = epochs(quick.output_folder)
     assert len(trained) == 2
