@@ -59,6 +59,7 @@ def small(output_folder: Path, **overrides: Any) -> list[str]:
 
 def write_tones(folder: Path, texts: Sequence[str] = WORDS, sample_rate: int = SAMPLE_RATE) -> None:
     """Manifests of a corpus in which every letter sounds at its own frequency."""
+    folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for index, text in enumerate(texts):
         times = np.arange(int(SECONDS_PER_LETTER * sample_rate)) / sample_rate
