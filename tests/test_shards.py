@@ -267,7 +267,7 @@ def test_speech_in_shards_trains_to_the_same_weights_as_in_files(tmp_path: Path)
         brain, datasets, hparams = load(small(tmp_path / folder, **options, **extra))
         brain.fit_datasets(datasets, hparams)
         weights.append(brain.model.state_dict())
-        assert not brain.failures and brain.optimizer_step > 1
+        assert not brain.failures.rows and brain.optimizer_step > 1
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
@@ -278,7 +278,7 @@ def test_what_a_cut_off_shard_lost_is_left_out_of_training_and_counted(tmp_path:
         os.truncate(path, path.stat().st_size // 2)
     brain, datasets, hparams = load(small(tmp_path / "out", data_folder=shards, number_of_epochs=1))
     brain.fit_datasets(datasets, hparams)
-    failed = [row for row in brain.failures if row["set"] == "train"]
+    failed = [row for row in brain.failures.rows if row["set"] == "train"]
     assert failed and all(str(cut[0]) in row["problem"] for row in failed)
     scores = brain.evaluate_datasets(datasets, hparams)
     assert scores["test"].all.segments == len(WORDS) * 3

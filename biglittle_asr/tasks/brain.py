@@ -1,7 +1,5 @@
 """What the Brains of all tasks share: trainings that may be interrupted, files that fail, logs, checkpoints."""
 
-import csv
-import io
 import json
 import math
 import time
@@ -31,7 +29,9 @@ from biglittle_asr.nnet.normalization import uncounted
 from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.tasks.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.data import EpochBatches, Failure
+from biglittle_asr.tasks.failures import Failures
 from biglittle_asr.tasks.logs import draw_epoch, log_epoch, restart_board, rewrite_log
+from biglittle_asr.tasks.processes import count_processes, gather, mean_over_processes
 from biglittle_asr.tasks.randomness import seed_all
 
 logger = get_logger(__name__)
@@ -44,14 +44,8 @@ FEW = 10
 """So many may fail whatever their part is: in a small corpus one file is more than 1 %, and ten can still be read in
 the log."""
 
-FAILURES_NAME = "failed_files.csv"
-"""File in the output folder that lists what failed during training or evaluation."""
-
 WAITING = "waiting for data"
 """What a stage's time is charged to when nothing else is going on."""
-
-LISTED = 5
-"""Names that a message gives; files list all."""
 
 
 class NonFiniteLossError(ValueError):
@@ -169,7 +163,7 @@ class ResumableBrain(sb.Brain, ABC):
         self.curves = curves
         self.output_folder = Path(hparams["output_folder"])
         self.history = EpochHistory(self.output_folder / "epochs.csv", curves.columns)
-        self.failures: list[dict[str, Any]] = []
+        self.failures = Failures(self.output_folder, self.examples, self.fate)
         self.progress = self.progress_type()
         self.profiled = bool(hparams.get("profile"))
         # Always on, which costs microseconds a step; only a profile may make the host wait for the device.
@@ -264,24 +258,12 @@ class ResumableBrain(sb.Brain, ABC):
             # The other processes wait for this one's statistics and gradients.
             with self.no_sync(not should_step), self.training_ctx, uncounted(self.modules):
                 nothing = self.forward_nothing().sum()
-                self.mean_over_processes(torch.zeros((), device=self.device))
+                mean_over_processes(torch.zeros((), device=self.device))
                 self.scaler.scale(0.0 * nothing).backward()
         if should_step and any(parameter.grad is not None for parameter in self.modules.parameters()):
             self.optimizers_step()
         # Not a number: SpeechBrain leaves it out of its running average.
         return torch.tensor(math.nan)
-
-    def mean_over_processes(self, count: Tensor) -> Tensor:
-        """What to divide a training loss by: what it is counted in (), averaged over the processes of a training.
-
-        Gradients are averaged over processes. With this, they are those of one process on all their batches together,
-        however unequal these are. Each process must call it once a step.
-        """
-        if count_processes() == 1:
-            return count
-        total = count.detach().double().clone()
-        torch.distributed.all_reduce(total)
-        return (total / count_processes()).clamp(min=1 / count_processes())
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
         """Set the learning rate."""
@@ -383,14 +365,14 @@ class ResumableBrain(sb.Brain, ABC):
             progress = self.progress.of_all_processes()
             self.train_loss = progress.loss
             self.inspect_training(progress)
-            self.report_failures("train", epoch, progress.failed)
+            self.failures.report("train", epoch, progress.failed)
         else:
             self.progress = self.progress.of_all_processes()
         if stage == sb.Stage.VALID:
             assert epoch is not None
             with self.stopwatch("scoring"):
                 results = self.score_epoch()
-            self.report_failures(self.curves.dev, epoch, self.progress.failed)
+            self.failures.report(self.curves.dev, epoch, self.progress.failed)
             row = {
                 "epoch": epoch,
                 "lr": self.optimizer.param_groups[0]["lr"],
@@ -413,27 +395,6 @@ class ResumableBrain(sb.Brain, ABC):
         return 100 * (spent[WAITING] + self.seconds_reading) / max(sum(spent.values()), 1e-9)
 
     @main_process_only
-    def report_failures(self, name: str, epoch: int | None, failed: Sequence[tuple[str, str]]) -> None:
-        """Log what could not be read, and remember it."""
-        if failed:
-            where = name if epoch is None else f"epoch {epoch}, {name}"
-            number = f"{len(failed)} {self.examples if len(failed) > 1 else self.examples.removesuffix('s')}"
-            fate = "left out" if name == "train" else self.fate
-            reasons = some([reason.rstrip(".") for _, reason in failed], "; ")
-            logger.warning(f"{where}: {number} could not be read, {fate}: {reasons}.")
-        self.failures = [row for row in self.failures if (row["epoch"], row["set"]) != (epoch, name)]
-        self.failures += [{"epoch": epoch, "set": name, "ID": each, "problem": reason} for each, reason in failed]
-
-    def report_lost(self) -> None:
-        """Name the training examples that could not be read, at the end of a training."""
-        lost = {row["ID"] for row in self.failures if row["set"] == "train"}
-        if lost:
-            logger.warning(
-                f"{some(sorted(lost))}: could not be read in one epoch or more, and were left out there; "
-                f"{self.output_folder / FAILURES_NAME} says why."
-            )
-
-    @main_process_only
     def show_profile(self) -> None:
         """Print and write where the time went, if that was asked for."""
         if self.profiled:
@@ -443,22 +404,12 @@ class ResumableBrain(sb.Brain, ABC):
 
     # Logs
 
-    def write_failures(self) -> None:
-        """Write the list of what could not be read, if there is anything to list."""
-        path = self.output_folder / FAILURES_NAME
-        if self.failures or path.exists():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, ["epoch", "set", "ID", "problem"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.failures)
-            write_atomically(path, text.getvalue())
-
     @main_process_only
     def _log_epoch(self, row: dict[str, float]) -> None:
         log_epoch(row, self.hparams.train_logger)
         draw_epoch(row, self.hparams.tensorboard_logger)
         self.history.write()
-        self.write_failures()
+        self.failures.write()
         plot_curves(self.history.rows, self.output_folder / "curves.png", self.curves, self.output_folder.as_posix())
 
     @main_process_only
@@ -467,7 +418,7 @@ class ResumableBrain(sb.Brain, ABC):
         rewrite_log(rows, [], self.hparams.train_logger)
         self.hparams.tensorboard_logger = restart_board(rows, self.hparams.tensorboard_logger)
         self.history.write()
-        self.write_failures()
+        self.failures.write()
 
     # Checkpoints
 
@@ -509,7 +460,7 @@ class ResumableBrain(sb.Brain, ABC):
             "avg_train_loss": self.avg_train_loss,
             "progress": asdict(self.progress) | {"seconds": time.monotonic() - self.epoch_start},
             "history": self.history.rows,
-            "failures": self.failures,
+            "failures": self.failures.rows,
         }
         Path(path).write_text(json.dumps(state), encoding="utf-8")
 
@@ -521,34 +472,8 @@ class ResumableBrain(sb.Brain, ABC):
         self.optimizer_step = state["optimizer_step"]
         self.avg_train_loss = state["avg_train_loss"]
         self.history.rows = state["history"]
-        self.failures = state["failures"]
+        self.failures.rows = state["failures"]
         progress = self.progress_type(**state["progress"])
         progress.failed = [(name, reason) for name, reason in progress.failed]
         # The counts are the main process's; those of the others are lost with it, and only reports are poorer.
         self.progress = progress if if_main_process() else self.progress_type(order=progress.order)
-
-
-def count_processes() -> int:
-    """Of a distributed training; 1 for any other."""
-    return torch.distributed.get_world_size() if is_distributed_initialized() else 1
-
-
-def gather(value: Any) -> list[Any]:
-    """What each process of a distributed training has, on each of them."""
-    if not is_distributed_initialized():
-        return [value]
-    gathered: list[Any] = [None] * count_processes()
-    torch.distributed.all_gather_object(gathered, value)
-    return gathered
-
-
-def some(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first few texts, and how many there are more.
-
-    Example
-    -------
-    >>> some(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return separator.join(texts[:LISTED]) + more

@@ -45,9 +45,9 @@ from biglittle_asr.decoding.hmm import (
 from biglittle_asr.decoding.hmm.graph import Graph, build_graph
 from biglittle_asr.decoding.hmm.tying import Integers
 from biglittle_asr.nnet.lengths import output_length
-from biglittle_asr.tasks.brain import some
 from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.data import OUTPUT_KEYS, AudioReader, Datasets, build_audio_dataset
+from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, stretched
 from biglittle_asr.tasks.hybrid_system import HybridSystem, make_decoder
 from biglittle_asr.tasks.iterations import (

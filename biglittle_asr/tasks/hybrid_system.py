@@ -106,7 +106,7 @@ class HybridSystem:
             row = dataset.data[output.id]
             recording = Recording.of_segment(output.id, Path(row["wav"]), row["segment"])
             transcripts.append(Transcript(recording, output.seconds, tuple(self._word_times(output, words))))
-        self.brain.report_failures(name, None, failed)
+        self.brain.failures.report(name, None, failed)
         score = score_texts(references, hypotheses, speakers)
         logger.info(f"{name}: {timing}")
         logger.info(f"{name}: {score.summary()}")

@@ -29,11 +29,13 @@ from biglittle_asr.features.images import ImageFiles, UnreadableImageError, read
 from biglittle_asr.inference.images import Classifier, ImageScore, count_top, save_classifier
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
-from biglittle_asr.tasks.brain import NonFiniteLossError, ResumableBrain, some
+from biglittle_asr.tasks.brain import NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Draw, EpochBatches, Failure, fixed_batches
+from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.logs import rewrite_log
+from biglittle_asr.tasks.processes import mean_over_processes
 from biglittle_asr.tasks.randomness import seed_all
 from biglittle_asr.tasks.recipe import make_sparse
 
@@ -277,7 +279,7 @@ class ImageBrain(ResumableBrain):
             train_loader_kwargs={**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)},
             valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
         )
-        self.report_lost()
+        self.failures.report_lost()
 
     def evaluate_sets(self, hparams: Mapping[str, Any]) -> ImageScore:
         """Evaluate the last epoch's weights (their moving average, if there is one) on the validation images.
@@ -299,7 +301,7 @@ class ImageBrain(ResumableBrain):
             self.average.load_state_dict(average_checkpoints(epochs[:1], "average"))
         self.evaluate(self.sets.val, test_loader_kwargs=dict(hparams["valid_dataloader_opts"]))
         progress = self.progress
-        self.report_failures("val", None, progress.failed)
+        self.failures.report("val", None, progress.failed)
         if progress.failed and not hparams["skip_bad"]:
             reasons = some([reason.rstrip(".") for _, reason in progress.failed], "; ")
             raise ValueError(f"{reasons}; or evaluate without such images (--skip_bad True --test_only).")
@@ -315,7 +317,7 @@ class ImageBrain(ResumableBrain):
         results = {"top1_error": 100 - score.top1, "top5_error": 100 - score.top5, "loss": score.loss}
         evaluation = {"Evaluated": "val", "weights": f"epoch {epoch}", **results}
         rewrite_log(self.history.rows, [evaluation], self.hparams.train_logger)
-        self.write_failures()
+        self.failures.write()
         model = arrange_weights(copy.deepcopy(self.evaluated).cpu(), torch.contiguous_format)
         freeze(model)
         name = hparams["model"].keywords["name"]
@@ -373,7 +375,7 @@ class ImageBrain(ResumableBrain):
             self.progress.images += len(labels)
             if training:
                 count = loss.new_tensor(len(labels))
-                loss = loss * (count / self.mean_over_processes(count)).to(loss.dtype)
+                loss = loss * (count / mean_over_processes(count)).to(loss.dtype)
             else:
                 top1, top5 = count_top(predictions, labels)
                 self.progress.top1 += top1

@@ -20,12 +20,13 @@ from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts
-from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain, gather
+from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
 from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.model_folder import write_model_folder
+from biglittle_asr.tasks.processes import gather, mean_over_processes
 from biglittle_asr.tasks.recipe import make_sparse
 
 logger = get_logger(__name__)
@@ -150,7 +151,7 @@ class RecognitionBrain(ResumableBrain):
             train_loader_kwargs=train_loader_options(datasets.train, hparams),
             valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
         )
-        self.report_lost()
+        self.failures.report_lost()
 
     def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
         """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
@@ -183,7 +184,7 @@ class RecognitionBrain(ResumableBrain):
             logger.info(f"{name}: {score.summary()}")
             evaluations.append({"Evaluated": name, "weights": self.weights, "WER": score.all.wer, "CER": score.all.cer})
         rewrite_log(self.history.rows, evaluations, self.hparams.train_logger)
-        self.write_failures()
+        self.failures.write()
 
     # Forward and loss
 
@@ -235,7 +236,7 @@ class RecognitionBrain(ResumableBrain):
             if penalty is not None:
                 total = total + penalty
             if stage == sb.Stage.TRAIN:
-                count = self.mean_over_processes(count)
+                count = mean_over_processes(count)
         if stage != sb.Stage.TRAIN:
             with self.stopwatch("decoding"):
                 decoded = [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
@@ -367,7 +368,7 @@ class RecognitionBrain(ResumableBrain):
         """Transcribe a dataset with the present weights and score it; report what could not be read under `name`."""
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
         if name is not None:
-            self.report_failures(name, None, self.progress.failed)
+            self.failures.report(name, None, self.progress.failed)
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
 

@@ -1,0 +1,86 @@
+"""Files that fail under a training or an evaluation: told in the log, remembered, and listed in a file."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speechbrain.utils.distributed import main_process_only
+from speechbrain.utils.logger import get_logger
+
+from biglittle_asr.corpora.manifest import write_atomically
+
+logger = get_logger(__name__)
+
+FAILURES_NAME = "failed_files.csv"
+"""File in the output folder that lists what failed."""
+
+LISTED = 5
+"""Names that a message gives; the file lists all."""
+
+
+class Failures:
+    """What could not be read, by epoch and set.
+
+    Arguments
+    ---------
+    folder : Path
+        Output folder of the training.
+    examples : str
+        What the sets consist of, for messages: a plural.
+    fate : str
+        What happens in evaluation to an example that cannot be read.
+
+    Attributes
+    ----------
+    rows : list of dict
+        With epoch (None for a final evaluation), set, ID and problem.
+    """
+
+    def __init__(self, folder: Path, examples: str, fate: str) -> None:
+        self.path = folder / FAILURES_NAME
+        self.examples, self.fate = examples, fate
+        self.rows: list[dict[str, Any]] = []
+
+    @main_process_only
+    def report(self, name: str, epoch: int | None, failed: Sequence[tuple[str, str]]) -> None:
+        """Log what of a set could not be read and why, and remember it in place of what was known of this pass."""
+        if failed:
+            where = name if epoch is None else f"epoch {epoch}, {name}"
+            number = f"{len(failed)} {self.examples if len(failed) > 1 else self.examples.removesuffix('s')}"
+            fate = "left out" if name == "train" else self.fate
+            reasons = some([reason.rstrip(".") for _, reason in failed], "; ")
+            logger.warning(f"{where}: {number} could not be read, {fate}: {reasons}.")
+        self.rows = [row for row in self.rows if (row["epoch"], row["set"]) != (epoch, name)]
+        self.rows += [{"epoch": epoch, "set": name, "ID": each, "problem": reason} for each, reason in failed]
+
+    def report_lost(self) -> None:
+        """Name the training examples that could not be read, at the end of a training."""
+        lost = {row["ID"] for row in self.rows if row["set"] == "train"}
+        if lost:
+            logger.warning(
+                f"{some(sorted(lost))}: could not be read in one epoch or more, and were left out there; "
+                f"{self.path} says why."
+            )
+
+    def write(self) -> None:
+        """Write the list, if there is anything to list."""
+        if self.rows or self.path.exists():
+            text = io.StringIO()
+            writer = csv.DictWriter(text, ["epoch", "set", "ID", "problem"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+            write_atomically(self.path, text.getvalue())
+
+
+def some(texts: Sequence[str], separator: str = ", ") -> str:
+    """The first few texts, and how many there are more.
+
+    Example
+    -------
+    >>> some(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return separator.join(texts[:LISTED]) + more
