@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from biglittle_asr.corpora.checks import FAULTS
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
 AN4 = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
@@ -109,6 +111,10 @@ def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.round(tone(num_samples) * 32768).astype(f"{byte_order}i2")
     path.write_bytes(fields.encode().ljust(1024) + samples.tobytes())
+
+
+FILE_FAULTS = [fault for fault in FAULTS if fault != "times"]
+"""Of whole files, which have no times to be wrong."""
 
 
 def break_audio(path: Path, fault: str) -> None:

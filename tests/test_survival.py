@@ -11,11 +11,10 @@ from typing import Any
 import killing
 import pytest
 import torch
-from conftest import break_an4, break_audio
+from conftest import FILE_FAULTS, break_an4, break_audio
 from test_tasks import WORDS, load, small, train_an4, write_tones
 
 from biglittle_asr.corpora import prepare
-from biglittle_asr.corpora.checks import FAULTS
 from biglittle_asr.tasks import brain as shared
 
 CHAIN = [
@@ -64,7 +63,7 @@ def test_a_corpus_with_every_fault_trains_to_the_end(tmp_path: Path, tiny_an4: P
     rows = prepare("an4", tiny_an4, tmp_path / "before", dev_utterances=6)
     with rows["train"].open() as file:
         names = [row["ID"] for row in csv.DictReader(file)]
-    broken = dict(zip(names[:: len(names) // len(FAULTS)], FAULTS, strict=False))
+    broken = dict(zip(names[:: len(names) // len(FILE_FAULTS)], FILE_FAULTS, strict=False))
     break_an4(tiny_an4, broken)
     unreadable = next(tiny_an4.rglob("an1-fcaw-b.sph"))
     break_audio(unreadable, "truncated")
@@ -72,7 +71,7 @@ def test_a_corpus_with_every_fault_trains_to_the_end(tmp_path: Path, tiny_an4: P
     train_an4()(arguments)
     with (tmp_path / "out" / "save" / "manifests" / "report.csv").open() as file:
         report = {row["ID"]: row["fault"] for row in csv.DictReader(file)}
-    assert set(broken.values()) == set(FAULTS)
+    assert set(broken.values()) == set(FILE_FAULTS)
     assert report == {**broken, "an1-fcaw-b": "truncated"}
     # The three words of the test utterance that cannot be read are scored, and the file is named.
     assert "in 12 words" in (tmp_path / "out" / "wer_test.txt").read_text()
