@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +113,15 @@ def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     samples = np.round(tone(num_samples) * 32768).astype(f"{byte_order}i2")
     path.write_bytes(fields.encode().ljust(1024) + samples.tobytes())
+
+
+@pytest.fixture(autouse=True)
+def no_log_handler_outlives_its_stream() -> Iterator[None]:
+    """SpeechBrain's handlers write to the standard error of the test that set them up, which is closed after it."""
+    yield
+    for handler in list(logging.root.handlers):
+        if type(handler).__module__.startswith("speechbrain"):
+            logging.root.removeHandler(handler)
 
 
 FILE_FAULTS = [fault for fault in FAULTS if fault != "times"]
