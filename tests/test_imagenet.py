@@ -398,6 +398,7 @@ def test_models_that_cannot_be_evaluated_are_refused(classifier: Path, sets: Pat
         (["resnet18", str(sets)], "has no weights of its own; give a checkpoint with --weights FILE"),
         (["resnet19", str(sets), "--weights", "a.pth"], "resnet19: is no image model's name, which --weights needs"),
         ([str(classifier), str(sets), "--weights", "a.pth"], "folders have their own"),
+        ([str(classifier), str(sets), "--beam", "5"], "classifies images; leave --lm, --beam"),
     ):
         assert main(["evaluate", *arguments]) == 1
         err = capsys.readouterr().err

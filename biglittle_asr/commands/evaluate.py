@@ -15,6 +15,7 @@ from biglittle_asr.commands.shared import (
     add_model,
     audio_progress,
     count,
+    decoding_settings,
     find_manifest,
     positive_count,
     print_score,
@@ -79,6 +80,8 @@ def _evaluate_images(options: argparse.Namespace) -> None:
 
     from biglittle_asr.inference.images import evaluate_images, find_images, load_classifier
 
+    if decoding_settings(options) is not None:
+        raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
     classifier = load_classifier(str(options.model), options.weights)
     images = find_images(classifier, options.data, options.skip_bad)
     if images.empty:
