@@ -10,6 +10,7 @@ Both keep, of the alignments of one text, the best one.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -113,8 +114,7 @@ class BeamSearch:
 
     def reweighted(self, lm_weight: float, word_score: float) -> BeamSearch:
         """The same search with other weights; it shares the language model."""
-        search = object.__new__(BeamSearch)
-        search.__dict__.update(self.__dict__)
+        search = copy.copy(self)
         search.settings = dataclasses.replace(self.settings, lm_weight=lm_weight, word_score=word_score)
         search._prepare()
         return search
