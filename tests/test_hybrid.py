@@ -310,10 +310,10 @@ def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
 # Recipe files
 
 
-@pytest.mark.parametrize("corpus", ["AN4", "Switchboard"])
-def test_twin_differs_in_encoder_and_output_folder_only(corpus: str) -> None:
-    folder = REPOSITORY / "hparams" / corpus
-    big_little, plain = (recipe._read_yaml(folder / f"hybrid_{name}.yaml") for name in ("bl_resnet22", "resnet22"))
+@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_resnet*.yaml")), ids=lambda path: path.name)
+def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
+    plain = recipe._read_yaml(path)
+    big_little = recipe._read_yaml(path.with_name(path.name.replace("hybrid_", "hybrid_bl_")))
     assert big_little.keys() == plain.keys()
     differing = {key for key in plain if key != "encoder" and str(plain[key]) != str(big_little[key])}
     assert differing == {"output_folder"}
