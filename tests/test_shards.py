@@ -21,7 +21,7 @@ from test_tasks import WORDS, load, small, write_tones
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import sharding
 from biglittle_asr.corpora.audio import audio_info, read_audio
-from biglittle_asr.corpora.imagenet import read_image_folder, read_image_shards
+from biglittle_asr.corpora.image_folder import read_image_folder, read_image_shards
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.corpora.sharding import write_shards
 from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards, read_index

@@ -1,7 +1,7 @@
-"""Photographs in class folders, such as ImageNet's (ILSVRC 2012): finding them, class indices, unpacking ImageNet.
+"""ImageNet (ILSVRC 2012): its classes, and unpacking it as it is distributed.
 
-A set of images is a folder with a folder for each class. ImageNet's are named by wnids (n01440764: tench), and output i
-of a 1000-class network is the i-th wnid in sorted order (`imagenet_wnids.txt`), whichever of them a folder has.
+Its classes are named by wnids (n01440764: tench), and output i of a 1000-class network is the i-th wnid in sorted order
+(`imagenet_wnids.txt`).
 """
 
 from __future__ import annotations
@@ -11,17 +11,12 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from os import PathLike
 from pathlib import Path, PurePosixPath
-from typing import IO, NamedTuple
+from typing import IO
 
-from biglittle_asr.corpora.shards import ShardMember, read_index
-
-SPLITS = frozenset({"train", "val", "test"})
-"""Names of folders that hold sets rather than classes."""
 DEVKIT = "ILSVRC2012_devkit_t12"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
 TRAINING_TAR = "ILSVRC2012_img_train.tar"
@@ -36,30 +31,6 @@ Progress = Callable[[str, int, int], None]
 """Told a split, how many images are done, and how many there are, 0 where that is not known."""
 
 
-class ImageFile(NamedTuple):
-    """An image and its class."""
-
-    path: Path | ShardMember
-    label: int
-    """Index of the class."""
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """Images in class folders, or the same packed into shards."""
-
-    folder: str
-    """Where they are: a path, or the location of shards."""
-    classes: tuple[str, ...]
-    """Names of the classes: index i of the network is class i."""
-    files: tuple[ImageFile, ...]
-    """Sorted by class folder and path."""
-    names: tuple[str, ...]
-    """Of the files: their paths inside the folder."""
-    empty: tuple[str, ...] = ()
-    """Class folders without any image."""
-
-
 @cache
 def imagenet_classes() -> dict[str, str]:
     """ImageNet's 1000 wnids, in the order of the networks' outputs, and what they name.
@@ -71,199 +42,6 @@ def imagenet_classes() -> dict[str, str]:
     """
     text = resources.files(__package__).joinpath("imagenet_wnids.txt").read_text(encoding="utf-8")
     return dict(line.split(" ", 1) for line in text.splitlines())
-
-
-def is_imagenet(classes: Sequence[str]) -> bool:
-    """Whether all of these are wnids of ImageNet.
-
-    Example
-    -------
-    >>> is_imagenet(["n01440764"]), is_imagenet(["n01440764", "cat"])
-    (True, False)
-    """
-    return all(name in imagenet_classes() for name in classes)
-
-
-def read_image_folder(
-    folder: str | PathLike[str],
-    classes: Sequence[str] | None = None,
-    limit_classes: int | None = None,
-    images_per_class: int | None = None,
-    allow_empty: bool = False,
-    ignore_others: bool = False,
-) -> ImageFolder:
-    """Find the images of a folder of class folders.
-
-    Every file in a class folder, or in folders inside it, counts as an image, but those whose names begin with a dot:
-    one that is no image is found when it is read.
-
-    Arguments
-    ---------
-    folder : path
-        Of class folders.
-    classes : sequence of str, optional
-        The classes of a network, in the order of its outputs: the folder's must be among them. If not given, they are
-        the folder's own, sorted.
-    limit_classes : int, optional
-        Take the first so many of the folder's classes only.
-    images_per_class : int, optional
-        Take the first so many images of each only.
-    allow_empty : bool
-        Accept class folders without images.
-    ignore_others : bool
-        Take no notice of class folders that are not among `classes`, rather than refuse the folder.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder.
-    ValueError
-        If it has no class folders, or one that is empty or not among `classes`, or fewer than `limit_classes`.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("dog/rex.jpg", "cat/tom.jpg"):
-    ...     (folder / name).parent.mkdir()
-    ...     _ = (folder / name).write_bytes(b"")
-    >>> [(file.path.name, file.label) for file in read_image_folder(folder).files]
-    [('tom.jpg', 0), ('rex.jpg', 1)]
-    >>> [file.label for file in read_image_folder(folder, classes=["ape", "dog", "cat"]).files]
-    [2, 1]
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder; give one that has a folder of images for each class.")
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-    if not found:
-        raise ValueError(f"{folder}: has no class folders; give a folder that has a folder of images for each class.")
-    found, index = _choose_classes(str(folder), found, classes, limit_classes, ignore_others)
-    files: list[ImageFile] = []
-    names: list[str] = []
-    empty = []
-    for name in found:
-        paths = sorted(_files(folder / name))[:images_per_class]
-        files += [ImageFile(path, index[name]) for path in paths]
-        names += [path.relative_to(folder).as_posix() for path in paths]
-        if not paths:
-            empty.append(name)
-    if (empty and not allow_empty) or not files:
-        raise ValueError(f"{folder / empty[0]}: the class folder is empty; fill it, or remove it.")
-    return ImageFolder(str(folder), tuple(index), tuple(files), tuple(names), tuple(empty))
-
-
-def read_image_shards(
-    location: str | PathLike[str],
-    name: str,
-    classes: Sequence[str] | None = None,
-    limit_classes: int | None = None,
-    images_per_class: int | None = None,
-    ignore_others: bool = False,
-) -> ImageFolder:
-    """Find the images of a set that was packed into shards; they come in the order that their folder has.
-
-    Arguments
-    ---------
-    location : path or URL
-        The folder with the shards.
-    name : str
-        Of the set, such as `train`.
-    classes, limit_classes, images_per_class, ignore_others
-        As in :func:`read_image_folder`.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As :func:`read_image_folder` and :func:`~biglittle_asr.corpora.shards.read_index`.
-    """
-    rows: dict[str, list[dict[str, str]]] = {}
-    for row in read_index(location, name, "image"):
-        rows.setdefault(row["class"], []).append(row)
-    place = f"{os.fspath(location)}/{name}.csv"
-    found, index = _choose_classes(place, sorted(rows), classes, limit_classes, ignore_others)
-    files, names = [], []
-    for each in found:
-        for row in rows[each][:images_per_class]:
-            member = ShardMember.parse(row["image"])
-            assert member is not None
-            files.append(ImageFile(member, index[each]))
-            names.append(row["ID"])
-    return ImageFolder(place, tuple(index), tuple(files), tuple(names))
-
-
-def _choose_classes(
-    place: str, found: list[str], classes: Sequence[str] | None, limit: int | None, ignore_others: bool
-) -> tuple[list[str], dict[str, int]]:
-    """Which of the classes that were found to take, and the index of each class of the network."""
-    if limit is not None:
-        if not 0 < limit <= len(found):
-            raise ValueError(f"{place}: has {len(found)} classes, so {limit} cannot be taken of them.")
-        found = found[:limit]
-    index = {name: number for number, name in enumerate(found if classes is None else classes)}
-    if ignore_others:
-        found = [name for name in found if name in index]
-    foreign = [name for name in found if name not in index]
-    if foreign:
-        raise ValueError(
-            f"{place}: class folder {foreign[0]} is none of the {len(index)} classes of the model "
-            f"({len(foreign)} of {len(found)} folders are not); give a folder with its classes."
-        )
-    if not found:
-        raise ValueError(f"{place}: has none of the classes of the model; give a folder with its classes.")
-    return found, index
-
-
-def classes_of_model(folder: str | PathLike[str], outputs: int) -> list[str] | None:
-    """The classes, in order, of a network that does not name them, going by its number of outputs.
-
-    A network of 1000 outputs is one of ImageNet, whose wnids the folder must have. Any other has the folder's classes,
-    sorted; None says so.
-
-    Raises
-    ------
-    ValueError
-        If the folder's classes are neither, or not as many as the network has.
-    """
-    folder = Path(folder)
-    if outputs == len(imagenet_classes()):
-        return list(imagenet_classes())
-    found = read_image_folder(folder, allow_empty=True).classes
-    if len(found) != outputs:
-        raise ValueError(
-            f"{folder}: has {len(found)} classes, but the model has {outputs}; give a folder with the model's classes."
-        )
-    return None
-
-
-def split_folder(folder: str | PathLike[str], split: str) -> Path:
-    """The folder of a split inside a folder that has splits, or that folder itself where it has classes.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "val" / "cat").mkdir(parents=True)
-    >>> split_folder(folder, "val").name, split_folder(folder / "val", "val").name
-    ('val', 'val')
-    """
-    folder = Path(folder)
-    if folder.is_dir():
-        names = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
-        if split in names and names <= SPLITS:
-            return folder / split
-    return folder
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for entry in os.scandir(folder):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _files(Path(entry.path))
-        else:
-            yield Path(entry.path)
-
-
-# Unpacking ImageNet as it is distributed
 
 
 def arrange(

@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 
 from biglittle_asr.corpora.audio import WHOLE
-from biglittle_asr.corpora.imagenet import read_image_folder
+from biglittle_asr.corpora.image_folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment, write_atomically
 from biglittle_asr.corpora.shards import SHARD_NAME, ShardMember
 

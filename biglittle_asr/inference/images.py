@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from biglittle_asr.corpora.imagenet import ImageFolder, classes_of_model, read_image_folder, split_folder
+from biglittle_asr.corpora.image_folder import ImageFolder, classes_of_model, read_image_folder, split_folder
 from biglittle_asr.inference.config import first_line, parse_json, show
 from biglittle_asr.inference.weights import read_weights
 from biglittle_asr.models import ImageClassifier, ImageConfig, create_model, list_models

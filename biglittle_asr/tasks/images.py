@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, get_worker_info
 
-from biglittle_asr.corpora.imagenet import ImageFolder, read_image_folder, read_image_shards
+from biglittle_asr.corpora.image_folder import ImageFolder, read_image_folder, read_image_shards
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards
 from biglittle_asr.features.images import ImageFiles, UnreadableImageError, read_image
