@@ -58,6 +58,7 @@ def test_command_draws_svg_and_png(tmp_path, monkeypatch, capsys):
         (["bl_resnet5"], "bl_resnet50"),
         (["bl_resnet22", "--output", "net.jpg"], "net.jpg: pictures are .svg or .png"),
         (["bl_resnet22", "--output", "no/net.svg"], "no/net.svg: No such file"),
+        (["bl_resnet22", "--image-size", "64"], "takes audio"),
         (["bl_resnet22", "alpha=5"], "does not divide"),
     ],
 )

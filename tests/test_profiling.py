@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from biglittle_asr.cli import main
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
+from biglittle_asr.inference.images import Classifier, save_classifier
 from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.profiling import (
@@ -24,9 +26,11 @@ from biglittle_asr.profiling import (
     measure_latency,
     micronet_scores,
 )
+from biglittle_asr.tasks import recipe
 
 CTC_RECIPE = "hparams/AN4/ctc_bl_resnet22.yaml"
 ROOT = os.path.dirname(os.path.dirname(__file__))
+IMAGE_RECIPES = [path for path in sorted(Path(ROOT).glob("hparams/*/*.yaml")) if "crop" in recipe._read_yaml(path)]
 
 
 def macs_by_hooks(encoder, frames):
@@ -182,6 +186,31 @@ def test_an_image_model_is_profiled_at_any_size_and_sparsity(capsys):
     assert profile(capsys, "bl_resnet50", "--image_size", "64", "--runs", "0")["input"] == "1 image: 3 x 64 x 64"
 
 
+@pytest.mark.parametrize("path", IMAGE_RECIPES, ids=lambda path: path.stem)
+def test_an_image_recipe_is_counted_timed_and_drawn_at_its_own_size(path, capsys, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr("biglittle_asr.profiling.measure_latency", lambda _, image, **__: timed.append(image.shape))
+    words = [str(path), 'model={"blocks": [2, 2, 2, 1], "channels": [16, 32, 48, 64]}']
+    size = recipe._read_yaml(path)["crop"]
+    own, other = profile(capsys, *words), profile(capsys, *words, "--image-size", "48")
+    assert own["input"] == f"1 image: 3 x {size} x {size}" and other["input"] == "1 image: 3 x 48 x 48"
+    assert timed == [(1, 3, size, size), (1, 3, 48, 48)] and (own["macs"] > other["macs"]) == (size > 48)
+    assert profile(capsys, *words, "crop=48", "--runs", "0")["macs"] == other["macs"]
+    drawing = tmp_path / "net.svg"
+    assert main(["draw", *words, "--output", str(drawing)]) == 0
+    assert f"an image of 3 x {size} x {size}" in drawing.read_text()
+
+
+def test_an_image_model_folder_is_counted_and_drawn_at_its_own_size(capsys, tmp_path):
+    network = create_model("resnet18", num_classes=2, channels=(8, 16, 24, 32))
+    folder = save_classifier(tmp_path / "model", Classifier("small", network, ("a", "b"), 40, 32), "card")
+    facts = profile(capsys, str(folder), "--runs", "1")
+    assert facts["input"] == "1 image: 3 x 32 x 32" and facts["latency_ms"]["median"] > 0
+    assert profile(capsys, str(folder), "--image-size", "64", "--runs", "0")["macs"] > facts["macs"]
+    assert main(["draw", str(folder), "--output", str(tmp_path / "net.svg")]) == 0
+    assert "an image of 3 x 32 x 32" in (tmp_path / "net.svg").read_text()
+
+
 @pytest.mark.parametrize("convention", CONVENTIONS)
 def test_every_table_names_its_convention(convention, capsys):
     arguments = ["profile", "resnet18", "--runs", "0", "--convention", convention, "--layers"]
@@ -235,6 +264,8 @@ def test_models_are_drawn_by_cost_and_error(capsys, tmp_path):
         (["bl_resnet22", "--sparsity", "0.9", "--dense", "fc"], "no layer matches 'fc'"),
         (["bl_resnet22", "--dense", "head"], "--sparsity"),
         (["bl_resnet22", "--image_size", "64"], "takes audio"),
+        (["bl_resnet50", "--sweep", "--image-size", "64"], "leave out --image-size"),
+        (["hparams/ImageNet/cifar10_resnet50.yaml", "crop=0"], "crop is 0"),
         (["resnet18", "num_class=3", "--image_size", "64"], "num_class"),
         (["missing.yaml"], "missing.yaml: no such recipe file"),
         (["hparams/encoders/bl_resnet22.yaml"], "neither a model nor an encoder"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +12,47 @@ if TYPE_CHECKING:
     import torch
 
 
-def network_builder(word: str, overrides: dict[str, Any], images: bool) -> Callable[[], torch.nn.Module]:
-    """What makes the network that a word on the command line stands for."""
+@dataclass(frozen=True)
+class Network:
+    """What a word on the command line stands for."""
+
+    build: Callable[[], torch.nn.Module]
+    image_size: int = 224
+    """Height and width in pixels of the images that it takes, if it takes any; by default those of ImageNet."""
+
+
+def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -> Network:
+    """The network that a word on the command line stands for, and the size of its images, unless one is asked for.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is none, or a file is not what it should be.
+    """
     import difflib
 
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
-    if word in list_encoders() and not (images and word in list_models()):
-        return lambda: create_encoder(word, **overrides)
+    if word in list_encoders() and not (image_size is not None and word in list_models()):
+        return Network(lambda: create_encoder(word, **overrides))
     if word in list_models():
-        return lambda: create_model(word, **overrides)
+        return Network(lambda: create_model(word, **overrides), image_size or Network.image_size)
     path = Path(word)
     if path.is_dir():
         from biglittle_asr.inference import load_model
+        from biglittle_asr.inference.images import is_classifier, read_classifier
 
         if overrides:
             raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")
-        return lambda: load_model(path).model
+        if is_classifier(word):
+            classifier = read_classifier(path)
+            return Network(lambda: classifier.model, image_size or classifier.crop)
+        return Network(lambda: load_model(path).model)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
-        from biglittle_asr.tasks.recipe import load_network
+        from biglittle_asr.tasks.recipe import load_network, read_image_size
 
-        return lambda: load_network(path, overrides)
+        size = image_size or read_image_size(path, overrides) or Network.image_size
+        return Network(lambda: load_network(path, overrides), size)
     known = [*list_encoders(), *list_models()]
     close = difflib.get_close_matches(word, known, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.commands.networks import network_builder, override
+from biglittle_asr.commands.networks import find_network, override
 from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, seconds
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.profiling.tables import check_plot
 
     if options.sweep:
+        if options.image_size is not None:
+            raise ValueError("--sweep counts images of 224 x 224 pixels, as published; leave out --image-size.")
         _sweep(options)
         return
     if options.dense and options.sparsity is None:
@@ -148,11 +150,11 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
     from biglittle_asr.nnet.sparse import freeze, sparsify
     from biglittle_asr.profiling import count_costs, encoder_costs, head_costs
 
-    build = network_builder(word, overrides, images=options.image_size is not None)
+    network = find_network(word, overrides, options.image_size)
 
     def make(on: str | None = None) -> torch.nn.Module:
         with torch.device(on) if on is not None else nullcontext():
-            module = build()
+            module = network.build()
         return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
 
     # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
@@ -160,7 +162,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
     module = make("meta" if named else None).eval()
     acoustic = isinstance(module, BigLittleEncoder | CTCModel)
     if acoustic and options.image_size is not None:
-        raise ValueError(f"{word}: takes audio, so --image_size does not apply.")
+        raise ValueError(f"{word}: takes audio, so --image-size does not apply.")
     if isinstance(module, CTCModel):
         encoder = module.encoder
         costs = {"encoder": encoder_costs(encoder), "head": head_costs(module)}
@@ -168,18 +170,18 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
         encoder = module
         costs = {"encoder": encoder_costs(encoder)}
     else:
-        size = options.image_size or 224
+        size = network.image_size
         channels = getattr(getattr(module, "config", None), "input_channels", 3)
         costs = {"model": count_costs(module, torch.empty(1, channels, size, size, device="meta"))}
 
     def measured() -> tuple[torch.nn.Module, list[torch.Tensor]]:
         # Frozen: a sparse layer makes its mask in every pass, which a trained network need not.
-        network = freeze(make() if named else module)
+        frozen = freeze(make() if named else module)
         if not acoustic:
-            return network, [torch.randn(options.batch, channels, size, size)]
+            return frozen, [torch.randn(options.batch, channels, size, size)]
         features = torch.randn(options.batch, 1000, encoder.config.input_size)
-        lengths = [torch.full((options.batch,), 1000)] if isinstance(network, CTCModel) else []
-        return network, [features, *lengths]
+        lengths = [torch.full((options.batch,), 1000)] if isinstance(frozen, CTCModel) else []
+        return frozen, [features, *lengths]
 
     if acoustic:
         taken = f"1 s of audio: 100 frames x {encoder.config.input_size} features"

@@ -298,30 +298,57 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
     RecipeError, FileNotFoundError
         As :func:`load_recipe`, and if no network is in the file.
     """
-    tree = _read_yaml(path)
-    for key in changes:
-        if key not in tree:
-            raise RecipeError(_unknown_key("command line", key, tree))
-    part: Any = {}
-    needed = {"encoder", "model", "output_neurons", "sparsity"} & tree.keys()
-    if not needed & {"encoder", "model"}:
+    hparams = _load_part(path, changes, {"encoder", "model", "output_neurons", "sparsity"})
+    if not {"encoder", "model"} & hparams.keys():
         raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
-    while needed - part.keys():
-        part = {key: tree[key] for key in tree if key in needed}
-        needed |= _referred(part, path) & tree.keys()
-    try:
-        hparams = load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
-    except (ValueError, TypeError, ImportError, YAMLError) as error:
-        raise RecipeError(_explain(path, error)) from error
-    network, tokens = hparams.get("model", hparams.get("encoder")), hparams.get("output_neurons")
+    network: Any = hparams.get("model", hparams.get("encoder"))
+    tokens = hparams.get("output_neurons")
     if "encoder" in hparams and "model" in hparams:
         network = network(output_neurons=tokens or 1)
     elif not isinstance(network, nn.Module):
         network = network()
     make_sparse(network, hparams)
     return network if tokens or "encoder" not in hparams else hparams["encoder"]
+
+
+def read_image_size(path: Path, changes: Mapping[str, Any]) -> int | None:
+    """Height and width in pixels of the images that a recipe's network takes: its `crop`; None of other recipes.
+
+    Arguments
+    ---------
+    path, changes
+        As of :func:`load_network`.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`load_recipe`, and if it is no size.
+    """
+    size = _load_part(path, changes, {"crop"}).get("crop")
+    if size is not None and (type(size) is not int or size < 1):
+        raise RecipeError(f"{path}: crop is {size!r}, but must be a whole number of pixels above 0.")
+    return size
+
+
+def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
+    tree = _read_yaml(path)
+    for key in changes:
+        if key not in tree:
+            raise RecipeError(_unknown_key("command line", key, tree))
+    part: Any = {}
+    needed = keys & tree.keys()
+    while needed - part.keys():
+        part = {key: tree[key] for key in tree if key in needed}
+        needed |= _referred(part, path) & tree.keys()
+    if not part:
+        return {}
+    try:
+        return load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, ImportError, YAMLError) as error:
+        raise RecipeError(_explain(path, error)) from error
 
 
 def _read_yaml(path: Path) -> Any:
