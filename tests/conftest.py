@@ -11,12 +11,16 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import soundfile
 
 from biglittle_asr.corpora.checks import FAULTS
+
+if TYPE_CHECKING:
+    from biglittle_asr.inference import Recognizer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
@@ -42,6 +46,35 @@ def tiny_an4(tmp_path: Path) -> Path:
 def tiny_librispeech(tmp_path: Path) -> Path:
     """LibriSpeech's layout with 3 splits of 2 readers, 3 utterances each."""
     return make_librispeech(tmp_path / "data" / "LibriSpeech")
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Recognizer:
+    """A small network that hears words in noise."""
+    # Imported here, for torch takes seconds, and most tests that need none are fast.
+    from babbling import make_recognizer
+
+    return make_recognizer()
+
+
+@pytest.fixture(scope="session")
+def model_folder(recognizer: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as a model folder."""
+    from biglittle_asr.inference import save_model
+
+    return save_model(tmp_path_factory.mktemp("model") / "model", recognizer)
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> list[Path]:
+    """Noise of several lengths, from 10 ms."""
+    from babbling import babble
+
+    paths = []
+    for index, seconds in enumerate((0.01, 3.2, 1.0, 2.04, 1.999)):
+        paths.append(tmp_path / f"r{index}.wav")
+        soundfile.write(paths[-1], babble(seconds, index), SAMPLE_RATE)
+    return paths
 
 
 def make_an4(folder: Path) -> Path:

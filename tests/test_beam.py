@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import soundfile
 import torch
+from babbling import babble, run
 from conftest import SAMPLE_RATE
 from test_language_model import log_prob, parse
 from test_recognition import load
 from test_tasks import write_tones
-from test_transcribe import babble, make_recognizer
 from torch import Tensor
 
 from biglittle_asr.cli import main
@@ -35,7 +35,6 @@ from biglittle_asr.decoding.ngram import train_ngrams
 from biglittle_asr.decoding.sentences import token_sentences
 from biglittle_asr.decoding.settings import read_hotwords
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
-from biglittle_asr.inference import save_model
 
 SENTENCES = [["A", "AB"], ["AB", "B"], ["BA", "A", "AB"], ["A"], ["B", "A"]]
 WORDS = ("A", "AB", "B", "BA")
@@ -358,19 +357,10 @@ def test_bad_hotwords_are_refused(tmp_path, content):
 # Commands
 
 
-@pytest.fixture(scope="module")
-def model_folder(tmp_path_factory) -> Path:
-    return save_model(tmp_path_factory.mktemp("model") / "model", make_recognizer())
-
-
 @pytest.fixture
 def recording(tmp_path) -> Path:
     soundfile.write(tmp_path / "r.wav", babble(2.0), SAMPLE_RATE)
     return tmp_path / "r.wav"
-
-
-def run(model_folder: Path, *arguments: object) -> int:
-    return main(["transcribe", str(model_folder), *map(str, arguments)])
 
 
 def test_transcribe_takes_settings_as_options_or_as_a_file(model_folder, recording, files, capsys):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from babbling import babble, make_recognizer
 from conftest import SAMPLE_RATE
-from test_transcribe import babble, make_recognizer
 
 from biglittle_asr.cli import main
 from biglittle_asr.decoding import read_settings
