@@ -88,7 +88,7 @@ def test_words_of_segments_are_scored_where_they_were_said(tmp_path: Path, monke
             segment = row_segment(row)
             if swap:
                 segment = segment._replace(channel=3 - (segment.channel or 0))
-            recording = Recording.of_segment(row["ID"], Path(row["wav"]), segment)
+            recording = Recording.of_segment(row["ID"], row["wav"], segment)
             step = (segment.duration or 0) / (len(row["wrd"].split()) + 1)
             words = [Word(word, n * step, (n + 1) * step, 1.0) for n, word in enumerate(row["wrd"].split())]
             yield Transcript(recording, segment.duration or 0, tuple(words))

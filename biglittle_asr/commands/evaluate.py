@@ -31,9 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        type=Path,
-        help="manifest (CSV file with columns ID, wav, wrd, spk_id), with --corpus the corpus as downloaded, or, of "
-        "images, a folder of class folders",
+        help="manifest (CSV file with columns ID, wav, wrd, spk_id), folder or URL of shards, with --corpus the corpus "
+        "as downloaded, or, of images, a folder of class folders",
     )
     parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
     parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
@@ -83,7 +82,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
     classifier = load_classifier(str(options.model), options.weights)
-    images = find_images(classifier, options.data, options.skip_bad)
+    images = find_images(classifier, Path(options.data), options.skip_bad)
     if images.empty:
         tell(f"{len(images.empty)} class folders are empty, such as {Path(images.folder) / images.empty[0]}.")
     with tqdm(desc="evaluating", unit=" images", total=len(images.files), disable=None) as bar:
@@ -110,7 +109,7 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory(prefix="biglittle") as folder:
-        _evaluate_manifest(options, find_manifest(options, Path(folder)))
+        _evaluate_manifest(options, find_manifest(options, "test", Path(folder)))
 
 
 def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:

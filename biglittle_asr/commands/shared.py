@@ -71,23 +71,41 @@ def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
 def add_corpus(parser: argparse.ArgumentParser, split: str) -> None:
     """Declare what DATA holds, if it is no manifest."""
     parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
-    parser.add_argument("--split", default=split, help="of the corpus (default: %(default)s)")
+    parser.add_argument("--split", help=f"of the corpus, or the set in shards (default: {split})")
 
 
-def find_manifest(options: argparse.Namespace, folder: Path) -> Path:
-    """The manifest that is named, or that of a corpus, made in a folder; raises ValueError if there is none."""
+def find_manifest(options: argparse.Namespace, split: str, folder: Path) -> Path:
+    """The manifest that is named, or that of a set in shards, or of a corpus, made in a folder.
+
+    Raises
+    ------
+    OSError, ValueError
+        If there is none, or options do not go together.
+    """
     from biglittle_asr.corpora import prepare
+    from biglittle_asr.corpora.manifest import copy_indices
+    from biglittle_asr.corpora.shards import has_shards, is_url, list_sets
 
-    manifest: Path = options.data
-    if options.corpus is None:
-        if manifest.is_dir():
-            raise ValueError(f"{manifest}: a folder, where a manifest is expected; name its corpus with --corpus.")
-        return manifest
-    manifests = prepare(options.corpus, options.data, folder)
-    if options.split not in manifests:
-        splits = ", ".join(manifests)
-        raise ValueError(f"{options.data}: no split {options.split}; choose one of {splits} with --split.")
-    return manifests[options.split]
+    data, chosen = options.data, options.split or split
+    if has_shards(data):
+        if options.corpus is not None:
+            raise ValueError(f"{data}: holds shards, which were prepared already; leave out --corpus.")
+        if is_url(data):
+            return copy_indices(data, [chosen], folder)[chosen]
+        return _chosen(data, chosen, {name: Path(data) / f"{name}.csv" for name in list_sets(data)})
+    if options.corpus is not None:
+        return _chosen(data, chosen, prepare(options.corpus, data, folder))
+    if Path(data).is_dir():
+        raise ValueError(f"{data}: a folder, where a manifest is expected; name its corpus with --corpus.")
+    if options.split is not None:
+        raise ValueError(f"--split {chosen}: is of a corpus, or of shards, but {data} is one set; leave it out.")
+    return Path(data)
+
+
+def _chosen(data: str, split: str, manifests: Mapping[str, Path]) -> Path:
+    if split not in manifests:
+        raise ValueError(f"{data}: no split {split}; choose one of {', '.join(manifests)} with --split.")
+    return manifests[split]
 
 
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:

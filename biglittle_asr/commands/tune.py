@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data",
         metavar="DATA",
-        type=Path,
-        help="manifest (CSV file with columns ID, wav, wrd), or with --corpus the corpus as downloaded",
+        help="manifest (CSV file with columns ID, wav, wrd), folder or URL of shards, or with --corpus the corpus as "
+        "downloaded",
     )
     add_corpus(parser, "dev")
     add_language_model(parser)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
     if not options.output.parent.is_dir():
         raise ValueError(f"{options.output.parent}: no such folder; make it, or write the settings elsewhere.")
     with TemporaryDirectory(prefix="biglittle") as folder:
-        tuning = _tune(options, find_manifest(options, Path(folder)))
+        tuning = _tune(options, find_manifest(options, "dev", Path(folder)))
     write_settings(options.output, tuning.settings)
     if options.json:
         found = {

@@ -11,7 +11,6 @@ import os
 import struct
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -86,7 +85,8 @@ class AudioFile:
     ---------
     path : path
         A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or SPHERE compressed by Shorten, which is
-        decoded as a whole; or a pipe, in formats that need no way back (WAV, not FLAC).
+        decoded as a whole; or a pipe, in formats that need no way back (WAV, not FLAC). A file in a shard is named by
+        the text of a :class:`~biglittle_asr.corpora.shards.ShardMember`.
     label : str
         What to call it in error messages; its path if not given.
 
@@ -104,8 +104,8 @@ class AudioFile:
         If there is no such file.
     OSError
         If it may not be read.
-    AudioFileError
-        If the file is unreadable, empty, or shorter than its own header says; a ValueError.
+    AudioFileError, ShardError
+        If the file is unreadable, empty, or shorter than its own header says, or its shard is; a ValueError.
 
     Example
     -------
@@ -118,8 +118,18 @@ class AudioFile:
     """
 
     def __init__(self, path: str | PathLike[str], label: str | None = None) -> None:
-        path = Path(path)
+        member = ShardMember.parse(path)
         self.label = label if label is not None else str(path)
+        if member is None:
+            self._open(Path(path))
+            return
+        # libsndfile, and what decodes Shorten, read files. This one has no name any more once it is open.
+        with tempfile.NamedTemporaryFile() as copy:
+            copy.write(member.read())
+            copy.flush()
+            self._open(Path(copy.name))
+
+    def _open(self, path: Path) -> None:
         is_pipe = path.exists() and not path.is_file() and not path.is_dir()
         if not path.is_file() and not is_pipe:
             kind = "a folder, not an audio file" if path.is_dir() else "no such audio file"
@@ -314,7 +324,7 @@ def audio_info(path: str | PathLike[str]) -> AudioInfo:
     >>> audio_info(folder / "a.flac").duration
     0.5
     """
-    with _open(path) as file:
+    with AudioFile(path) as file:
         _one_channel(file)
         return AudioInfo(file.num_samples, file.sample_rate)
 
@@ -355,23 +365,8 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
     >>> read_audio(path, Segment(channel=1, start=2 / 8000, duration=1 / 8000))
     (array([0.5], dtype=float32), 8000)
     """
-    with _open(path) as file:
+    with AudioFile(path) as file:
         return file.read(segment), file.sample_rate
-
-
-@contextmanager
-def _open(path: str | PathLike[str]) -> Iterator[AudioFile]:
-    """Open an audio file, or one in a shard, through a copy."""
-    member = ShardMember.parse(path)
-    if member is None:
-        with AudioFile(path) as file:
-            yield file
-        return
-    with tempfile.NamedTemporaryFile() as copy:
-        copy.write(member.read())
-        copy.flush()
-        with AudioFile(copy.name, label=str(member)) as file:
-            yield file
 
 
 def _one_channel(file: AudioFile) -> int:

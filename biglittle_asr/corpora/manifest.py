@@ -23,7 +23,7 @@ from typing import Any
 from biglittle_asr.corpora.audio import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
-from biglittle_asr.corpora.shards import ShardMember, read_index
+from biglittle_asr.corpora.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
@@ -92,7 +92,7 @@ def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[
 
 
 def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
-    r"""Read a manifest, ours or one of that kind.
+    r"""Read a manifest, ours or one of that kind, or the index of a set in shards.
 
     Arguments
     ---------
@@ -109,7 +109,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file, or a shard that it names is missing.
     ValueError
         If it is no such CSV file, has no rows, or an ID twice.
 
@@ -146,6 +146,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
         raise ValueError(f"{path}: no CSV file ({error}); replace the file.") from error
     if not rows:
         raise ValueError(f"{path}: has no utterances; check the file.")
+    check_shards(str(path), [member for row in rows.values() if (member := ShardMember.parse(row["wav"]))])
     return list(rows.values())
 
 
@@ -190,6 +191,8 @@ def row_segment(row: Mapping[str, Any]) -> Segment:
 def _place(wav: str, folder: Path) -> str:
     """Where the audio is, of a manifest in a folder."""
     member = ShardMember.parse(wav)
+    if member is not None and is_url(member.shard):
+        return wav
     path = Path(wav if member is None else member.shard)
     if not path.exists() and (folder / path).exists():
         path = folder / path

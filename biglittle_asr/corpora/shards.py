@@ -118,6 +118,20 @@ def has_shards(location: str | PathLike[str]) -> bool:
     return folder.is_dir() and any(SHARD_NAME.fullmatch(entry.name) for entry in os.scandir(folder))
 
 
+def list_sets(folder: str | PathLike[str]) -> list[str]:
+    """Names of the sets whose shards are in a folder, sorted.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "test-0a1b2c3d-00000.tar").touch()
+    >>> list_sets(folder)
+    ['test']
+    """
+    found = (SHARD_NAME.fullmatch(entry.name) for entry in os.scandir(Path(folder).expanduser()))
+    return sorted({match["set"] for match in found if match})
+
+
 def read_index(location: str | PathLike[str], name: str, column: str) -> list[dict[str, str]]:
     """Read the index of a set.
 
@@ -161,12 +175,12 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
             raise ShardError(f"{place}:{number}: does not say where in a shard its file is; copy the index again.")
         members.append(ShardMember(f"{base}/{member.shard}", member.offset, member.size))
         row[column] = str(members[-1])
-    _check_shards(place, members)
+    check_shards(place, members)
     return rows
 
 
-def _check_shards(place: str, members: Sequence[ShardMember]) -> None:
-    """Refuse a set that lacks a shard; report those that are cut off."""
+def check_shards(index: str, members: Sequence[ShardMember]) -> None:
+    """Refuse an index that names a shard which is missing (FileNotFoundError); report those that are cut off."""
     ends: dict[str, int] = {}
     for member in members:
         ends[member.shard] = max(ends.get(member.shard, 0), member.end)
@@ -174,7 +188,7 @@ def _check_shards(place: str, members: Sequence[ShardMember]) -> None:
     missing = [shard for shard, size in sizes.items() if size is None]
     if missing:
         raise FileNotFoundError(
-            f"{missing[0]}: no such shard ({len(missing)} of the {len(sizes)} that {place} names are missing); "
+            f"{missing[0]}: no such shard ({len(missing)} of the {len(sizes)} that {index} names are missing); "
             "copy them again."
         )
     for shard, size in sizes.items():

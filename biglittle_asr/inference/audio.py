@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biglittle_asr.corpora.audio import WHOLE, AudioFile, Segment
+from biglittle_asr.corpora.shards import ShardMember
 
 Samples = npt.NDArray[np.float32]
 
@@ -108,7 +109,7 @@ class Recording:
 
     name: str
     """What results are called by."""
-    path: Path
+    path: Path | ShardMember
     channel: int | None = None
     """The channel to read, from 1; None for the mean of all."""
     label: str | None = None
@@ -119,8 +120,9 @@ class Recording:
     """Seconds to read; None: to the end."""
 
     @classmethod
-    def of_segment(cls, name: str, path: Path, segment: Segment) -> Recording:
-        """A recording that is a segment of a file."""
+    def of_segment(cls, name: str, wav: str, segment: Segment) -> Recording:
+        """A recording that is a segment of a file, or of one in a shard, as a manifest names it."""
+        path = ShardMember.parse(wav) or Path(wav)
         return cls(name, path, segment.channel, start=segment.start, length=segment.duration)
 
     def duration(self) -> float:
@@ -164,7 +166,7 @@ class Recording:
         return (0, None) if segment == WHOLE else file.place(segment)
 
     def _open(self) -> AudioFile:
-        file = AudioFile(self.path, self.label)
+        file = AudioFile(str(self.path), self.label)
         lowest, highest = SAMPLE_RATES
         problem = None
         if not lowest <= file.sample_rate <= highest:

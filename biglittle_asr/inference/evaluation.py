@@ -153,7 +153,7 @@ def _transcribe_rows(
     progress: Progress,
     report: Callable[[Failure], None] | None,
 ) -> Iterator[Transcript]:
-    recordings = [Recording.of_segment(row["ID"], Path(row["wav"]), row_segment(row)) for row in rows]
+    recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
     for result in transcribe(recognizer, recordings, batch_seconds=batch_seconds, progress=progress):
         if not isinstance(result, Failure):
             yield result

@@ -79,7 +79,8 @@ def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
     recording = transcript.recording
     if recording.length is None:
         return one_word(recording.name), str(recording.channel or 1), recording.start
-    return one_word(recording.path.stem), SIDES.get(recording.channel, str(recording.channel)), recording.start
+    name = Path(str(recording.path)).stem
+    return one_word(name), SIDES.get(recording.channel, str(recording.channel)), recording.start
 
 
 def format_srt(transcript: Transcript) -> str:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
+from biglittle_asr.corpora.shards import ShardMember, has_shards
 from biglittle_asr.inference.audio import Recording
 
 AUDIO_SUFFIXES = frozenset(
@@ -25,9 +26,9 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
     ---------
     inputs : sequence of str
         Audio files; folders, all of whose audio is taken, in their subfolders too, sorted; manifests (*.csv with
-        columns ID and wav, and of segments channel, start and duration); "-" for standard input. A recording is named
-        by its ID in a manifest, by its path within a folder without the suffix, or else by the file's name without the
-        suffix.
+        columns ID and wav, and of segments channel, start and duration), indices of shards among them; "-" for
+        standard input. A recording is named by its ID in a manifest, by its path within a folder without the suffix, or
+        else by the file's name without the suffix.
     spool : pathlib.Path
         Folder for a copy of standard input, or of another pipe: what cannot be read twice.
     channel : int
@@ -46,7 +47,7 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
     ['a', 'b', 'c']
     """
     recordings = [recording for text in inputs for recording in _find(text, spool, channel)]
-    paths: dict[str, Path] = {}
+    paths: dict[str, Path | ShardMember] = {}
     for recording in recordings:
         if recording.name in paths:
             raise ValueError(
@@ -90,6 +91,8 @@ def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
             shutil.copyfileobj(sys.stdin.buffer, file)
         return [Recording("stdin", copy, channel, label="standard input")]
     if path.is_dir():
+        if has_shards(path):
+            raise ValueError(f"{path}: holds shards; name the index of one of its sets, such as {path / 'test.csv'}.")
         files = sorted(each for each in path.rglob("*") if _is_audio(each.relative_to(path)) and not each.is_dir())
         if not files:
             raise ValueError(f"{path}: holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}); check the folder.")
@@ -106,7 +109,7 @@ def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
 
 def _recording(row: Mapping[str, str], channel: int | None) -> Recording:
     """The utterance of a manifest's row; a channel that it names itself goes before the user's."""
-    recording = Recording.of_segment(row["ID"], Path(row["wav"]), row_segment(row))
+    recording = Recording.of_segment(row["ID"], row["wav"], row_segment(row))
     return recording if recording.channel is not None else replace(recording, channel=channel)
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -168,7 +167,7 @@ def _read(
     report: Callable[[str], None],
 ) -> _Utterances:
     """Run the network."""
-    recordings = [Recording.of_segment(row["ID"], Path(row["wav"]), row_segment(row)) for row in rows]
+    recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
     log_probs: dict[str, Tensor] = {}
     durations: dict[str, float] = {}
     for output in outputs(recognizer, recordings, batch_seconds=batch_seconds, progress=progress):

@@ -104,7 +104,7 @@ class HybridSystem:
             timing.audio += output.seconds
             hypotheses[output.id] = " ".join(words)
             row = dataset.data[output.id]
-            recording = Recording.of_segment(output.id, Path(row["wav"]), row["segment"])
+            recording = Recording.of_segment(output.id, row["wav"], row["segment"])
             transcripts.append(Transcript(recording, output.seconds, tuple(self._word_times(output, words))))
         self.brain.failures.report(name, None, failed)
         score = score_texts(references, hypotheses, speakers)
