@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import REPOSITORY, telephone_corpora
+from test_recognition import placeholders
 from test_tasks import write_tones
 
 from biglittle_asr.cli import main
@@ -321,9 +322,7 @@ def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
-    arguments = [str(path), "--data_folder=none", f"--output_folder={tmp_path}"]
-    if path.parent.name == "Switchboard":
-        arguments += ["--hub5_folder=none", "--language_model=none"]
+    arguments = [str(path), *placeholders(path), f"--output_folder={tmp_path}"]
     hparams, _ = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
     assert hparams["model"](output_neurons=5).output.out_features == 5
     assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size
