@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,31 @@ def test_transducer_searches_agree_with_speechbrains_on_one_utterance() -> None:
     widest = TransducerBeamSearch(model, beam_size=6).search(encoded, frames)
     for row, length in enumerate(frames.tolist()):
         assert _score(model, encoded[row, :length], widest[row]) >= _score(model, encoded[row, :length], found[row])
+
+
+@torch.no_grad()
+def blank_or_one(blank: float, again: float) -> TransducerModel:
+    """A transducer that says blank or token 1 at every frame: blank with these probabilities, before it and after."""
+    model = TransducerModel(create_encoder("bl_resnet22_half"), 3, prediction_size=1, joint_size=1).eval()
+    for parameter in model.parameters():
+        parameter.zero_()
+    # The LSTM lets through what it reads and forgets what it read: 0 at the beginning, and then tanh(1).
+    model.embedding.weight[1] = 9.0
+    model.prediction.weight_ih_l0[2] = 1.0
+    model.prediction.bias_ih_l0.copy_(torch.tensor([20.0, -20.0, 0.0, 20.0]))
+    model.project_predicted.weight.fill_(1.0)
+    odds = [math.log(each / (1 - each)) for each in (blank, again)]
+    model.output.weight[0] = (odds[1] - odds[0]) / math.tanh(math.tanh(1.0))
+    model.output.bias.copy_(torch.tensor([odds[0], 0.0, -30.0]))
+    return model
+
+
+def test_greedy_search_loses_a_token_that_is_sure_but_at_no_frame() -> None:
+    model, encoded, frames = blank_or_one(0.6, 0.999999), torch.zeros(1, 10, 1), torch.tensor([10])
+    assert math.exp(3 * _score(model, encoded[0], [1])) == pytest.approx(1 - 0.6**10, abs=1e-3)
+    assert TransducerGreedySearcher(model).search(encoded, frames) == [[]]
+    assert TransducerBeamSearch(model, beam_size=2).search(encoded, frames) == [[1]]
+    assert TransducerGreedySearcher(blank_or_one(0.4, 0.999999)).search(encoded, frames) == [[1]]
 
 
 def _score(model: TransducerModel, encoded: torch.Tensor, tokens: list[int]) -> float:
