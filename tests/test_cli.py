@@ -90,7 +90,9 @@ BAD = {
         "utt2spk: plain text has no utterance IDs",
     ),
     "missing ID": ({}, ("--format", "trn"), "ref.txt:1: no utterance ID in brackets"),
-    "no such folder": ({}, ("--alignments", "no/wer.txt"), "no/wer.txt: No such file or directory"),
+    "no such folder": ({}, ("--alignments", "no/wer.txt"), "no: no such folder; make it, or write wer.txt elsewhere"),
+    "exchanged": ({"a.ctm": "", "a.stm": ""}, ("--ref", "a.ctm", "--hyp", "a.stm"), "give the STM as --ref"),
+    "folder for a file": ({}, ("--alignments", "."), ".: is a folder"),
 }
 
 

@@ -55,6 +55,8 @@ def test_evaluate_refuses_what_is_no_data(model_folder, tiny_librispeech, tmp_pa
         ((tmp_path / "nowhere.csv",), "no such manifest"),
         ((tmp_path / "missing.csv",), "nothing to score"),
         ((tmp_path / "missing.csv", "--output", tmp_path / "no" / "wer.txt"), "no such folder"),
+        ((tmp_path / "missing.csv", "--output", tmp_path), "is a folder"),
+        ((tmp_path / "missing.csv", "--skip-bad"), "is no image model; leave out --skip-bad"),
     ):
         assert main(["evaluate", str(model_folder), *map(str, arguments)]) == 1
         out, err = capsys.readouterr()

@@ -399,6 +399,7 @@ def test_models_that_cannot_be_evaluated_are_refused(classifier: Path, sets: Pat
         (["resnet19", str(sets), "--weights", "a.pth"], "resnet19: is no image model's name, which --weights needs"),
         ([str(classifier), str(sets), "--weights", "a.pth"], "folders have their own"),
         ([str(classifier), str(sets), "--beam", "5"], "classifies images; leave --lm, --beam"),
+        ([str(classifier), str(sets), "--split", "test"], "classifies images; leave out --split"),
     ):
         assert main(["evaluate", *arguments]) == 1
         err = capsys.readouterr().err

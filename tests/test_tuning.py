@@ -81,6 +81,15 @@ def test_what_cannot_be_tuned_is_told_in_one_sentence(files, tmp_path, capsys):
     assert "no weights to tune" in capsys.readouterr().err
     assert tune(files, *lm, "--output", tmp_path / "no" / "a.json") == 1
     assert "no such folder" in capsys.readouterr().err
+    write_arpa(tmp_path / "tokens.arpa", train_ngrams([["A", "▁", "B"]], 2).orders)
+    of_tokens = ["--lm", tmp_path / "tokens.arpa", "--output", tmp_path / "a.json", "--workers", 1]
+    assert tune(files, *of_tokens, "--word-scores", "1") == 1
+    assert "only with a lexicon or a language model of words" in capsys.readouterr().err
+    (tmp_path / "words.txt").write_text("AB\n")
+    assert tune(files, "--lexicon", tmp_path / "words.txt", "--lm-weights", "1", "--output", tmp_path / "a.json") == 1
+    assert "name one with --lm" in capsys.readouterr().err
+    assert tune(files, *lm, "--output", tmp_path) == 1
+    assert "is a folder" in capsys.readouterr().err
     assert tune(files, *lm, "--lm-weights=-1") == 1
     assert "lm_weight: -1" in capsys.readouterr().err
     assert main(["tune", str(files / "model"), str(tmp_path / "no.csv"), *map(str, lm)]) == 1

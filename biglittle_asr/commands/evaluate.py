@@ -14,6 +14,7 @@ from biglittle_asr.commands.shared import (
     add_json,
     add_model,
     audio_progress,
+    check_output,
     count,
     decoding_settings,
     find_manifest,
@@ -23,6 +24,12 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
+
+BATCH_SIZE = 64
+"""Images at once, by default."""
+ONLY_SPEECH = ("corpus", "split", "by_utterance", "output")
+ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
+"""Options that make sense for one kind of model alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
     parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
     parser.add_argument(
-        "--batch-size", "--batch_size", type=positive_count, default=64, help="images at once (default: %(default)s)"
+        "--batch-size", "--batch_size", type=positive_count, help=f"images at once (default: {BATCH_SIZE})"
     )
-    parser.add_argument(
-        "--workers", type=count, default=0, help="processes that read images (default: %(default)s: this one)"
-    )
+    parser.add_argument("--workers", type=count, help="processes that read images (default: 0: this one)")
     add_corpus(parser, "test")
     parser.add_argument(
         "--by-utterance",
@@ -63,7 +68,13 @@ def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
     from biglittle_asr.inference.images import is_classifier
 
-    if is_classifier(str(options.model)):
+    check_output(options.output)
+    images = is_classifier(str(options.model))
+    for name in ONLY_SPEECH if images else ONLY_IMAGES:
+        if getattr(options, name) not in (None, False):
+            kind = "classifies images" if images else "is no image model"
+            raise ValueError(f"{options.model}: {kind}; leave out --{name.replace('_', '-')}.")
+    if images:
         _evaluate_images(options)
     elif options.weights is not None:
         from biglittle_asr.models import list_models
@@ -89,8 +100,8 @@ def _evaluate_images(options: argparse.Namespace) -> None:
         score = evaluate_images(
             classifier,
             images,
-            batch_size=options.batch_size,
-            workers=options.workers,
+            batch_size=options.batch_size or BATCH_SIZE,
+            workers=options.workers or 0,
             device=usable_device(options.device),
             skip_bad=options.skip_bad,
             progress=lambda done, _: bar.update(done - bar.n),
@@ -121,8 +132,6 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     references = None if options.by_utterance else find_references(manifest)
-    if options.output is not None and not options.output.parent.is_dir():
-        raise ValueError(f"{options.output.parent}: no such folder; make it, or write the output elsewhere.")
     recognizer = load_model(options.model, usable_device(options.device))
     set_decoding(recognizer, options)
     failures: list[Failure] = []

@@ -7,7 +7,7 @@ import json
 from itertools import chain
 from pathlib import Path
 
-from biglittle_asr.commands.shared import positive_count, tell
+from biglittle_asr.commands.shared import check_output, positive_count, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,8 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.decoding.sentences import read_sentences, token_sentences
     from biglittle_asr.decoding.tokenizer import load_tokenizer
 
-    if not options.arpa.parent.is_dir():
-        raise ValueError(f"{options.arpa.parent}: no such folder; make it, or write the language model elsewhere.")
+    check_output(options.arpa)
     if options.arpa in options.text:
         raise ValueError(f"{options.arpa}: is the text and the file to write; name the text first, then a new file.")
     sentences = chain.from_iterable(map(read_sentences, options.text))
@@ -55,8 +54,11 @@ def run(options: argparse.Namespace) -> None:
     else:
         model = train_ngrams(sentences, options.order)
     write_arpa(options.arpa, model.orders)
-    for order in model.fallback_orders:
-        tell(f"too little text to estimate the discounts of {order}-grams, which are now a guess.")
+    if len(model.orders) < options.order:
+        tell(f"no sentence has words for {options.order}-grams; the longest are of {len(model.orders)}.")
+    if model.fallback_orders:
+        orders = ", ".join(f"{order}-grams" for order in model.fallback_orders)
+        tell(f"too little text to estimate the discounts of {orders}; they are a guess.")
     counts = [len(grams) for grams in model.orders]
     if options.json:
         print(json.dumps({"arpa": str(options.arpa), "ngrams": counts, "fallback_orders": model.fallback_orders}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from biglittle_asr.commands.shared import add_bootstrap, add_json, print_score, tell
+from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output, print_score, tell
 
 ONLY_BY_TIME = ("glm", "fragments", "optional", "drop_hesitations", "compare", "filtered")
 """Options that make sense for STM and CTM alone."""
@@ -67,6 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    check_output(options.alignments)
+    if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in options.hyp.suffixes:
+        raise ValueError(f"--ref {options.ref}: is what was recognized; give the STM as --ref, and the CTM as --hyp.")
     by_time = options.format == "stm" or (
         options.format == "auto"
         and (".stm" in options.ref.suffixes or ".ctm" in options.hyp.suffixes or options.glm is not None)

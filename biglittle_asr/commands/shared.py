@@ -82,7 +82,7 @@ def find_manifest(options: argparse.Namespace, split: str, folder: Path) -> Path
     OSError, ValueError
         If there is none, or options do not go together.
     """
-    from biglittle_asr.corpora import prepare
+    from biglittle_asr.corpora import list_corpora, prepare
     from biglittle_asr.corpora.manifest import copy_indices
     from biglittle_asr.corpora.shards import has_shards, is_url, list_sets
 
@@ -96,7 +96,8 @@ def find_manifest(options: argparse.Namespace, split: str, folder: Path) -> Path
     if options.corpus is not None:
         return _chosen(data, chosen, prepare(options.corpus, data, folder))
     if Path(data).is_dir():
-        raise ValueError(f"{data}: a folder, where a manifest is expected; name its corpus with --corpus.")
+        known = ", ".join(list_corpora())
+        raise ValueError(f"{data}: a folder, where a manifest is expected; name its corpus with --corpus ({known}).")
     if options.split is not None:
         raise ValueError(f"--split {chosen}: is of a corpus, or of shards, but {data} is one set; leave it out.")
     return Path(data)
@@ -106,6 +107,16 @@ def _chosen(data: str, split: str, manifests: Mapping[str, Path]) -> Path:
     if split not in manifests:
         raise ValueError(f"{data}: no split {split}; choose one of {', '.join(manifests)} with --split.")
     return manifests[split]
+
+
+def check_output(path: Path | None) -> None:
+    """Refuse, before the work, a file to write that cannot be one; raises ValueError."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file to write.")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path.parent}: no such folder; make it, or write {path.name} elsewhere.")
 
 
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
@@ -151,7 +162,10 @@ def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
     settings = DecodingSettings() if file is None else read_settings(file)
     if options.hotwords is not None:
         given["hotwords"] = read_hotwords(options.hotwords)
-    return dataclasses.replace(settings, **given)
+    settings = dataclasses.replace(settings, **given)
+    if "lm_weight" in given and settings.lm is None:
+        raise ValueError("--lm-weight: is of a language model; name one with --lm.")
+    return settings
 
 
 def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ from biglittle_asr.commands.shared import (
     add_language_model,
     add_model,
     audio_progress,
+    check_output,
     decoding_settings,
     find_manifest,
     positive_count,
@@ -65,11 +66,12 @@ def run(options: argparse.Namespace) -> None:
 
     from biglittle_asr.decoding import write_settings
 
-    if not options.output.parent.is_dir():
-        raise ValueError(f"{options.output.parent}: no such folder; make it, or write the settings elsewhere.")
+    check_output(options.output)
     with TemporaryDirectory(prefix="biglittle") as folder:
         tuning = _tune(options, find_manifest(options, "dev", Path(folder)))
     write_settings(options.output, tuning.settings)
+    if tuning.greedy.errors < tuning.best.counts.errors:
+        tell("greedy decoding makes fewer errors: the language model or lexicon does not fit what is said.")
     if options.json:
         found = {
             "greedy": tuning.greedy.to_dict(),
@@ -97,7 +99,7 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS
-    from biglittle_asr.inference.tuning import LM_WEIGHTS, WORD_SCORES, tune
+    from biglittle_asr.inference.tuning import tune
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     recognizer = load_model(options.model, usable_device(options.device))
@@ -112,8 +114,8 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
             recognizer,
             rows,
             decoding_settings(options) or DecodingSettings(),
-            lm_weights=options.lm_weights or LM_WEIGHTS,
-            word_scores=options.word_scores or WORD_SCORES,
+            lm_weights=options.lm_weights,
+            word_scores=options.word_scores,
             workers=options.workers or os.cpu_count() or 1,
             batch_seconds=options.batch_seconds,
             progress=progress,

@@ -40,7 +40,8 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
     sentences : iterable of sequence of str
         Words of each sentence.
     order : int
-        Words of the longest n-grams; 3 is usual for speech, more pays with millions of words of text.
+        Words of the longest n-grams; 3 is usual for speech, more pays with millions of words of text. Less if no
+        sentence, with its start and end, has so many.
 
     Returns
     -------
@@ -118,7 +119,10 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> list[Counter[Gram]
                     counts[size - 1][padded[start : end + 1]] += 1
     if not found:
         raise ValueError("there is no sentence to train a language model on; give more text.")
-    for size in range(order - 1, 0, -1):
+    # All n-grams of the next lower order then begin with <s>, so that their counts are those of the highest.
+    while not counts[-1]:
+        counts.pop()
+    for size in range(len(counts) - 1, 0, -1):
         for gram in counts[size]:
             counts[size - 1][gram[1:]] += 1
     return counts

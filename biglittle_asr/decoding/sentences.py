@@ -59,7 +59,11 @@ def token_sentences(sentences: Iterable[list[str]], tokenizer: Tokenizer) -> Ite
     """
     names = token_names(tokenizer)
     for sentence in sentences:
-        yield [names[index] for index in tokenizer.encode(" ".join(sentence))]
+        try:
+            yield [names[index] for index in tokenizer.encode(" ".join(sentence))]
+        except ValueError as error:
+            advice = "a language model of tokens takes text in the model's letters and case."
+            raise ValueError(f"{str(error).rstrip('.')}; {advice}") from error
 
 
 def token_names(tokenizer: Tokenizer) -> list[str]:

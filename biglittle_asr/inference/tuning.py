@@ -67,8 +67,8 @@ def tune(
     rows: Sequence[Mapping[str, str]],
     settings: DecodingSettings,
     *,
-    lm_weights: Sequence[float] = LM_WEIGHTS,
-    word_scores: Sequence[float] = WORD_SCORES,
+    lm_weights: Sequence[float] | None = None,
+    word_scores: Sequence[float] | None = None,
     workers: int = 1,
     batch_seconds: float = BATCH_SECONDS,
     progress: Progress = lambda done, total: None,
@@ -84,8 +84,8 @@ def tune(
         What `read_manifest` returns. Their outputs are kept in memory: 4 bytes for each frame and token.
     settings : DecodingSettings
         Language model, lexicon, beam and hotwords.
-    lm_weights, word_scores : sequence of float
-        Values to try, each with each.
+    lm_weights, word_scores : sequence of float, optional
+        Values to try, each with each; :data:`LM_WEIGHTS` and :data:`WORD_SCORES` if not given.
     workers : int
         Processes that search.
     batch_seconds : float
@@ -104,15 +104,20 @@ def tune(
     Raises
     ------
     OSError, ValueError
-        As :class:`BeamSearch`; or if there is nothing to tune, or nothing to tune on.
+        As :class:`BeamSearch`; or if there is nothing to tune, or nothing to tune on, or values are given of what the
+        search does not have.
     """
     search = BeamSearch(recognizer.tokenizer, dataclasses.replace(settings, nbest=1), report)
     if settings.lm is None and not search.has_words:
         raise ValueError("there are no weights to tune without a language model or a lexicon; give one.")
+    if settings.lm is None and lm_weights is not None:
+        raise ValueError("there is no language model to try weights of; name one with --lm.")
+    if not search.has_words and word_scores is not None:
+        raise ValueError("only with a lexicon or a language model of words are there words to try scores of.")
     utterances = _read(recognizer, rows, batch_seconds, progress, report)
     axes = (
-        sorted(set(lm_weights)) if settings.lm is not None else [settings.lm_weight],
-        sorted(set(word_scores)) if search.has_words else [0.0],
+        sorted(set(lm_weights or LM_WEIGHTS)) if settings.lm is not None else [settings.lm_weight],
+        sorted(set(word_scores or WORD_SCORES)) if search.has_words else [0.0],
     )
     grid = list(itertools.product(*axes))
     names = list(utterances.references)
