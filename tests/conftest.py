@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import io
 import logging
 import os
 import re
@@ -75,6 +76,14 @@ def recordings(tmp_path: Path) -> list[Path]:
         paths.append(tmp_path / f"r{index}.wav")
         soundfile.write(paths[-1], babble(seconds, index), SAMPLE_RATE)
     return paths
+
+
+class Terminal(io.StringIO):
+    """For `redirect_stderr`: standard error as a user has it, on which progress bars are drawn."""
+
+    def isatty(self) -> bool:
+        """What tqdm asks."""
+        return True
 
 
 def make_an4(folder: Path) -> Path:

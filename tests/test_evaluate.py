@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import fsspec
 import pytest
 import soundfile
 from babbling import babble, write_container
-from conftest import SAMPLE_RATE
+from conftest import SAMPLE_RATE, Terminal
 
 from biglittle_asr.cli import main
 from biglittle_asr.corpora.sharding import write_shards
@@ -105,6 +106,12 @@ def test_shards_are_scored_and_transcribed_as_the_files_in_them(
         (manifest.parent / "index.csv").write_text(index.replace("test-", f"{place}/test-"))
         assert told("transcribe", manifest.parent / "index.csv") == words
     storage.rm("/bucket", recursive=True)
+
+
+def test_a_terminal_shows_progress(model_folder: Path, manifest: Path) -> None:
+    with redirect_stderr(Terminal()) as terminal:
+        assert main(["evaluate", str(model_folder), str(manifest)]) == 0
+    assert "evaluating: 100%|" in terminal.getvalue()
 
 
 def test_shards_that_cannot_be_scored_are_refused_in_one_sentence(

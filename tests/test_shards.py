@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import tarfile
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import SAMPLE_RATE, tone
+from conftest import SAMPLE_RATE, Terminal, tone
 from test_imagenet import PLAIN, break_image, make_folder, tiny, train
 from test_tasks import WORDS, load, small, write_tones
 
@@ -143,6 +144,12 @@ def test_the_command_packs_and_tells(manifest: Path, tmp_path: Path, capsys: Any
     assert "train.csv" in capsys.readouterr().out
     assert main(["shard", str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 1
     assert "nowhere: no such manifest" in capsys.readouterr().err
+
+
+def test_a_terminal_shows_progress(manifest: Path, tmp_path: Path) -> None:
+    with redirect_stderr(Terminal()) as terminal:
+        assert main(["shard", str(manifest), str(tmp_path / "out")]) == 0
+    assert "packing train.csv: 100%|" in terminal.getvalue()
 
 
 # Reading

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import soundfile
 import torch
 from babbling import TOKENIZER, babble, make_recognizer, run, words
-from conftest import SAMPLE_RATE
+from conftest import SAMPLE_RATE, Terminal
 
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
@@ -108,6 +109,13 @@ def test_text_is_the_words_alone_or_behind_names(model_folder, recognizer, recor
     assert run(model_folder, *recordings) == 0
     out, err = capsys.readouterr()
     assert out == "".join(f"r{index}\t{expected[f'r{index}']}\n" for index in range(5)) and err == ""
+
+
+def test_a_terminal_shows_progress_and_the_same_words(model_folder, recordings, capsys):
+    with redirect_stderr(Terminal()) as terminal:
+        assert run(model_folder, *recordings) == 0
+    assert "transcribing: 100%|" in terminal.getvalue() and "| 8/8 s of audio" in terminal.getvalue()
+    assert capsys.readouterr().out.count("\n") == len(recordings)
 
 
 @pytest.mark.parametrize("window", [60, 0.5])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 import soundfile
 from babbling import babble, make_recognizer
-from conftest import SAMPLE_RATE
+from conftest import SAMPLE_RATE, Terminal
 
 from biglittle_asr.cli import main
 from biglittle_asr.decoding import read_settings
@@ -72,6 +73,13 @@ def test_a_lexicon_alone_has_a_word_score_to_tune(files, tmp_path, capsys):
     options = ["--lexicon", tmp_path / "words.txt", "--word-scores", "0,1", "--output", tmp_path / "a.json"]
     assert tune(files, *options, "--json", "--workers", 1) == 0
     assert len(json.loads(capsys.readouterr().out)["trials"]) == 2
+
+
+def test_a_terminal_shows_progress(files, tmp_path):
+    options = ["--lm", files / "lm.arpa", "--lm-weights", "0", "--word-scores", "0", "--output", tmp_path / "a.json"]
+    with redirect_stderr(Terminal()) as terminal:
+        assert tune(files, *options, "--workers", 1) == 0
+    assert "reading: 100%|" in terminal.getvalue() and "searching: 100%|" in terminal.getvalue()
 
 
 def test_what_cannot_be_tuned_is_told_in_one_sentence(files, tmp_path, capsys):

@@ -220,7 +220,8 @@ def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]
     """A progress bar over seconds of audio, done and in all, on standard error where that is a terminal."""
     from tqdm import tqdm
 
-    with tqdm(desc=description, unit=" s of audio", disable=None, bar_format=PROGRESS) as bar:
+    # Drawn before it is known how much there is; the format takes numbers only.
+    with tqdm(desc=description, unit=" s of audio", total=0, disable=None, bar_format=PROGRESS) as bar:
 
         def show(done: float, total: float) -> None:
             bar.total = total

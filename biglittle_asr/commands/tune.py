@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +104,17 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     recognizer = load_model(options.model, usable_device(options.device))
-    bar = tqdm(desc="searching", unit=" utterances", disable=None, delay=0.1)
+    with ExitStack() as bars:
+        progress = bars.enter_context(audio_progress("reading"))
+        bar: Any = None
 
-    def show(done: float, total: float) -> None:
-        bar.total = total
-        bar.update(done - bar.n)
+        def show(done: float, total: float) -> None:
+            nonlocal bar
+            if bar is None:
+                bars.close()
+                bar = bars.enter_context(tqdm(desc="searching", unit=" utterances", total=total, disable=None))
+            bar.update(done - bar.n)
 
-    with audio_progress("reading") as progress, bar:
         return tune(
             recognizer,
             rows,
