@@ -3,13 +3,17 @@
 import json
 import subprocess
 import sys
+import warnings
+from contextlib import redirect_stderr
 from pathlib import Path
 
 import pytest
 import soundfile
+from conftest import Terminal
 
 from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
+from biglittle_asr.commands.shared import audio_progress
 from biglittle_asr.scoring import FORMATS
 
 ROOT = Path(__file__).parents[1]
@@ -155,6 +159,14 @@ def test_score_runs_as_a_program_without_torch(files):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "WER 66.67 %" in done.stdout
+
+
+def test_sums_of_durations_may_miss_the_total_by_rounding():
+    with warnings.catch_warnings(), redirect_stderr(Terminal()) as terminal:
+        warnings.simplefilter("error")
+        with audio_progress("reading") as show:
+            show(0.1 + 0.2, 0.3)
+    assert "reading: 100%|" in terminal.getvalue()
 
 
 @pytest.fixture

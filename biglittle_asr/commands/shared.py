@@ -225,7 +225,9 @@ def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]
 
         def show(done: float, total: float) -> None:
             bar.total = total
-            bar.update(done - bar.n)
+            # Sums of durations are not exact, and tqdm complains of more than all.
+            bar.n = min(done, total)
+            bar.update(0)
 
         yield show
 

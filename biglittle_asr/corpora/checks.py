@@ -186,7 +186,9 @@ def inspect_all(corpus: str, places: Sequence[tuple[Path, Segment]]) -> list[Ins
     found: dict[int, Inspection] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(inspect, of_file)
-        progress = tqdm(checked, desc=f"{corpus}: checking audio", total=len(of_file), unit="file", delay=1)
+        progress = tqdm(
+            checked, desc=f"{corpus}: checking audio", total=len(of_file), unit="file", delay=1, disable=None
+        )
         for numbers, inspections in zip(of_file.values(), progress, strict=True):
             found.update(zip(numbers, inspections, strict=True))
     return [found[number] for number in range(len(places))]

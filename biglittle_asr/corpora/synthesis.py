@@ -256,7 +256,8 @@ def sentences(split: str, rng: random.Random) -> Iterator[str]:
 def _speak_all(folder: Path, speakers: list[Speaker], recipe: Recipe) -> None:
     splits = recipe.splits()
     total = sum(count * utterances for count, utterances in splits.values())
-    with Espeak() as espeak, tqdm(total=total, desc="synthesizing speech", unit="utterance", delay=1) as progress:
+    bar = tqdm(total=total, desc="synthesizing speech", unit="utterance", delay=1, disable=None)
+    with Espeak() as espeak, bar as progress:
         for speaker in speakers:
             chapter = folder / speaker.split / speaker.reader / "1"
             chapter.mkdir(parents=True)
