@@ -2,12 +2,13 @@
 
 - `greedy.py`, `words.py`, `tokenizer.py`: the best path, and words of tokens
 - `beam.py`: beam search; `settings.py`, `lexicon.py`, `language_model.py`, `hotwords.py`: what it is told
-- `decoder.py`: greedy and beam as two of one kind
+- `attention.py`, `transducer.py`: searches of other models; `aligned.py`: with the times of their words
+- `decoder.py`: greedy decoding and searches as two of one kind
 - `arpa.py`, `ngram.py`, `sentences.py`: ARPA files, and training n-grams on text
 """
 
 from biglittle_asr.decoding.beam import BeamSearch, Hypothesis
-from biglittle_asr.decoding.decoder import BeamWords, Decoder, GreedyWords
+from biglittle_asr.decoding.decoder import BeamWords, Decoder, GreedyWords, Search
 from biglittle_asr.decoding.greedy import GreedyDecoder, Token, ctc_greedy
 from biglittle_asr.decoding.settings import DecodingSettings, read_settings, write_settings
 from biglittle_asr.decoding.words import Word, WordBuilder
@@ -20,6 +21,7 @@ __all__ = [
     "GreedyDecoder",
     "GreedyWords",
     "Hypothesis",
+    "Search",
     "Token",
     "Word",
     "WordBuilder",

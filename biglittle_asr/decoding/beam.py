@@ -27,7 +27,10 @@ from biglittle_asr.decoding.lexicon import Lexicon, examples, read_lexicon, spel
 from biglittle_asr.decoding.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.decoding.tokenizer import BLANK, CharacterTokenizer, Tokenizer
+from biglittle_asr.decoding.words import PAUSE_SECONDS
 
+BEAM = 50
+"""Hypotheses kept at each frame, if the settings do not say."""
 TOKENS_PER_FRAME = 10
 """The most probable tokens of a frame are tried; a network is hardly ever in doubt between more than three."""
 THRESHOLD = 20.0
@@ -46,9 +49,9 @@ class Hypothesis:
     tokens: tuple[Token, ...]
     """Its tokens, where the best alignment has them."""
     score: float
-    """Nats: see :class:`DecodingSettings`."""
+    """What texts are ranked by. Of CTC, nats: see :class:`DecodingSettings`."""
     network_score: float
-    """Nats: the network's part of it, the log-probability of the alignment."""
+    """Nats: the network's log-probability of it; of CTC and transducers, of the alignment."""
 
 
 class BeamSearch:
@@ -66,6 +69,8 @@ class BeamSearch:
     ----------
     has_words : bool
         Whether only certain words may be found: those of a lexicon or a language model of words.
+    pause_seconds : float
+        So long without a token ends a word. A lexicon's words stay whole, whatever pauses an alignment makes in them.
 
     Raises
     ------
@@ -112,6 +117,16 @@ class BeamSearch:
         """See the class."""
         return self._lexicon is not None
 
+    @property
+    def pause_seconds(self) -> float:
+        """See the class."""
+        return math.inf if self.has_words else PAUSE_SECONDS
+
+    def blanks(self, log_probs: Tensor) -> list[bool]:
+        """Whether the blank is the best, of each frame of (T, V) log-probabilities."""
+        found: list[bool] = log_probs.argmax(dim=-1).eq(BLANK).tolist()
+        return found
+
     def reweighted(self, lm_weight: float, word_score: float) -> BeamSearch:
         """The same search with other weights; it shares the language model."""
         search = copy.copy(self)
@@ -153,7 +168,7 @@ class BeamSearch:
         inner = flashlight.ZeroLM() if self._kenlm is None else self._kenlm
         weight = settings.lm_weight * LN10
         options: dict[str, Any] = {
-            "beam_size": settings.beam,
+            "beam_size": settings.width(BEAM),
             "beam_size_token": min(self._columns, TOKENS_PER_FRAME),
             "beam_threshold": THRESHOLD,
             "lm_weight": 1.0 if settings.hotwords else weight,

@@ -1,32 +1,49 @@
-"""From the log-probabilities of one utterance, piece by piece, to its words: greedily or by beam search."""
+"""From a network's output for one utterance, piece by piece, to its words: greedily or by a search."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from biglittle_asr.decoding.beam import BeamSearch, Hypothesis
+from biglittle_asr.decoding.beam import Hypothesis
 from biglittle_asr.decoding.greedy import GreedyDecoder
-from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
-from biglittle_asr.decoding.words import PAUSE_SECONDS, Word, WordBuilder
+from biglittle_asr.decoding.settings import DecodingSettings
+from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.decoding.words import Word, WordBuilder
 
 SEGMENT_SECONDS = 30.0
-"""What a beam search takes at once. Longer utterances are cut at their longest pauses: nothing that is said half a
+"""What a search takes at once. Longer utterances are cut at their longest pauses: nothing that is said half a
 minute later changes a word, and memory must not grow with duration."""
 
 
 class Decoder(Protocol):
     """Decodes one utterance. However it is cut into pieces, its words are the same."""
 
-    def decode(self, log_probs: Tensor) -> list[Word]:
-        """Words that are certain with the next frames, given their log-probabilities (T, V)."""
+    def decode(self, outputs: Tensor, /) -> list[Word]:
+        """Words that are certain with the next frames, given the network's outputs (T, V), or (T, D) of encoders."""
 
     def finish(self, duration: float) -> list[Word]:
         """The words that are left, of an utterance of so many seconds."""
+
+
+class Search(Protocol):
+    """Finds the texts of one utterance, of a model of any kind."""
+
+    tokenizer: Tokenizer
+    settings: DecodingSettings
+
+    @property
+    def pause_seconds(self) -> float:
+        """So long without a token ends a word."""
+
+    def blanks(self, outputs: Tensor, /) -> list[bool]:
+        """Of each frame, whether no token is put out there: where a long utterance may be cut."""
+
+    def __call__(self, outputs: Tensor, /) -> list[Hypothesis]:
+        """Texts for the network's outputs (T, V) or (T, D), all different, the best first; at least one."""
 
 
 class GreedyWords:
@@ -60,11 +77,11 @@ class GreedyWords:
 
 
 class BeamWords:
-    """The words that a beam search finds, and other texts it might have been.
+    """The words that a search finds, and other texts it might have been.
 
     Arguments
     ---------
-    search : BeamSearch
+    search : Search
     frame_seconds : float
         Seconds from one frame to the next.
 
@@ -75,6 +92,7 @@ class BeamWords:
 
     Example
     -------
+    >>> from biglittle_asr.decoding import BeamSearch
     >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
     >>> log_probs = torch.tensor([[0.1, 0, 0.7, 0.2], [0.1, 0, 0, 0.9], [0.8, 0, 0, 0.2]]).log()
     >>> decoder = BeamWords(BeamSearch(CharacterTokenizer(" GO")), frame_seconds=0.04)
@@ -82,7 +100,7 @@ class BeamWords:
     ([], ['GO'])
     """
 
-    def __init__(self, search: BeamSearch, frame_seconds: float) -> None:
+    def __init__(self, search: Search, frame_seconds: float) -> None:
         self.search = search
         self.frame_seconds = frame_seconds
         self.hypotheses: list[Hypothesis] = []
@@ -90,14 +108,14 @@ class BeamWords:
         self._pieces: list[Tensor] = []
         self._held = self._first = 0
 
-    def decode(self, log_probs: Tensor) -> list[Word]:
+    def decode(self, outputs: Tensor) -> list[Word]:
         """See :class:`Decoder`."""
-        self._pieces.append(log_probs.cpu())
-        self._held += len(log_probs)
+        self._pieces.append(outputs.cpu())
+        self._held += len(outputs)
         words = []
         while self._held > self._longest:
             held = torch.cat(self._pieces)
-            cut = _pause(held[: self._longest])
+            cut = _pause(self.search.blanks(held[: self._longest]))
             words += self._search(held[:cut], (self._first + cut) * self.frame_seconds)
             self._pieces, self._held, self._first = [held[cut:]], self._held - cut, self._first + cut
         return words
@@ -108,25 +126,23 @@ class BeamWords:
 
     def words(self, hypothesis: Hypothesis, end: float) -> list[Word]:
         """The words of a text of the last segment, which ends at so many seconds."""
-        # A lexicon's words stay whole, whatever pauses an alignment makes within them.
-        pause = math.inf if self.search.has_words else PAUSE_SECONDS
-        builder = WordBuilder(self.search.tokenizer, self.frame_seconds, pause)
+        builder = WordBuilder(self.search.tokenizer, self.frame_seconds, self.search.pause_seconds)
         tokens = (
             dataclasses.replace(token, start=token.start + self._first, end=token.end + self._first)
             for token in hypothesis.tokens
         )
         return [*builder.add(tokens), *builder.finish(end)]
 
-    def _search(self, log_probs: Tensor, end: float) -> list[Word]:
-        self.hypotheses = self.search(log_probs)
+    def _search(self, outputs: Tensor, end: float) -> list[Word]:
+        self.hypotheses = self.search(outputs)
         return self.words(self.hypotheses[0], end)
 
 
-def _pause(log_probs: Tensor) -> int:
-    """Where to cut: amid the longest run of blanks in the last two thirds of (T, V), or at its end if there is none."""
-    longest, cut, start = 0, len(log_probs), None
-    for frame, blank in enumerate([*log_probs.argmax(dim=-1).eq(BLANK).tolist(), False]):
-        if blank and start is None and frame >= len(log_probs) // 3:
+def _pause(blanks: list[bool]) -> int:
+    """Where to cut: amid the longest run of blanks in the last two thirds of frames; if there is none, at their end."""
+    longest, cut, start = 0, len(blanks), None
+    for frame, blank in enumerate([*blanks, False]):
+        if blank and start is None and frame >= len(blanks) // 3:
             start = frame
         elif not blank and start is not None:
             if frame - start > longest:

@@ -69,7 +69,7 @@ class DecodingSettings:
 
     Example
     -------
-    >>> DecodingSettings(lm="an4.arpa", lm_weight=0.8).beam
+    >>> DecodingSettings(lm="an4.arpa", lm_weight=0.8).width(default=50)
     50
     """
 
@@ -83,8 +83,9 @@ class DecodingSettings:
     word_score: float = 0.0
     """For each word, in nats: makes up for what a word costs in a language model. Only where there is a lexicon, or a
     language model of words."""
-    beam: int = 50
-    """Hypotheses that are kept at each frame; more cost time in proportion."""
+    beam: int | None = None
+    """Hypotheses that are kept at each frame, or behind each token; more cost time in proportion. None: as many as the
+    kind of search keeps by itself."""
     nbest: int = 1
     """Texts of a recording, the best one counted."""
     hotwords: Mapping[str, float] = field(default_factory=dict)
@@ -98,19 +99,31 @@ class DecodingSettings:
         for name in ("lm_weight", "word_score"):
             if not _is_number(getattr(self, name)):
                 raise ValueError(f"{name}: {getattr(self, name)!r} is no finite number.")
-        for name in ("beam", "nbest"):
-            value = getattr(self, name)
+        for name, value in (("beam", 1 if self.beam is None else self.beam), ("nbest", self.nbest)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}: {value!r} is no whole number of 1 or more.")
         if self.lm_weight < 0:
             raise ValueError(f"lm_weight: {self.lm_weight} would reward what the language model holds for improbable.")
-        if self.nbest > self.beam:
-            raise ValueError(f"nbest: {self.nbest} texts cannot be found with a beam of {self.beam}; make it wider.")
+        if self.beam is not None:
+            self.width(self.beam)
         if not isinstance(self.hotwords, Mapping) or not all(
             isinstance(word, str) and len(word.split()) == 1 and _is_number(boost)
             for word, boost in self.hotwords.items()
         ):
             raise ValueError("hotwords: must be single words, each with a number.")
+
+    def width(self, default: int) -> int:
+        """The beam, `default` if there is none.
+
+        Raises
+        ------
+        ValueError
+            If more texts are wanted than it can hold.
+        """
+        beam = self.beam or default
+        if self.nbest > beam:
+            raise ValueError(f"nbest: {self.nbest} texts cannot be found with a beam of {beam}; make it wider.")
+        return beam
 
 
 def read_settings(path: str | Path) -> DecodingSettings:

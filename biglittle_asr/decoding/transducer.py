@@ -1,5 +1,6 @@
 """Search in transducers: SpeechBrain's greedy one, made independent of the batch, and torchaudio's beam search."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,6 +11,25 @@ from torchaudio.models import RNNTBeamSearch
 
 from biglittle_asr.decoding.tokenizer import BLANK
 from biglittle_asr.nnet.lengths import valid_mask
+
+
+@dataclass(frozen=True)
+class TransducerSettings:
+    """Settings of the search in a transducer.
+
+    Raises
+    ------
+    ValueError
+        If the beam is smaller than 1.
+    """
+
+    beam_size: int = 4
+    """Hypotheses kept at each frame; 1 searches greedily, more than there are tokens are as good as so many."""
+
+    def __post_init__(self) -> None:
+        """Check the value."""
+        if self.beam_size < 1:
+            raise ValueError(f"a search needs a beam of at least 1, not {self.beam_size}")
 
 
 class TransducerGreedySearcher(TransducerBeamSearcher):
@@ -82,20 +102,24 @@ class TransducerBeamSearch:
     """
 
     def __init__(self, model: Any, beam_size: int) -> None:
-        if beam_size < 1:
-            raise ValueError(f"a search needs a beam of at least 1, not {beam_size}")
         self.size = model.output.out_features
-        self.beam_size = min(beam_size, self.size - 1)
+        self.beam_size = min(TransducerSettings(beam_size).beam_size, self.size - 1)
         self.searcher = RNNTBeamSearch(_BlankLast(model), blank=self.size - 1)
 
-    @torch.no_grad()
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
         """Tokens of each utterance, out of projected frames (B, T', J) and (B,) integer frames."""
-        hypotheses = []
-        for row, length in zip(encoded, frames.tolist(), strict=True):
-            (_, *tokens), *_ = self.searcher(row[:length], frames.new_tensor(length), self.beam_size)[0]
-            hypotheses.append([token + 1 for token in tokens])
-        return hypotheses
+        rows = zip(encoded, frames.tolist(), strict=True)
+        return [self.candidates(row[:length])[0][0] for row, length in rows]
+
+    @torch.no_grad()
+    def candidates(self, encoded: Tensor) -> list[tuple[list[int], float]]:
+        """What the beam holds at the end of projected frames (T', J): tokens and their log-probability, best first.
+
+        torchaudio ranks them by it, divided by the number of tokens and 2.
+        """
+        length = torch.tensor(len(encoded), device=encoded.device)
+        found = self.searcher(encoded, length, self.beam_size)
+        return [([token + 1 for token in tokens], score) for (_, *tokens), _, _, score in found]
 
 
 class _BlankLast(nn.Module):

@@ -80,13 +80,21 @@ class AttentionModel(nn.Module):
         frames : Tensor
             (B,) integer frames out of the encoder.
         """
+        encoded, frames = self.encode(features, frames)
+        return *self.decode(encoded, frames, tokens, num_tokens), encoded, frames
+
+    def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the decoder attends to (B, T', D), float32, and integer frames (B,) of features (B, T, F)."""
         encoded, frames = self.encoder.encode(features, frames)
+        return encoded.float(), frames
+
+    def decode(self, encoded: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of CTC and of the decoder, of what :meth:`encode` gives; see :meth:`forward`."""
         given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
         given = nn.functional.pad(given, (1, 0), value=self.bos)
         # In bfloat16 the decoder's own states, carried from token to token, would lose what they sum up.
         with torch.autocast(encoded.device.type, enabled=False):
-            encoded = encoded.float()
             ctc = self.ctc_output(self.dropout(encoded)).log_softmax(dim=-1)
             decoded, _ = self.decoder(self.embedding(given), encoded, frames_to_relative(frames, encoded.shape[1]))
             log_probs = self.output(self.dropout(decoded)).log_softmax(dim=-1)
-        return ctc, log_probs, encoded, frames
+        return ctc, log_probs

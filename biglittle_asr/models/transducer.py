@@ -77,14 +77,23 @@ class TransducerModel(nn.Module):
         frames : Tensor
             (B,) integer frames out of the encoder.
         """
-        encoded, frames = self.encoder.encode(features, frames)
+        encoded, frames = self.encode(features, frames)
         given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
         # The loss is a sum over paths, of as many terms as there are frames and tokens.
         with torch.autocast(encoded.device.type, enabled=False):
-            encoded = self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float()))
-            predicted, _ = self.prediction(self.embedding(nn.functional.pad(given, (1, 0))))
-            predicted = self.project_predicted(self.dropout(predicted))
+            predicted = self.predict(given)
             return self.join(encoded.unsqueeze(2), predicted.unsqueeze(1)), encoded, frames
+
+    def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What is joined with predictions (B, T', J), float32, and integer frames (B,), of which the largest is T'."""
+        encoded, frames = self.encoder.encode(features, frames)
+        with torch.autocast(encoded.device.type, enabled=False):
+            return self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float())), frames
+
+    def predict(self, tokens: Tensor) -> Tensor:
+        """Projected predictions (B, U + 1, J), before the first token and behind each of tokens (B, U)."""
+        predicted, _ = self.prediction(self.embedding(nn.functional.pad(tokens, (1, 0))))
+        return self.project_predicted(self.dropout(predicted))
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
         """Logits (..., V) of projected frames (..., J) and projected predictions (..., J)."""

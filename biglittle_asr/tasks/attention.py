@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import speechbrain as sb
 from torch import Tensor, nn
 
-from biglittle_asr.decoding.attention import AttentionSearcher
+from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
 from biglittle_asr.models import AttentionModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.ctc import ctc_loss, frames_needed
@@ -29,10 +29,11 @@ class AttentionBrain(RecognitionBrain):
         super().__init__(*arguments)
         options = self.hparams.search_options
         try:
-            self.quick_search = AttentionSearcher(self.model, self.hparams.valid_beam_size)
-            self.final_search = AttentionSearcher(
-                self.model, self.hparams.test_beam_size, self.hparams.ctc_decoding_weight, **options
+            self.search_settings = AttentionSettings(
+                self.hparams.test_beam_size, self.hparams.ctc_decoding_weight, **options
             )
+            self.quick_search = AttentionSearcher(self.model, beam_size=self.hparams.valid_beam_size)
+            self.final_search = AttentionSearcher(self.model, **vars(self.search_settings))
         except TypeError as error:
             raise RecipeError(f"search_options: {options} cannot be used ({error}).") from error
         if not 0 <= self.hparams.ctc_weight <= 1:

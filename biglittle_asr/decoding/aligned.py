@@ -1,0 +1,294 @@
+"""Searches of attention models and transducers, whose texts know where in the audio their words are.
+
+What finds the texts says nothing of times. They come from the most probable alignment of a text with the frames: of an
+attention model by the CTC layer beside its decoder, of a transducer by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchaudio.functional import forced_align
+
+from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
+from biglittle_asr.decoding.beam import Hypothesis
+from biglittle_asr.decoding.greedy import Token
+from biglittle_asr.decoding.settings import DecodingSettings
+from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
+from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
+
+
+class AlignedSearch(ABC):
+    """Finds the texts of an utterance; a :class:`~biglittle_asr.decoding.Search`.
+
+    Arguments
+    ---------
+    model : nn.Module
+    tokenizer : Tokenizer
+    settings : DecodingSettings
+        Of which such searches know `beam` and `nbest` only.
+    beam_size : int
+        Hypotheses kept, if the settings do not say.
+
+    Raises
+    ------
+    ValueError
+        If the settings ask for what only CTC's searches do.
+    """
+
+    pause_seconds = math.inf
+    """Where words end is for the model to say, which knows the tokens before; pauses of an alignment end none."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, settings: DecodingSettings, beam_size: int) -> None:
+        if settings != DecodingSettings(beam=settings.beam, nbest=settings.nbest):
+            raise ValueError(
+                "language models, lexicons and hotwords are for CTC models; the search of this one, "
+                f"{type(model).__name__}, takes a beam and a number of texts only."
+            )
+        self.model = model
+        self.tokenizer = tokenizer
+        self.settings = settings
+        self.beam_size = settings.width(beam_size)
+
+    @torch.no_grad()
+    def __call__(self, encoded: Tensor) -> list[Hypothesis]:
+        """Texts for the frames (T', D) that the model's `encode` gives, all different, the best first."""
+        encoded = encoded.to(self.model.output.weight.device)
+        found: dict[str, Hypothesis] = {}
+        for tokens, score in self.candidates(encoded):
+            text = self.tokenizer.decode(tokens)
+            if text not in found:
+                aligned, network_score = self.align(encoded, tokens)
+                found[text] = Hypothesis(text, tuple(aligned), score, network_score)
+            if len(found) == self.settings.nbest:
+                break
+        return list(found.values())
+
+    @abstractmethod
+    def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
+        """Tokens of texts, which may be the same, with their scores; the best first."""
+
+    @abstractmethod
+    def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
+        """Where the tokens of a text are, and the network's log-probability of it."""
+
+    @abstractmethod
+    def blanks(self, encoded: Tensor) -> list[bool]:
+        """See :class:`~biglittle_asr.decoding.Search`."""
+
+
+class AlignedAttentionSearch(AlignedSearch):
+    """Joint CTC and attention search; a token's probability is the decoder's, its place the CTC layer's.
+
+    Arguments
+    ---------
+    model : AttentionModel
+    tokenizer : Tokenizer
+    settings : DecodingSettings
+        Its beam takes the place of `search`'s.
+    search : AttentionSettings
+
+    Example
+    -------
+    >>> from speechbrain.nnet.RNN import AttentionalRNNDecoder
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.models import AttentionModel, create_encoder
+    >>> encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64))
+    >>> decoder = AttentionalRNNDecoder("gru", "content", 32, 32, 1, enc_dim=encoder.output_size, input_size=16)
+    >>> model = AttentionModel(encoder, decoder, output_neurons=4, embedding_size=16).eval()
+    >>> encoded, frames = model.encode(torch.randn(1, 24, 80), torch.tensor([24]))
+    >>> search = AlignedAttentionSearch(model, CharacterTokenizer(" AB"), DecodingSettings(beam=3))
+    >>> len(search(encoded[0]))
+    1
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: DecodingSettings = DecodingSettings(),  # noqa: B008 (frozen)
+        search: AttentionSettings = AttentionSettings(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(model, tokenizer, settings, search.beam_size)
+        self.searcher = AttentionSearcher(model, **vars(replace(search, beam_size=self.beam_size)))
+
+    def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
+        """See :class:`AlignedSearch`; scores are nats a token where lengths are normalized, CTC's part included."""
+        return self.searcher.candidates(encoded.unsqueeze(0), self._length(encoded))[0]
+
+    def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
+        """See :class:`AlignedSearch`."""
+        given = torch.tensor([tokens], dtype=torch.long, device=encoded.device)
+        count = given.new_tensor([len(tokens)])
+        ctc, log_probs = self.model.decode(encoded.unsqueeze(0), self._length(encoded), given, count)
+        said = log_probs[0].gather(1, given.new_tensor([*tokens, self.model.eos]).unsqueeze(1)).squeeze(1).tolist()
+        spans = align_ctc(ctc[0], tokens)
+        return [
+            Token(index, *span, log_prob) for index, span, log_prob in zip(tokens, spans, said[:-1], strict=True)
+        ], sum(said)
+
+    def blanks(self, encoded: Tensor) -> list[bool]:
+        """Whether the blank is CTC's best."""
+        best = self.model.ctc_output(encoded.to(self.model.output.weight.device)).argmax(dim=-1)
+        found: list[bool] = best.eq(BLANK).tolist()
+        return found
+
+    def _length(self, encoded: Tensor) -> Tensor:
+        return torch.tensor([len(encoded)], device=encoded.device)
+
+
+def align_ctc(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
+    """First frame of each token, and one past its last, in the most probable alignment by CTC; torchaudio's.
+
+    Where there are too few frames for all tokens and a blank between equal neighbors, which an attention decoder can
+    say nevertheless, tokens are spread evenly.
+
+    Arguments
+    ---------
+    log_probs : Tensor
+        (T, V).
+    tokens : sequence of int
+
+    Example
+    -------
+    >>> log_probs = torch.tensor([[0.1, 0.9, 0], [0.2, 0.8, 0], [0.9, 0, 0.1], [0.3, 0.6, 0.1]]).clamp(min=1e-9).log()
+    >>> align_ctc(log_probs, [1, 1]), align_ctc(log_probs[:2], [1, 1])
+    ([(0, 2), (3, 4)], [(0, 1), (1, 2)])
+    """
+    frames = len(log_probs)
+    repeats = sum(first == second for first, second in zip(tokens, tokens[1:], strict=False))
+    if len(tokens) + repeats > frames:
+        starts = [index * frames // len(tokens) for index in range(len(tokens))]
+        return [(start, start + 1) for start in starts]
+    if not tokens:
+        return []
+    path, _ = forced_align(log_probs.unsqueeze(0), torch.tensor([list(tokens)], device=log_probs.device), blank=BLANK)
+    spans, start = [], 0
+    for index, run in groupby(path[0].tolist()):
+        end = start + len(list(run))
+        if index != BLANK:
+            spans.append((start, end))
+        start = end
+    return spans
+
+
+class AlignedTransducerSearch(AlignedSearch):
+    """Search in a transducer; a token is where the most probable alignment puts it out, at one frame.
+
+    Arguments
+    ---------
+    model : TransducerModel
+    tokenizer : Tokenizer
+    settings : DecodingSettings
+        Its beam takes the place of `search`'s.
+    search : TransducerSettings
+
+    Example
+    -------
+    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.models import TransducerModel, create_encoder
+    >>> model = TransducerModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4).eval()
+    >>> encoded, frames = model.encode(torch.randn(1, 24, 80), torch.tensor([24]))
+    >>> len(AlignedTransducerSearch(model, CharacterTokenizer(" AB"), DecodingSettings(beam=1))(encoded[0]))
+    1
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        settings: DecodingSettings = DecodingSettings(),  # noqa: B008 (frozen)
+        search: TransducerSettings = TransducerSettings(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(model, tokenizer, settings, search.beam_size)
+        self.greedy = TransducerGreedySearcher(model)
+        self.beam = TransducerBeamSearch(model, self.beam_size) if self.beam_size > 1 else None
+
+    def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
+        """See :class:`AlignedSearch`; scores are nats by the number of tokens and 2, as torchaudio's."""
+        if self.beam is None:
+            tokens = self._best(encoded)
+            *_, score = align_transducer(self.model, encoded, tokens)
+            found = [(tokens, score)]
+        else:
+            found = self.beam.candidates(encoded)
+        return [(tokens, score / (len(tokens) + 2)) for tokens, score in found]
+
+    def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
+        """See :class:`AlignedSearch`; the log-probability is the alignment's."""
+        frames, log_probs, score = align_transducer(self.model, encoded, tokens)
+        return [
+            Token(index, frame, frame + 1, log_prob)
+            for index, frame, log_prob in zip(tokens, frames, log_probs, strict=True)
+        ], score
+
+    @torch.no_grad()
+    def blanks(self, encoded: Tensor) -> list[bool]:
+        """Whether the greedy search puts out nothing."""
+        encoded = encoded.to(self.model.output.weight.device)
+        frames, *_ = align_transducer(self.model, encoded, self._best(encoded))
+        return [frame not in frames for frame in range(len(encoded))]
+
+    def _best(self, encoded: Tensor) -> list[int]:
+        return self.greedy.search(encoded.unsqueeze(0), torch.tensor([len(encoded)], device=encoded.device))[0]
+
+
+def align_transducer(model: Any, encoded: Tensor, tokens: Sequence[int]) -> tuple[list[int], list[float], float]:
+    """The most probable alignment of a text by a transducer.
+
+    Behind u tokens, frame t is reached with the log-probability r(t, u). The next token is put out at some frame s up
+    to t, and the blanks of the frames from s to t - 1 follow: r(t, u + 1) is the largest of r(s, u) + token(s, u) +
+    blanks(s..t-1, u + 1), a running maximum over s once the blanks are written as a difference of sums.
+
+    Arguments
+    ---------
+    model : TransducerModel
+    encoded : Tensor
+        (T', J) projected frames, at least one.
+    tokens : sequence of int
+        U token indices.
+
+    Returns
+    -------
+    frames : list of int
+        Frame at which each token is put out; several may be put out at one.
+    log_probs : list of float
+        Of each token there.
+    score : float
+        Log-probability of the alignment, its blanks included.
+
+    Example
+    -------
+    >>> from biglittle_asr.models import TransducerModel, create_encoder
+    >>> model = TransducerModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=5).eval()
+    >>> with torch.no_grad():
+    ...     frames, log_probs, score = align_transducer(model, torch.randn(9, 320), [1, 4, 4])
+    >>> len(frames), frames == sorted(frames), score <= sum(log_probs)
+    (3, True, True)
+    """
+    predicted = model.predict(torch.tensor([list(tokens)], dtype=torch.long, device=encoded.device))[0]
+    blanks, said = [], []
+    for each, token in zip(predicted, [*tokens, BLANK], strict=True):
+        log_probs = model.join(encoded, each).log_softmax(dim=-1)
+        blanks.append(log_probs[:, BLANK].double())
+        said.append(log_probs[:, token].double())
+    passed = [blank.cumsum(dim=0) - blank for blank in blanks]
+    reached, when = passed[0], []
+    for index in range(len(tokens)):
+        best, at = (reached + said[index] - passed[index + 1]).cummax(dim=0)
+        reached = best + passed[index + 1]
+        when.append(at)
+    frames, frame = [], len(encoded) - 1
+    for at in reversed(when):
+        frame = int(at[frame])
+        frames.append(frame)
+    frames.reverse()
+    placed = [float(column[frame]) for column, frame in zip(said, frames, strict=False)]
+    return frames, placed, float(reached[-1] + blanks[-1][-1])
