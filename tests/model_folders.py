@@ -13,12 +13,12 @@ from helpers import randomize_batchnorm
 from torch import Tensor
 
 from biglittle_asr.cli import main
-from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, Tokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.inference.config import recognizer_config
-from biglittle_asr.models import CTCModel, create_encoder
+from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.models import create_encoder
 
 CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 CHANNELS = (8, 16, 32, 64)
@@ -32,26 +32,85 @@ def one_thread() -> Any:
     torch.set_num_threads(threads)
 
 
+SMALL: dict[str, dict[str, Any]] = {
+    "ctc": {},
+    "attention": {
+        "embedding_size": 8,
+        "rnn_type": "gru",
+        "attn_type": "location",
+        "hidden_size": 24,
+        "attn_dim": 16,
+        "num_layers": 1,
+        "channels": 2,
+        "kernel_size": 4,
+    },
+    "transducer": {"prediction_size": 32, "joint_size": 32},
+}
+"""Arguments of small models of each kind."""
+SEARCH: dict[str, dict[str, Any]] = {
+    "ctc": {},
+    "attention": {"beam_size": 3, "ctc_weight": 0.2, "max_decode_ratio": 0.5, "eos_threshold": 1.4},
+    "transducer": {"beam_size": 3},
+}
+"""How they are searched."""
+
+
 def make(
-    preset: str = "bl_resnet22", tokenizer: Tokenizer = CHARACTERS, normalize: Any = None, **config: Any
+    preset: str = "bl_resnet22",
+    tokenizer: Tokenizer = CHARACTERS,
+    normalize: Any = None,
+    kind: str = "ctc",
+    arguments: Any = None,
+    **config: Any,
 ) -> Recognizer:
     """A recognizer whose every weight and statistic is random, and whose transcripts have many tokens."""
     generator = torch.manual_seed(0)
     features = LogMel(deltas=config.get("input_channels") == 3, n_mels=40)
     encoder = create_encoder(preset, channels=CHANNELS, input_size=features.output_size, output_size=48, **config)
-    model = CTCModel(encoder, tokenizer.size)
-    recognizer = Recognizer(features, normalize or SentenceNormalization(), model, tokenizer)
+    model: Any = KINDS[kind].build(encoder, tokenizer.size, {**SMALL[kind], **(arguments or {})})
+    settings = KINDS[kind].search_settings(**SEARCH[kind])
+    recognizer = Recognizer(features, normalize or SentenceNormalization(), model, tokenizer, settings)
     randomize_batchnorm(recognizer, generator)
+    wavs, num_samples = speech(16000)
     with torch.no_grad():
-        encoded, _ = encoder.encode(*_normalized(recognizer, *speech(16000)))
-        model.output.weight.normal_(generator=generator)
-        model.output.bias.copy_(-model.output.weight @ encoded[0].mean(0))
+        outputs, _ = (encoder.encode if kind == "ctc" else model.encode)(*recognizer.features(wavs, num_samples))
+        LOOSEN[kind](model, outputs[0], generator)
     return recognizer
 
 
-def _normalized(recognizer: Recognizer, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-    features, frames = recognizer.compute_features(wavs, num_samples)
-    return recognizer.normalize(features, frames), frames
+def _loosen_ctc(model: Any, encoded: Tensor, generator: torch.Generator) -> None:
+    model.output.weight.normal_(generator=generator)
+    model.output.bias.copy_(-model.output.weight @ encoded.mean(0))
+
+
+def _loosen_attention(model: Any, encoded: Tensor, generator: torch.Generator) -> None:
+    for layer in (model.output, model.ctc_output):
+        layer.weight.normal_(generator=generator)
+    model.ctc_output.bias.copy_(-model.ctc_output.weight @ encoded.mean(0))
+
+
+def _loosen_transducer(model: Any, encoded: Tensor, generator: torch.Generator) -> None:
+    """Each token has an element of the joint space to itself; said once, it is not said again at once."""
+    tokens, spread = model.output.out_features, encoded.std(0)
+    model.project_encoded.weight.div_(spread.unsqueeze(1))
+    model.project_encoded.bias.sub_(encoded.mean(0)).div_(spread)
+    model.embedding.weight.copy_(5 * torch.eye(*model.embedding.weight.shape))
+    model.project_predicted.weight.copy_(-2 * torch.eye(*model.project_predicted.weight.shape))
+    model.output.weight.copy_(6 * torch.eye(*model.output.weight.shape))
+    model.output.bias.zero_()[0] = 5
+    lstm, size = model.prediction, model.prediction.hidden_size
+    for name, parameter in lstm.named_parameters():
+        parameter.zero_()
+        if name.startswith("weight_ih"):
+            parameter[2 * size : 3 * size] = torch.eye(size)
+        elif name.startswith("bias_ih"):
+            # Input and output gates open, forget gate shut: what was put out last is all it knows.
+            parameter.copy_(torch.tensor([9.0, -9.0, 0.0, 9.0]).repeat_interleave(size))
+    assert tokens <= min(size, model.output.in_features)
+
+
+LOOSEN = {"ctc": _loosen_ctc, "attention": _loosen_attention, "transducer": _loosen_transducer}
+"""Makes a model say this and that: what lies in the mean of all frames, a random network says all the time."""
 
 
 def speech(*samples: int) -> tuple[Tensor, Tensor]:
@@ -65,7 +124,12 @@ def speech(*samples: int) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def transcripts(recognizer: Recognizer, wavs: Tensor, num_samples: Tensor) -> list[str]:
-    return [recognizer.tokenizer.decode(ids) for ids in ctc_greedy(*recognizer(wavs, num_samples))]
+    """Of each utterance alone."""
+    found = []
+    for wav, length in zip(wavs, num_samples.tolist(), strict=True):
+        outputs, _ = recognizer(wav[None, :length], torch.tensor([length]))
+        found.append(recognizer.tokenizer.decode(recognizer.tokens(outputs[0])))
+    return found
 
 
 def described(recognizer: Recognizer) -> str:

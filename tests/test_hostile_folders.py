@@ -1,10 +1,12 @@
 """Model folders that are broken or hostile: nothing is executed, and what is wrong is said in a sentence."""
 
 import contextlib
+import copy
 import json
 import os
 import pickle
 import random
+import re
 import resource
 import shutil
 from collections.abc import Callable
@@ -16,10 +18,11 @@ import safetensors.torch
 import soundfile
 import torch
 from conftest import SAMPLE_RATE
-from model_folders import Payload, assert_refused, assert_same, good, one_thread, payload
+from model_folders import SMALL, Payload, assert_refused, assert_same, good, make, one_thread, payload
 
-from biglittle_asr.inference import load_model
+from biglittle_asr.inference import load_model, save_model
 from biglittle_asr.inference.folder import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
+from biglittle_asr.inference.kinds import KINDS
 from biglittle_asr.inference.weights import read_weights
 
 __all__ = ["good", "one_thread"]
@@ -149,6 +152,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config has a number of many digits": (replace(CONFIG, "0.01", "9" * 5000), "is not valid JSON"),
     "config is no UTF-8": (write(CONFIG, b'{"format": "\xff"}'), "not UTF-8"),
     "config is cut": (lambda folder: os.truncate(folder / CONFIG, 200), "is not valid JSON"),
+    "model of another kind": (put("model.kind", "transducer"), "lacks the tensor model.project_encoded.weight"),
     "newer version": (put("version", 2), "version is 2, but this program reads version 1"),
     "version is text": (put("version", "1"), "version is '1'"),
     "version is true": (put("version", True), "version is True"),
@@ -181,6 +185,9 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no sample rate": (put("features.sample_rate", 0), "features cannot be built"),
     "transform of nothing": (put("features.n_fft", 0), "features cannot be built"),
     "lowest filter above the highest": (put("features.f_min", 9000.0), "features cannot be built"),
+    "no such kind": (put("model.kind", "os.system"), "model.kind is 'os.system', but must be one of ctc, attention"),
+    "model is a list": (put("model", ["ctc"]), "model.kind is None"),
+    "search is text": (put("search", "greedy"), "search is 'greedy', but must be an object"),
     "facts that are code": (put("training", {"command": ["rm"]}), "must be a number or text"),
     # tokenizer.json
     "fewer symbols": (edit(TOKENIZER, lambda state: state["symbols"].pop()), "they are not of the same model"),
@@ -275,6 +282,59 @@ def test_broken_folders_are_one_sentence(good: Path, tmp_path: Path, capsys: Any
     assert not (folder / "canary").exists() and not Path("canary").exists()
 
 
+def wrong_values(good: Any) -> list[Any]:
+    """Values of every other kind, and sizes beyond any network's."""
+    kinds: dict[type, list[Any]] = {
+        bool: [0, None],
+        int: [True, -1, 1 << 40, 2.5, "3"],
+        float: [-1.0, 1e30, "1"],
+        str: [1, "x" * 1000, "os.system"],
+    }
+    return [*kinds[type(good)], [good], {"a": good}]
+
+
+@pytest.mark.parametrize("section", ["model", "search"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_arguments_of_every_kind_are_refused(tmp_path: Path, kind: str, section: str) -> None:
+    """Whatever stands at any key; other sizes than the weights have are another network's."""
+    folder = save_model(tmp_path / "model", make(kind=kind))
+    original = json.loads((folder / CONFIG).read_text())
+    for key, value in {**original[section], "strange": ""}.items():
+        for wrong in wrong_values(value):
+            changed = copy.deepcopy(original)
+            changed[section][key] = wrong
+            (folder / CONFIG).write_text(json.dumps(changed))
+            unused = key == "nonlinearity" and isinstance(wrong, str) and len(wrong) < 1000
+            with contextlib.nullcontext() if unused else pytest.raises(ValueError, match=f"config.json: .*{section}"):
+                load_model(folder)
+    for key in SMALL[kind]:
+        changed = copy.deepcopy(original)
+        if isinstance(changed["model"][key], int):
+            changed["model"][key] += 1
+            (folder / CONFIG).write_text(json.dumps(changed))
+            with pytest.raises(ValueError, match=r"model.safetensors: (lacks the )?tensor"):
+                load_model(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_wrong_weights_of_every_kind_are_refused(tmp_path: Path, kind: str) -> None:
+    folder = save_model(tmp_path / "model", make(kind=kind))
+    state = safetensors.torch.load_file(folder / WEIGHTS)
+    for number, name in enumerate(name for name in state if ".encoder." not in name):
+        changed, message = (
+            ({key: value for key, value in state.items() if key != name}, f"lacks the tensor {name}"),
+            ({**state, name: state[name].unsqueeze(0)}, f"tensor {name} is 'F32' of shape"),
+            ({**state, name: torch.full_like(state[name], torch.nan)}, f"tensor {name} has values that are"),
+        )[number % 3]
+        safetensors.torch.save_file(changed, folder / WEIGHTS)
+        with pytest.raises(ValueError, match=re.escape(message)):
+            load_model(folder)
+    state["model.output.weight"].fill_(3e38)
+    safetensors.torch.save_file(state, folder / WEIGHTS)
+    with pytest.raises(ValueError, match="output is not finite"):
+        load_model(folder)
+
+
 def test_file_in_place_of_the_folder(tmp_path: Path, capsys: Any) -> None:
     (tmp_path / "model").write_text("")
     assert_refused(["pack", str(tmp_path / "model"), str(tmp_path / "out")], "model: ", tmp_path, capsys)
@@ -295,6 +355,13 @@ def test_what_else_lies_in_a_folder_is_never_read(good: Path, tmp_path: Path) ->
     (folder / WEIGHTS).symlink_to("v2.safetensors")
     assert_same(load_model(folder), load_model(good))
     assert not canary.exists()
+
+
+def test_folder_that_does_not_say_its_kind_is_of_ctc(good: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(good, folder)
+    edit(CONFIG, lambda config: [config.pop("model"), config.pop("search")])(folder)
+    assert_same(load_model(folder), load_model(good))
 
 
 def test_argument_that_an_older_program_did_not_know_has_its_default(good: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from test_tasks import load, small, train_an4, write_tones
 from biglittle_asr.cli import main
 from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.folder import CARD, NEEDED, SPEECHBRAIN, TOKENIZER
+from biglittle_asr.inference.kinds import KINDS
 from biglittle_asr.inference.packing import best_checkpoint
 
 __all__ = ["one_thread"]
@@ -95,27 +96,57 @@ EXPERIMENTS: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+RECIPES = {
+    "ctc": "model: !name:biglittle_asr.models.CTCModel\n    encoder: !ref <encoder>\n    dropout: 0.1\n",
+    "attention": "test_beam_size: 3\nctc_decoding_weight: 0.2\n"
+    "search_options: {max_decode_ratio: 0.5, eos_threshold: 1.4}\n"
+    "decoder: !new:speechbrain.nnet.RNN.AttentionalRNNDecoder\n    rnn_type: gru\n    attn_type: location\n"
+    "    hidden_size: 24\n    attn_dim: 16\n    num_layers: 1\n    channels: 2\n    kernel_size: 4\n    re_init: True\n"
+    "    enc_dim: !ref <encoder.output_size>\n    input_size: 8\n    dropout: 0.1\n"
+    "model: !name:biglittle_asr.models.AttentionModel\n    encoder: !ref <encoder>\n    decoder: !ref <decoder>\n"
+    "    embedding_size: 8\n",
+    "transducer": "test_beam_size: 3\nmodel: !name:biglittle_asr.models.TransducerModel\n    encoder: !ref <encoder>\n"
+    "    prediction_size: 32\n    joint_size: 32\n",
+}
+"""What recipes write of the models that `make` makes."""
+
+
+def write_experiment(folder: Path, kind: str) -> Path:
     """What a training leaves that was cut after its first epoch."""
-    folder = tmp_path_factory.mktemp("experiment")
     checkpoint = folder / "save" / "CKPT+1"
     checkpoint.mkdir(parents=True)
     (checkpoint / "CKPT.yaml").write_text("unixtime: 1.0\nepoch: 1\nWER: 50.0\n")
-    torch.save(make().model.state_dict(), checkpoint / "model.ckpt")
+    torch.save(make(kind=kind).model.state_dict(), checkpoint / "model.ckpt")
     (folder / "save" / TOKENIZER).write_text(json.dumps({"kind": "character", **CHARACTERS.state()}))
     (folder / SPEECHBRAIN).write_text(
         "compute_features: !new:biglittle_asr.features.LogMel\n    n_mels: 40\n"
         "normalize: !new:biglittle_asr.features.SentenceNormalization\n"
         "encoder: !apply:biglittle_asr.models.create_encoder\n    name: bl_resnet22\n    channels: [8, 16, 32, 64]\n"
-        "    input_size: 40\n    output_size: 48\n"
+        "    input_size: 40\n    output_size: 48\n" + RECIPES[kind]
     )
     return folder
 
 
-def test_pack_builds_from_data_alone(experiment: Path, tmp_path: Path) -> None:
-    assert main(["pack", str(experiment), str(tmp_path / "out")]) == 0
-    assert_same(load_model(tmp_path / "out"), make())
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experiment(tmp_path_factory.mktemp("experiment"), "ctc")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pack_builds_from_data_alone(kind: str, tmp_path: Path) -> None:
+    folder = write_experiment(tmp_path / "experiment", kind)
+    assert main(["pack", str(folder), str(tmp_path / "out")]) == 0
+    assert_same(load_model(tmp_path / "out"), make(kind=kind))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pack_builds_no_model_that_it_does_not_know(kind: str, tmp_path: Path, capsys: Any) -> None:
+    for key, tag in KINDS[kind].recipe.items():
+        folder = write_experiment(tmp_path / key, kind)
+        yaml = (folder / SPEECHBRAIN).read_text()
+        (folder / SPEECHBRAIN).write_text(yaml.replace(tag, "!apply:os.system"))
+        message = f"{key} is '!apply:os.system', which pack does not run"
+        assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("case", EXPERIMENTS)

@@ -13,7 +13,7 @@ from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.inference import Recognizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import Failure, transcribe
-from biglittle_asr.inference.windows import feature_blocks, log_probs_by_windows
+from biglittle_asr.inference.windows import feature_blocks, outputs_by_windows
 from biglittle_asr.models import list_encoders
 
 
@@ -33,7 +33,7 @@ def check_windows(recognizer: Recognizer, seconds: float, windows: tuple[float, 
     whole, _ = recognizer(torch.from_numpy(samples)[None], torch.tensor([len(samples)]))
     for window in windows:
         blocks = np.array_split(samples, 7)
-        pieces = list(log_probs_by_windows(recognizer, lambda blocks=blocks: blocks, window))
+        pieces = list(outputs_by_windows(recognizer, lambda blocks=blocks: blocks, window))
         assert_near(torch.cat(pieces), whole[0])
     assert len(pieces) > 2
 
@@ -80,7 +80,7 @@ def test_in_a_string_of_utterances_each_comes_out_as_alone():
     size = 320 * recognizer.compute_features.hop_samples
     assert 320 % encoder.alignment == 0
     utterances = [babble(size / SAMPLE_RATE, seed) for seed in range(6)]
-    strung = torch.cat(list(log_probs_by_windows(recognizer, lambda: utterances, 4)))
+    strung = torch.cat(list(outputs_by_windows(recognizer, lambda: utterances, 4)))
     for index, utterance in enumerate(utterances):
         alone, _ = recognizer(torch.from_numpy(utterance)[None], torch.tensor([size]))
         inside = slice(before, 320 // encoder.time_stride - after)

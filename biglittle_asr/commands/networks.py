@@ -31,7 +31,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     """
     import difflib
 
-    from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
+    from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
 
     if word in list_encoders() and not (image_size is not None and word in list_models()):
         return Network(lambda: create_encoder(word, **overrides))
@@ -47,7 +47,13 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
         if is_classifier(word):
             classifier = read_classifier(path)
             return Network(lambda: classifier.model, image_size or classifier.crop)
-        return Network(lambda: load_model(path).model)
+
+        def load() -> torch.nn.Module:
+            model = load_model(path).model
+            # What a decoder costs depends on what is said: of other models than CTC's, the encoder counts.
+            return model if isinstance(model, CTCModel) else model.encoder
+
+        return Network(load)
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         from biglittle_asr.tasks.recipe import load_network, read_image_size
 

@@ -121,7 +121,9 @@ def check_output(path: Path | None) -> None:
 
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
     """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
-    group = parser.add_argument_group("decoding", "Greedy, unless one of these asks for a beam search.")
+    group = parser.add_argument_group(
+        "decoding", "Of CTC models greedy, unless one of these asks for a beam search; of others, as the model says."
+    )
     group.add_argument(
         "--decoding", type=Path, metavar="FILE", help="JSON file of settings, as `biglittle tune` writes"
     )
@@ -140,7 +142,12 @@ def add_language_model(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--lexicon", metavar="FILE", help="words that may be recognized, one at the beginning of each line"
     )
-    parser.add_argument("--beam", type=positive_count, metavar="N", help="hypotheses kept at each frame (default: 50)")
+    parser.add_argument(
+        "--beam",
+        type=positive_count,
+        metavar="N",
+        help="hypotheses kept (default: 50; of models other than CTC's, as the model says)",
+    )
     parser.add_argument("--hotwords", type=Path, metavar="FILE", help="a word a line, and behind it its boost in nats")
 
 
@@ -172,9 +179,7 @@ def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
     """Have a recognizer decode as the options say."""
     settings = decoding_settings(options)
     if settings is not None:
-        from biglittle_asr.decoding import BeamSearch
-
-        recognizer.search = BeamSearch(recognizer.tokenizer, settings, tell)
+        recognizer.set_search(settings, tell)
 
 
 def count(text: str) -> int:

@@ -214,7 +214,7 @@ class AlignedTransducerSearch(AlignedSearch):
     def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
         """See :class:`AlignedSearch`; scores are nats by the number of tokens and 2, as torchaudio's."""
         if self.beam is None:
-            tokens = self._best(encoded)
+            (tokens,) = self.greedy.search(encoded.unsqueeze(0), torch.tensor([len(encoded)], device=encoded.device))
             *_, score = align_transducer(self.model, encoded, tokens)
             found = [(tokens, score)]
         else:
@@ -231,13 +231,11 @@ class AlignedTransducerSearch(AlignedSearch):
 
     @torch.no_grad()
     def blanks(self, encoded: Tensor) -> list[bool]:
-        """Whether the greedy search puts out nothing."""
+        """Whether the best text has no token there."""
         encoded = encoded.to(self.model.output.weight.device)
-        frames, *_ = align_transducer(self.model, encoded, self._best(encoded))
+        (tokens, _), *_ = self.candidates(encoded)
+        frames, *_ = align_transducer(self.model, encoded, tokens)
         return [frame not in frames for frame in range(len(encoded))]
-
-    def _best(self, encoded: Tensor) -> list[int]:
-        return self.greedy.search(encoded.unsqueeze(0), torch.tensor([len(encoded)], device=encoded.device))[0]
 
 
 def align_transducer(model: Any, encoded: Tensor, tokens: Sequence[int]) -> tuple[list[int], list[float], float]:

@@ -1,7 +1,8 @@
 """From a trained model folder to words: nothing in a folder is executed when it is loaded.
 
-- `folder.py`, `config.py`, `weights.py`, `card.py`, `pack.py`, `speechbrain.py`: the model folder
-- `recognizer.py`: everything between samples and log-probabilities
+- `folder.py`, `config.py`, `weights.py`, `card.py`, `packing.py`, `speechbrain.py`: the model folder
+- `kinds.py`: in what CTC models, attention models and transducers differ
+- `recognizer.py`: everything between samples and what decoding goes by
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words, and to error rates
 - `tuning.py`: the weights of a beam search

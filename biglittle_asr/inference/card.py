@@ -29,6 +29,8 @@ class ModelCard:
     """Which weights these are, such as "average of last 10 epochs"."""
     scores: Mapping[str, OverallCounts] = field(default_factory=dict)
     """Set -> its word errors; "dev" is the one on which the weights were chosen."""
+    decoding: str = ""
+    """How the scores were found, if not as the folder decodes by itself."""
 
     def training(self) -> dict[str, str]:
         """What of this is kept in config.json, for programs."""
@@ -49,12 +51,12 @@ def format_card(recognizer: Recognizer, card: ModelCard) -> str:
     card : ModelCard
     """
     sections = {
-        f"# {describe_encoder(recognizer.model.encoder.config)}, CTC": _facts(recognizer),
+        f"# {describe_encoder(recognizer.model.encoder.config)}, {recognizer.kind.title}": _facts(recognizer),
         "## Trained on": card.data or NOT_KNOWN,
         "## Trained with": _training(card),
-        "## Word error rate": _scores(card),
+        "## Word error rate": _scores(card, recognizer.kind.describe_search(recognizer.search_settings)),
         "## Limits": _limits(recognizer),
-        "## Use": USE,
+        "## Use": USE.format(interface=recognizer.kind.interface),
     }
     return "\n\n".join(f"{head}\n\n{body.strip(NEW_LINE)}" for head, body in sections.items()) + NEW_LINE
 
@@ -84,28 +86,31 @@ or in Python, which executes nothing from this folder:
 
 or in SpeechBrain, which runs what `hyperparams.yaml` says, so only if you trust who gave you this folder:
 
-    from speechbrain.inference.ASR import EncoderASR
+    from speechbrain.inference.ASR import {interface}
 
-    asr = EncoderASR.from_hparams(source="THIS_FOLDER", savedir="ANOTHER_FOLDER")
+    asr = {interface}.from_hparams(source="THIS_FOLDER", savedir="ANOTHER_FOLDER")
     print(asr.transcribe_file("recording.wav"))
 """
 
 
 def _facts(recognizer: Recognizer) -> str:
-    encoder, output = recognizer.model.encoder, recognizer.model.output
-    costs = encoder_costs(encoder)
+    model, head = recognizer.model, recognizer.kind.head
+    costs = encoder_costs(model.encoder)
     frames_per_second = recognizer.sample_rate / recognizer.compute_features.hop_samples
     encoder_macs = round(costs.macs * frames_per_second / FRAMES_PER_SECOND)
-    output_macs = round(output.in_features * output.out_features / recognizer.frame_seconds)
-    output_parameters = sum(parameter.numel() for parameter in output.parameters())
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    frame_macs = recognizer.kind.output_macs(model)
+    if frame_macs is None:
+        macs = f"{encoder_macs:,} (encoder; those of the {head} depend on what is said)"
+    else:
+        output_macs = round(frame_macs / recognizer.frame_seconds)
+        macs = f"{encoder_macs + output_macs:,} (encoder {encoder_macs:,}, {head} {output_macs:,})"
     rows = {
         "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features",
         "output": f"{recognizer.tokenizer.size} tokens ({recognizer.tokenizer.kind}, blank included), "
         f"one frame every {1000 * recognizer.frame_seconds:g} ms",
-        "parameters": f"{costs.parameters + output_parameters:,} "
-        f"(encoder {costs.parameters:,}, output layer {output_parameters:,})",
-        "MACs per second of audio": f"{encoder_macs + output_macs:,} "
-        f"(encoder {encoder_macs:,}, output layer {output_macs:,}; convolutions and linear layers)",
+        "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",
+        "MACs per second of audio, of convolutions and linear layers": macs,
     }
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
@@ -116,7 +121,7 @@ def _training(card: ModelCard) -> str:
     return "\n\n".join([command, " ".join(f"{name}: {fact}." for name, fact in facts.items() if fact)])
 
 
-def _scores(card: ModelCard) -> str:
+def _scores(card: ModelCard, own_decoding: str) -> str:
     if not card.scores:
         return NOT_KNOWN
     lines = ["| set | WER % | 95 % interval | S / D / I | words | utterances |", "|---|---|---|---|---|---|"]
@@ -126,7 +131,7 @@ def _scores(card: ModelCard) -> str:
         interval = f"{counts.wer_low:.2f} to {counts.wer_high:.2f}" if known else ""
         errors = f"{counts.substitutions} / {counts.deletions} / {counts.insertions}"
         lines.append(f"| {name} | {wer} | {interval} | {errors} | {counts.words} | {counts.segments} |")
-    lines += ["", "Greedy decoding, no language model. S, D, I: substitutions, deletions, insertions of words."]
+    lines += ["", f"{card.decoding or own_decoding} S, D, I: substitutions, deletions, insertions of words."]
     if "dev" in card.scores:
         lines.append("The weights were chosen on dev.")
     return "\n".join(lines)
@@ -141,6 +146,6 @@ def _limits(recognizer: Recognizer) -> str:
     if isinstance(tokenizer, CharacterTokenizer):
         limits.append(f"It knows {tokenizer.size - 1} characters, and writes no others; they are in `tokenizer.json`.")
     causal = recognizer.model.encoder.config.time_padding == "causal"
-    if not causal or isinstance(recognizer.normalize, SentenceNormalization):
+    if not (causal and recognizer.kind.streams) or isinstance(recognizer.normalize, SentenceNormalization):
         limits.append("It needs the whole utterance before the first word: it cannot recognize while someone speaks.")
     return "\n".join(f"- {limit}" for limit in limits)

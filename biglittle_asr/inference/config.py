@@ -7,6 +7,7 @@ hold follows from the arguments of what is built: a value must be of the kind of
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import json
 import math
@@ -18,8 +19,9 @@ from torch import nn
 
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.kinds import KINDS, ForeignPartError, Kind, kind_of
 from biglittle_asr.inference.recognizer import Recognizer
-from biglittle_asr.models import BigLittleEncoder, CTCModel, EncoderConfig
+from biglittle_asr.models import BigLittleEncoder, EncoderConfig
 from biglittle_asr.models.encoder import BLOCK_OPTIONS
 from biglittle_asr.nnet import BasicBlock
 
@@ -27,6 +29,9 @@ FORMAT = "biglittle_asr"
 VERSION = 1
 
 KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
+"""Every config has these."""
+OPTIONAL_KEYS = {"model": {"kind": "ctc"}, "search": {}}
+"""Those that it may lack, and what it then means."""
 
 MOST = {
     "blocks": 128,
@@ -36,6 +41,9 @@ MOST = {
     "n_mels": 1024,
     "win_length": 1000,
     "hop_length": 1000,
+    "num_layers": 16,
+    "beam_size": 1024,
+    "max_decode_ratio": 100.0,
 }
 """Largest number of a key: so that the wildest file is refused rather than tried."""
 MOST_WHOLE = 1 << 14
@@ -43,10 +51,6 @@ MOST_REAL = 1e6
 NEEDED = object()
 """Default of an argument that has none; all of these are sizes, whole numbers."""
 LONGEST_TEXT = 64
-
-
-class ForeignPartError(ValueError):
-    """A model folder cannot hold a part, because it is not of this package."""
 
 
 def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None
     ForeignPartError
         If a part is not of this package.
     """
-    check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model.encoder)
+    kind = check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model)
     normalization = cast("dict[str, Any]", recognizer.normalize.config)
     return {
         "format": FORMAT,
@@ -71,24 +75,34 @@ def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None
         "features": recognizer.compute_features.config,
         "normalization": {"kind": type(recognizer.normalize).__name__, **normalization},
         "encoder": dataclasses.asdict(recognizer.model.encoder.config),
-        "output_neurons": recognizer.model.output.out_features,
+        "model": {"kind": kind.name, **kind.describe(recognizer.model)},
+        "output_neurons": recognizer.tokenizer.size,
+        "search": dataclasses.asdict(recognizer.search_settings),
         "training": dict(training or {}),
     }
 
 
-def check_parts(*parts: nn.Module) -> None:
-    """Check that features, normalization and encoder are of this package, and so can be built from data alone.
+def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
+    """Check that everything is of this package, and so can be built from data alone.
+
+    Returns
+    -------
+    Kind
+        The model's.
 
     Raises
     ------
     ForeignPartError
         Naming the part that is not.
     """
-    known = {LogMel, BigLittleEncoder, *NORMALIZATIONS.values()}
-    for part in parts:
+    kind = kind_of(model)
+    known = {LogMel, BigLittleEncoder, *NORMALIZATIONS.values(), kind.model}
+    for part in (compute_features, normalize, model.encoder, model):
         if type(part) not in known:
-            names = ", ".join(sorted(kind.__name__ for kind in known))
+            names = ", ".join(sorted(each.__name__ for each in known))
             raise ForeignPartError(f"a model folder can hold {names}, but not {type(part).__name__}.")
+    kind.describe(model)
+    return kind
 
 
 def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
@@ -109,16 +123,17 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
         raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
     if type(config.get("version")) is not int or config["version"] != VERSION:
         raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
-    _check_keys(config, KEYS, KEYS)
+    _check_keys(config, {*KEYS, *OPTIONAL_KEYS}, KEYS)
+    config = {**OPTIONAL_KEYS, **config}
     _check_facts(config["training"])
     features = _arguments(config["features"], "features", _defaults(LogMel))
-    encoder = _arguments(config["encoder"], "encoder", _encoder_defaults())
-    normalization = config["normalization"]
-    kind = normalization.get("kind") if isinstance(normalization, dict) else None
-    if not isinstance(kind, str) or kind not in NORMALIZATIONS:
-        raise ValueError(f"normalization.kind is {show(kind)}, but must be one of {', '.join(NORMALIZATIONS)}.")
-    others = {key: value for key, value in normalization.items() if key != "kind"}
-    normalization = _arguments(others, "normalization", _defaults(NORMALIZATIONS[kind]))
+    encoder = _arguments(config["encoder"], "encoder", _field_defaults(EncoderConfig))
+    normalization, arguments = _of_a_kind(
+        config["normalization"], "normalization", {name: _defaults(each) for name, each in NORMALIZATIONS.items()}
+    )
+    kind, model_arguments = _of_a_kind(config["model"], "model", {name: each.arguments for name, each in KINDS.items()})
+    search_type = KINDS[kind].search_settings
+    search = _arguments(config["search"], "search", _field_defaults(search_type))
     output_neurons = _like(config["output_neurons"], 1, "output_neurons", "output_neurons")
     if output_neurons != tokenizer.size:
         raise ValueError(
@@ -127,12 +142,15 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
         )
     compute_features = _build("features", LogMel, features)
     with torch.device("meta"):
-        normalize = _build("normalization", NORMALIZATIONS[kind], normalization)
-        model = CTCModel(_build("encoder", BigLittleEncoder, encoder), output_neurons)
-    input_size = model.encoder.config.input_size
-    if compute_features.output_size != input_size:
-        raise ValueError(f"encoder.input_size is {input_size}, but there are {compute_features.output_size} features.")
-    return Recognizer(compute_features, normalize, model, tokenizer)
+        normalize = _build("normalization", NORMALIZATIONS[normalization], arguments)
+        encoder = _build("encoder", BigLittleEncoder, encoder)
+        build_model = functools.partial(KINDS[kind].build, encoder, output_neurons, model_arguments)
+        model = _build("model", build_model, {})
+    if compute_features.output_size != encoder.config.input_size:
+        raise ValueError(
+            f"encoder.input_size is {encoder.config.input_size}, but there are {compute_features.output_size} features."
+        )
+    return Recognizer(compute_features, normalize, model, tokenizer, _build("search", search_type, search))
 
 
 def is_model_config(config: Any) -> bool:
@@ -222,9 +240,16 @@ def _defaults(callable_: Callable[..., Any]) -> dict[str, Any]:
     return {name: NEEDED if each.default is each.empty else each.default for name, each in parameters.items()}
 
 
-def _encoder_defaults() -> dict[str, Any]:
-    config = EncoderConfig()
-    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+def _field_defaults(config: type) -> dict[str, Any]:
+    return {field.name: getattr(config(), field.name) for field in dataclasses.fields(config)}
+
+
+def _of_a_kind(value: Any, name: str, kinds: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """What stands under the key `kind`, and the arguments of that kind beside it."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{name}.kind is {show(kind)}, but must be one of {', '.join(kinds)}.")
+    return kind, _arguments({key: value[key] for key in value if key != "kind"}, name, kinds[kind])
 
 
 def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
     model.safetensors    its weights, and the statistics of its normalizations
     tokenizer.json       its tokens
     README.md            the model card, for people
-    hyperparams.yaml     for SpeechBrain's EncoderASR only: never read here
+    hyperparams.yaml     for SpeechBrain's EncoderASR or EncoderDecoderASR only: never read here
 
 Loading reads the first three, trusts none of them, and executes nothing.
 """
@@ -43,13 +43,16 @@ DERIVED = "compute_features."
 """State that follows from config.json: window and filterbank are computed, not stored."""
 
 HYPERPARAMS = """\
-# What SpeechBrain's EncoderASR needs to open this folder. biglittle_asr itself never reads this file.
+# What SpeechBrain's EncoderASR or EncoderDecoderASR needs to open this folder. biglittle_asr never reads this file.
 encoder: !new:biglittle_asr.inference.speechbrain.RecognizerEncoder
+decoder: !new:biglittle_asr.inference.speechbrain.RecognizerDecoder
+    encoder: !ref <encoder>
 tokenizer: !new:biglittle_asr.inference.speechbrain.Detokenizer
 modules:
     encoder: !ref <encoder>
+    decoder: !ref <decoder>
 decoding_function: !name:biglittle_asr.inference.speechbrain.decode_all
-    blank_id: 0
+    decoder: !ref <decoder>
 pretrainer: !new:biglittle_asr.inference.speechbrain.FolderPretrainer
     encoder: !ref <encoder>
     tokenizer: !ref <tokenizer>
@@ -156,10 +159,10 @@ def _try(recognizer: Recognizer) -> None:
     """Run the network once, on the few frames of a ramp: sizes that only look right show here."""
     samples = TRIED_FRAMES * recognizer.compute_features.hop_samples
     try:
-        log_probs, _ = recognizer(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
+        computed = recognizer.everything(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
     except (ArithmeticError, RuntimeError, ValueError) as error:
         raise ValueError(f"describes a network that cannot run ({first_line(error)}).") from error
-    if not bool(torch.isfinite(log_probs).all()):
+    if not all(bool(torch.isfinite(each).all()) for each in computed):
         raise ValueError("describes a network whose output is not finite.")
 
 

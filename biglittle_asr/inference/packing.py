@@ -29,8 +29,9 @@ from biglittle_asr.inference.folder import (
     save_model,
     write_folder,
 )
+from biglittle_asr.inference.kinds import KINDS, Kind
 from biglittle_asr.inference.recognizer import Recognizer
-from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder
+from biglittle_asr.models import BigLittleEncoder, create_encoder
 from biglittle_asr.nnet.sparse import freeze, sparsify
 
 MODEL = "model"
@@ -47,9 +48,6 @@ KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
     },
 }
 """Key of a recipe's YAML file -> what may stand there, and what it stands for."""
-
-PACKED = "!name:biglittle_asr.models.CTCModel"
-"""What must stand at the key `model`."""
 
 
 def pack(experiment: str | Path, out: str | Path) -> Path:
@@ -101,15 +99,15 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; {experiment} is no experiment folder.")
     tree = _read_yaml(path)
-    if "model" in tree and _tag(tree["model"]) != PACKED:
-        raise ValueError(f"{path}: model is {show(_tag(tree['model']))}, but a model folder can hold a CTC model only.")
     tokenizer = load_tokenizer(experiment / SAVE / "tokenizer.json")
     try:
         parts = {key: _build(key, tree.get(key)) for key in KNOWN}
-        model = CTCModel(parts["encoder"], tokenizer.size)
+        kind = _kind(tree)
+        model = kind.build(parts["encoder"], tokenizer.size, _arguments(tree, kind))
         if tree.get("sparsity"):
             sparsify(model, **_plain(tree["sparsity"]))
-        recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer)
+        search = kind.search_settings(**_search_settings(tree, kind))
+        recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer, search)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {first_line(error)}.") from error
     checkpoint, meta = best_checkpoint(experiment / SAVE)
@@ -148,6 +146,31 @@ def _build(key: str, node: Any) -> Any:
             "comes to its end writes its model folder itself"
         )
     return KNOWN[key][tag](**(_plain(node) if isinstance(node, dict) else {}))
+
+
+def _kind(tree: dict[str, Any]) -> Kind:
+    """The kind of model that a recipe trains."""
+    tags = {kind.recipe["model"]: kind for kind in KINDS.values()}
+    tag = _tag(tree.get("model"))
+    if tag not in tags:
+        raise ValueError(f"model is {show(tag)}, which pack does not run; it knows {', '.join(tags)}")
+    return tags[tag]
+
+
+def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a recipe says of a model of this kind; what it refers to is known from the other parts."""
+    found: dict[str, Any] = {}
+    for key, tag in kind.recipe.items():
+        if _tag(tree.get(key)) != tag:
+            raise ValueError(f"{key} is {show(_tag(tree.get(key)))}, which pack does not run; it knows {tag}")
+        found |= {name: _plain(tree[key][name]) for name in kind.arguments if name in tree[key]}
+    return found
+
+
+def _search_settings(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a recipe says of the search for its final scores."""
+    options = _plain(tree.get("search_options") or {})
+    return {name: _plain(tree[key]) for key, name in kind.recipe_search.items() if key in tree} | options
 
 
 def _tag(node: Any) -> str:

@@ -1,18 +1,22 @@
-"""Everything between samples and log-probabilities, as one module: what a model folder holds."""
+"""Everything between samples and what decoding goes by, as one module: what a model folder holds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
-from biglittle_asr.decoding import BeamSearch, BeamWords, Decoder, GreedyWords
+from biglittle_asr.decoding import BeamWords, Decoder, DecodingSettings, GreedyWords, Search, ctc_greedy
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import LogMel
-from biglittle_asr.models import CTCModel
+from biglittle_asr.inference.kinds import Report, kind_of
 from biglittle_asr.profiling import Stopwatch
 
 
 class Recognizer(nn.Module):
-    """Features, their normalization, encoder and output layer, with the tokenizer of the output layer's tokens.
+    """Features, their normalization and a model of speech recognition, with the tokenizer of the model's tokens.
 
     Is made in evaluation mode. An utterance comes out the same whatever it is batched with, to 1e-5 in float32.
 
@@ -21,11 +25,18 @@ class Recognizer(nn.Module):
     compute_features : LogMel
     normalize : nn.Module
         One of `biglittle_asr.features.NORMALIZATIONS`.
-    model : CTCModel
+    model : CTCModel, AttentionModel or TransducerModel
     tokenizer : Tokenizer
+    search_settings : AttentionSettings or TransducerSettings, optional
+        How such a model is searched unless :meth:`set_search` is told otherwise.
 
     Attributes
     ----------
+    kind : Kind
+        Of the model.
+    search : Search or None
+        What finds the words; None, which only CTC models know: greedy decoding. Put another in its place, or see
+        :meth:`set_search`.
     sample_rate : int
         Hz of the waveforms that :meth:`forward` takes.
     frame_seconds : float
@@ -34,14 +45,14 @@ class Recognizer(nn.Module):
     Raises
     ------
     ValueError
-        If output layer and tokenizer have not the same number of tokens.
+        If the model is of no known kind, or it and the tokenizer have not the same number of tokens.
 
     Example
     -------
     >>> import torch
     >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.features import SentenceNormalization
-    >>> from biglittle_asr.models import create_encoder
+    >>> from biglittle_asr.models import CTCModel, create_encoder
     >>> tokenizer = CharacterTokenizer(" AB")
     >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), tokenizer.size)
     >>> recognizer = Recognizer(LogMel(), SentenceNormalization(), model, tokenizer)
@@ -53,11 +64,20 @@ class Recognizer(nn.Module):
     0.8925
     """
 
-    def __init__(self, compute_features: LogMel, normalize: nn.Module, model: CTCModel, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self,
+        compute_features: LogMel,
+        normalize: nn.Module,
+        model: Any,
+        tokenizer: Tokenizer,
+        search_settings: Any = None,
+    ) -> None:
         super().__init__()
-        if model.output.out_features != tokenizer.size:
+        self.kind = kind_of(model)
+        tokens = model.output.out_features - self.kind.own_tokens
+        if tokens != tokenizer.size:
             raise ValueError(
-                f"the output layer has {model.output.out_features} tokens and the tokenizer {tokenizer.size}, "
+                f"the output layer has {tokens} tokens and the tokenizer {tokenizer.size}, "
                 "blank included: they are not of the same model"
             )
         self.compute_features = compute_features
@@ -66,8 +86,9 @@ class Recognizer(nn.Module):
         self.tokenizer = tokenizer
         self.sample_rate = compute_features.sample_rate
         self.frame_seconds = compute_features.hop_samples * model.encoder.time_stride / self.sample_rate
-        self.search: BeamSearch | None = None
-        """Put one here to find words with a beam, a language model, a lexicon, hotwords; None: greedy decoding."""
+        self.search_settings = self.kind.search_settings() if search_settings is None else search_settings
+        self.search: Search | None = None
+        self.set_search()
         self.stopwatch = Stopwatch(enabled=False)
         """What time is charged to; put one that is enabled in its place to see where it goes."""
         self.eval()
@@ -86,14 +107,30 @@ class Recognizer(nn.Module):
         ahead = self.model.encoder.context[1] * self.compute_features.hop_samples / self.sample_rate
         return self.compute_features.latency / 1000 + ahead
 
+    def set_search(self, settings: DecodingSettings | None = None, report: Report = lambda message: None) -> None:
+        """Decode with other settings; without any, as the model does by itself.
+
+        Arguments
+        ---------
+        settings : DecodingSettings, optional
+        report : function of str
+            Is told of words that are left out.
+
+        Raises
+        ------
+        OSError, ValueError
+            If files that the settings name cannot be read, or settings do not apply to this kind of model.
+        """
+        self.search = self.kind.search(self.model, self.tokenizer, settings, self.search_settings, report)
+
     def decoder(self) -> Decoder:
-        """A decoder for the log-probabilities of one utterance."""
+        """A decoder for what :meth:`forward` gives of one utterance."""
         if self.search is None:
             return GreedyWords(self.tokenizer, self.frame_seconds)
         return BeamWords(self.search, self.frame_seconds)
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of every frame.
+        """What decoding goes by, of every frame.
 
         Arguments
         ---------
@@ -104,13 +141,31 @@ class Recognizer(nn.Module):
 
         Returns
         -------
-        log_probs : Tensor
-            (B, T', V), float32; token 0 is the blank.
+        outputs : Tensor
+            Float32. Of CTC models log-probabilities (B, T', V), token 0 being the blank; of others (B, T', D), what
+            their `encode` gives.
         frames : Tensor
-            (B,) integer frames of each utterance; what lies behind them in `log_probs` means nothing.
+            (B,) integer frames of each utterance; what lies behind them in `outputs` means nothing.
         """
+        return self.outputs(*self.features(wavs, num_samples))
+
+    def everything(self, wavs: Tensor, num_samples: Tensor) -> Sequence[Tensor]:
+        """All that the model can compute of waveforms, for transcripts of one token: see :meth:`forward`."""
+        return self.kind.everything(self.model, *self.features(wavs, num_samples))
+
+    def tokens(self, outputs: Tensor) -> list[int]:
+        """The tokens found in one utterance, of which :meth:`forward` gives outputs (T', D)."""
+        if self.search is None:
+            return ctc_greedy(outputs.unsqueeze(0), torch.tensor([len(outputs)]))[0]
+        return [token.index for token in self.search(outputs)[0].tokens]
+
+    def features(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalized features (B, T, F) and integer frames (B,) of waveforms: see :meth:`forward`."""
         with self.stopwatch("features"):
             features, frames = self.compute_features(wavs, num_samples)
-            features = self.normalize(features, frames)
+            return self.normalize(features, frames), frames
+
+    def outputs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of :meth:`forward` behind normalized features (B, T, F) with (B,) integer frames."""
         with self.stopwatch("encoder"):
-            return self.model(features, frames)
+            return self.kind.outputs(self.model, features, frames)

@@ -1,8 +1,8 @@
-"""A model folder in SpeechBrain's `EncoderASR`.
+"""A model folder in SpeechBrain's `EncoderASR`, or `EncoderDecoderASR`.
 
-`EncoderASR.from_hparams` builds what the folder's hyperparams.yaml names, and that names what is here: an encoder and
-a tokenizer that are filled, by :func:`biglittle_asr.inference.load_model`'s own reader, once SpeechBrain has fetched
-the files. SpeechBrain's relative lengths are turned into samples at this door.
+Their `from_hparams` builds what the folder's hyperparams.yaml names, and that names what is here: an encoder, a decoder
+and a tokenizer that are filled, by :func:`biglittle_asr.inference.load_model`'s own reader, once SpeechBrain has
+fetched the files. SpeechBrain's relative lengths are turned into samples at this door.
 """
 
 from __future__ import annotations
@@ -16,17 +16,14 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
-from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference.folder import NEEDED, load_files
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.nnet import relative_to_frames, valid_mask
 
-BLANK = 0
-
 
 class RecognizerEncoder(nn.Module):
-    """`EncoderASR`'s encoder: the whole chain from samples to log-probabilities.
+    """SpeechBrain's encoder: the whole chain from samples to what decoding goes by.
 
     Attributes
     ----------
@@ -37,19 +34,38 @@ class RecognizerEncoder(nn.Module):
     recognizer: Recognizer
 
     def forward(self, wavs: Tensor, wav_lens: Tensor) -> Tensor:
-        """Log-probabilities (B, T', V) of waveforms (B, S) with relative lengths (B,); padding is all blank."""
+        """Outputs (B, T', D) of waveforms (B, S) with relative lengths (B,); padding is NaN, and shows by that."""
         num_samples = relative_to_frames(wav_lens.double(), wavs.shape[1])
         valid = valid_mask(num_samples, wavs.shape[1])
-        log_probs, frames = self.recognizer(wavs * valid, num_samples)
-        padding = ~valid_mask(frames, log_probs.shape[1])
-        blank = torch.full_like(log_probs[0, 0], -torch.inf)
-        blank[BLANK] = 0.0
-        log_probs[padding] = blank
-        return log_probs
+        outputs, frames = self.recognizer(wavs * valid, num_samples)
+        return outputs.masked_fill(~valid_mask(frames, outputs.shape[1]).unsqueeze(2), torch.nan)
+
+
+class RecognizerDecoder(nn.Module):
+    """SpeechBrain's decoder: the recognizer's own way from outputs to tokens.
+
+    Arguments
+    ---------
+    encoder : RecognizerEncoder
+        Whose outputs it reads.
+    """
+
+    def __init__(self, encoder: RecognizerEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, outputs: Tensor, lengths: Tensor | None = None) -> tuple[list[list[int]], None, None, None]:
+        """Tokens of each utterance, and for three other things that SpeechBrain's searchers return, nothing.
+
+        `lengths`, relative to the waveforms, are not read: times T' they can round to one frame too few.
+        """
+        recognizer = self.encoder.recognizer
+        frames = outputs[:, :, 0].isfinite().sum(dim=1).tolist()
+        return [recognizer.tokens(row[:valid]) for row, valid in zip(outputs, frames, strict=True)], None, None, None
 
 
 class Detokenizer:
-    """`EncoderASR`'s tokenizer: a :class:`Tokenizer` under the method name that SpeechBrain calls.
+    """SpeechBrain's tokenizer: a :class:`Tokenizer` under the method name that SpeechBrain calls.
 
     Attributes
     ----------
@@ -64,13 +80,9 @@ class Detokenizer:
         return self.tokenizer.decode(ids)
 
 
-def decode_all(log_probs: Tensor, lengths: Tensor, blank_id: int = BLANK) -> list[list[int]]:
-    """Greedy decoding of log-probabilities (B, T', V) over all frames.
-
-    `lengths`, relative to the waveforms, are not read: times T' they can round to one frame too few, and
-    :class:`RecognizerEncoder` has put blanks behind each utterance's end.
-    """
-    return ctc_greedy(log_probs, torch.full((len(log_probs),), log_probs.shape[1]), blank_id)
+def decode_all(outputs: Tensor, lengths: Tensor, decoder: RecognizerDecoder) -> list[list[int]]:
+    """The decoder, as a function; see :meth:`RecognizerDecoder.forward`."""
+    return decoder(outputs)[0]
 
 
 class FolderPretrainer(Pretrainer):
@@ -101,7 +113,7 @@ class FolderPretrainer(Pretrainer):
         return self.files
 
     def load_collected(self) -> None:
-        """Fill encoder and tokenizer.
+        """Fill encoder, and with it the decoder, and tokenizer.
 
         Raises
         ------

@@ -53,6 +53,11 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
     >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
     """
+    if not recognizer.kind.streams:
+        raise ValueError(
+            f"This model cannot stream: the words of its class, {type(recognizer.model).__name__}, are known only when "
+            "an utterance has ended; transcribe without --stream."
+        )
     if recognizer.search is not None:
         raise ValueError(
             "A beam search goes back on words, which streaming cannot; stream without it, or do not stream."

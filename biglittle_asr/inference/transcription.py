@@ -13,7 +13,7 @@ from torch import Tensor
 from biglittle_asr.decoding import BeamWords, Decoder, Word
 from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
 from biglittle_asr.inference.audio import Recording, Samples
-from biglittle_asr.inference.windows import log_probs_by_windows
+from biglittle_asr.inference.windows import outputs_by_windows
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -31,9 +31,8 @@ class Alternative:
 
     words: tuple[Word, ...]
     score: float
-    """Nats: see :class:`biglittle_asr.decoding.DecodingSettings`."""
     network_score: float
-    """Nats: the network's part of it."""
+    """See :class:`biglittle_asr.decoding.Hypothesis`."""
 
     @property
     def text(self) -> str:
@@ -65,8 +64,8 @@ class Output:
     recording: Recording
     duration: float
     """Seconds."""
-    log_probs: Iterable[Tensor]
-    """(T', V) log-probabilities piece by piece; read once. Reading may raise OSError or ValueError."""
+    pieces: Iterable[Tensor]
+    """(T', D) of :meth:`Recognizer.forward`, piece by piece; read once. Reading may raise OSError or ValueError."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,8 @@ def outputs(
     for batch in _batches(durations, window_seconds, batch_seconds):
         if durations[batch[0]] > window_seconds:
             progress_of_one = functools.partial(_progress_behind, progress, done, total)
-            log_probs = _long_output(recognizer, batch[0], durations[batch[0]], window_seconds, progress_of_one)
-            yield Output(batch[0], durations[batch[0]], log_probs)
+            pieces = _long_output(recognizer, batch[0], durations[batch[0]], window_seconds, progress_of_one)
+            yield Output(batch[0], durations[batch[0]], pieces)
         else:
             yield from _batch_outputs(recognizer, batch, durations)
         done += sum(durations[recording] for recording in batch)
@@ -183,8 +182,8 @@ def _batch_outputs(
     padded = torch.nn.utils.rnn.pad_sequence(list(wavs.values()), batch_first=True).to(device)
     num_samples = torch.tensor([len(wav) for wav in wavs.values()], device=device)
     with torch.inference_mode():
-        log_probs, frames = recognizer(padded, num_samples)
-    for recording, row, valid in zip(wavs, log_probs.cpu(), frames.tolist(), strict=True):
+        found, frames = recognizer(padded, num_samples)
+    for recording, row, valid in zip(wavs, found.cpu(), frames.tolist(), strict=True):
         yield Output(recording, durations[recording], [row[:valid]])
 
 
@@ -200,7 +199,7 @@ def _long_output(
 
     check_windows(recognizer, recording, duration, window_seconds)
     frames = 0
-    for window in log_probs_by_windows(recognizer, blocks, window_seconds):
+    for window in outputs_by_windows(recognizer, blocks, window_seconds):
         yield window
         frames += len(window)
         progress(min(duration, frames * recognizer.frame_seconds))
@@ -216,7 +215,7 @@ def _transcribe(recognizer: Recognizer, output: Output) -> Transcript | Failure:
                 "take the best text only."
             )
         with torch.inference_mode(), recognizer.stopwatch("decoding"):
-            words = tuple(decode(decoder, output.log_probs, lambda: duration))
+            words = tuple(decode(decoder, output.pieces, lambda: duration))
             alternatives = _alternatives(decoder, duration)
     except (OSError, ValueError) as error:
         return Failure(output.recording, error)
@@ -249,17 +248,17 @@ def check_windows(recognizer: Recognizer, recording: Recording, duration: float,
         ) from error
 
 
-def decode(decoder: Decoder, log_probs: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
-    """Words of one utterance, from its log-probabilities (T', V) piece by piece.
+def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
+    """Words of one utterance, from the network's outputs (T', D) piece by piece.
 
     Arguments
     ---------
     decoder : Decoder
         A new one, such as `recognizer.decoder()`.
-    log_probs : iterable of Tensor
+    pieces : iterable of Tensor
     duration : function without arguments
         Seconds that the utterance lasted; asked when there are no more pieces.
     """
-    for piece in log_probs:
+    for piece in pieces:
         yield from decoder.decode(piece)
     yield from decoder.finish(duration())

@@ -107,6 +107,11 @@ def tune(
         As :class:`BeamSearch`; or if there is nothing to tune, or nothing to tune on, or values are given of what the
         search does not have.
     """
+    if not recognizer.kind.takes_language_models:
+        raise ValueError(
+            "there are no weights to tune: language models are for CTC models, and this one is of the class "
+            f"{type(recognizer.model).__name__}."
+        )
     search = BeamSearch(recognizer.tokenizer, dataclasses.replace(settings, nbest=1), report)
     if settings.lm is None and not search.has_words:
         raise ValueError("there are no weights to tune without a language model or a lexicon; give one.")
@@ -181,7 +186,7 @@ def _read(
             if isinstance(output, Failure):
                 raise output.error
             with torch.inference_mode():
-                log_probs[name] = torch.cat(list(output.log_probs)).cpu()
+                log_probs[name] = torch.cat(list(output.pieces)).cpu()
             durations[name] = output.duration
         except (OSError, ValueError) as error:
             report(f"{error} The utterance is left out.")

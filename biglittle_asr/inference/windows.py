@@ -1,7 +1,7 @@
 """Audio of any length through a network in flat memory, by overlapping windows that change nothing.
 
 The rule: a window begins at a multiple of the encoder's `alignment` and is read with the encoder's `context` on both
-sides; only the frames whose context it holds are kept, and each frame is kept of one window. So the log-probabilities
+sides; only the frames whose context it holds are kept, and each frame is kept of one window. So the network's outputs
 are those of one pass over the whole, and words do not depend on where windows end. Features are cut the same way, and
 sentence normalization goes by the whole file, which is read twice for it.
 """
@@ -26,10 +26,10 @@ FEATURE_BLOCK = 1000
 """Frames that are computed at once; the same for windows of every size, so that these cannot change a feature."""
 
 
-def log_probs_by_windows(
+def outputs_by_windows(
     recognizer: Recognizer, blocks: Callable[[], Iterable[Samples]], window_seconds: float = 60.0
 ) -> Iterator[Tensor]:
-    """Log-probabilities of one utterance of any length, window by window.
+    """A recognizer's outputs for one utterance of any length, window by window.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ def log_probs_by_windows(
     Yields
     ------
     Tensor
-        (T', V) log-probabilities; joined, they equal those of one pass to 1e-5 in float32.
+        (T', V) log-probabilities, or (T', D); joined, they equal those of one pass to 1e-5 in float32.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def log_probs_by_windows(
     >>> recognizer = Recognizer(LogMel(), SentenceNormalization(), model, CharacterTokenizer(" AB"))
     >>> samples = torch.randn(50000)
     >>> with torch.inference_mode():
-    ...     windows = list(log_probs_by_windows(recognizer, lambda: samples.numpy()[None], window_seconds=1))
+    ...     windows = list(outputs_by_windows(recognizer, lambda: samples.numpy()[None], window_seconds=1))
     ...     whole, _ = recognizer(samples[None], torch.tensor([50000]))
     >>> [len(window) for window in windows]
     [24, 24, 31]
@@ -83,9 +83,8 @@ def log_probs_by_windows(
 
     window_frames = round(window_seconds * compute.sample_rate / compute.hop_samples)
     for window, first, last in encoder_windows(model.encoder, map(normalize_block, features()), window_frames):
-        with watch("encoder"):
-            log_probs, _ = model(window[None], _length(window))
-        yield log_probs[0, first:last]
+        outputs, _ = recognizer.outputs(window[None], _length(window))
+        yield outputs[0, first:last]
 
 
 def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterator[Tensor]:

@@ -1,6 +1,7 @@
 """CTC: its loss, and the Brain that trains a model with it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import speechbrain as sb
@@ -28,6 +29,8 @@ class CTCBrain(RecognitionBrain):
     def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
         settings = hparams.get("decoding")
         self.final_search = settings and BeamSearch(tokenizer, read_settings(settings), logger.warning)
+        if settings:
+            self.decoding = f"Beam search with the settings of {Path(settings).name}."
         super().__init__(model, tokenizer, hparams, run_opts)
 
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:

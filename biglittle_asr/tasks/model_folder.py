@@ -13,8 +13,8 @@ from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
-from biglittle_asr.inference.config import ForeignPartError, check_parts
-from biglittle_asr.models import CTCModel
+from biglittle_asr.inference.config import check_parts
+from biglittle_asr.inference.kinds import ForeignPartError
 from biglittle_asr.scoring import Score
 from biglittle_asr.tasks.data import Datasets
 
@@ -24,33 +24,31 @@ logger = get_logger(__name__)
 @main_process_only
 def write_model_folder(
     folder: Path,
-    parts: tuple[Any, Any, Any, Tokenizer],
+    parts: tuple[Any, Any, Any, Tokenizer, Any],
     datasets: Datasets,
     scores: Mapping[str, Score],
     data_folder: str,
     precision: str,
     weights: str,
+    decoding: str = "",
 ) -> None:
-    """Write recognizer and model card, or a warning where the model is none of CTC or a part not of this package.
+    """Write recognizer and model card, or a warning where a part is not of this package.
 
     Arguments
     ---------
     folder : pathlib.Path
     parts : tuple
-        Arguments of :class:`Recognizer`: features, normalization, model, tokenizer.
+        Arguments of :class:`Recognizer`: features, normalization, model, tokenizer, settings of the search.
     datasets : Datasets
         Their sizes go into the card.
     scores : mapping from "dev", "test" to Score
     data_folder : str
         Of the corpus; its last part goes into the card.
-    precision, weights : str
+    precision, weights, decoding : str
         See :class:`ModelCard`.
     """
-    compute_features, normalize, model, tokenizer = parts
     try:
-        if not isinstance(model, CTCModel):
-            raise ForeignPartError(f"a model folder can hold a CTCModel, but not {type(model).__name__}.")
-        check_parts(compute_features, normalize, model.encoder)
+        check_parts(*parts[:3])
     except ForeignPartError as error:
         logger.warning(f"No model folder is written: {error}")
         return
@@ -60,8 +58,9 @@ def write_model_folder(
         precision=precision,
         weights=weights,
         scores={name: score.all for name, score in scores.items()},
+        decoding=decoding,
     )
-    save_model(folder, Recognizer(compute_features, normalize, model, tokenizer), card)
+    save_model(folder, Recognizer(*parts), card)
 
 
 def describe_data(corpus: str, datasets: Datasets) -> str:

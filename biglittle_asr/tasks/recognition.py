@@ -86,6 +86,10 @@ class RecognitionBrain(ResumableBrain):
     fate: ClassVar[str] = "the words count as deletions"
     loss_name: ClassVar[str]
     """What the loss is called in the picture of the training."""
+    search_settings: Any = None
+    """Of the search for the final scores, by which the model folder transcribes as well."""
+    decoding: str = ""
+    """How the final scores are found, if the model folder does not transcribe so by itself."""
     progress_type = Progress
     progress: Progress
     model: Any
@@ -166,12 +170,19 @@ class RecognitionBrain(ResumableBrain):
         self._write_scores(scores)
         write_model_folder(
             self.output_folder / MODEL,
-            (self.modules.compute_features, self.modules.normalize, freeze(deepcopy(self.model)), self.tokenizer),
+            (
+                self.modules.compute_features,
+                self.modules.normalize,
+                freeze(deepcopy(self.model)),
+                self.tokenizer,
+                self.search_settings,
+            ),
             datasets,
             scores,
             hparams["data_folder"],
             self.precision,
             self.weights,
+            self.decoding,
         )
         self.show_profile()
         return scores

@@ -7,7 +7,7 @@ from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.corpora.manifest import read_manifest
-from biglittle_asr.decoding import BeamSearch, read_settings
+from biglittle_asr.decoding import read_settings
 from biglittle_asr.inference import load_model
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.packing import MODEL
@@ -64,7 +64,7 @@ def score_by_time(manifest: Path, output_folder: Path, device: str, decoding: st
         return
     recognizer = load_model(output_folder / MODEL, device)
     if decoding:
-        recognizer.search = BeamSearch(recognizer.tokenizer, read_settings(decoding), logger.warning)
+        recognizer.set_search(read_settings(decoding), logger.warning)
     score, words = evaluate_by_time(
         recognizer, read_manifest(manifest), *references, report=lambda failure: logger.warning(str(failure.error))
     )

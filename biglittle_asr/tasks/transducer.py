@@ -9,7 +9,7 @@ from torch import Tensor
 from torchaudio.functional import rnnt_loss
 
 from biglittle_asr.decoding.tokenizer import BLANK
-from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher
+from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
 from biglittle_asr.models import TransducerModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.recognition import RecognitionBrain, check_tokens
@@ -23,6 +23,7 @@ class TransducerBrain(RecognitionBrain):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self.search_settings = TransducerSettings(self.hparams.test_beam_size)
         self.quick_search, self.final_search = (
             TransducerGreedySearcher(self.model) if size == 1 else TransducerBeamSearch(self.model, size)
             for size in (self.hparams.valid_beam_size, self.hparams.test_beam_size)
