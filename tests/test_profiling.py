@@ -231,6 +231,13 @@ def test_a_recipe_is_profiled_with_and_without_its_output_layer(capsys, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("task", ["attention", "transducer"])
+def test_of_a_recipe_with_a_decoder_the_encoder_counts(task, capsys):
+    recipe_file = f"{ROOT}/hparams/LibriSpeech/{task}_bl_resnet22.yaml"
+    facts = profile(capsys, recipe_file, "output_neurons=29", "--runs", "0")
+    assert (facts["encoder_macs"], facts["head_macs"]) == (encoder_costs(create_encoder("bl_resnet22")).macs, 0)
+
+
 def test_a_model_folder_is_profiled_with_its_output_layer(capsys, tmp_path):
     encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64), output_size=32)
     tokenizer = CharacterTokenizer(" AB")

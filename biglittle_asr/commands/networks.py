@@ -31,7 +31,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     """
     import difflib
 
-    from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
+    from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
     if word in list_encoders() and not (image_size is not None and word in list_models()):
         return Network(lambda: create_encoder(word, **overrides))
@@ -47,18 +47,12 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
         if is_classifier(word):
             classifier = read_classifier(path)
             return Network(lambda: classifier.model, image_size or classifier.crop)
-
-        def load() -> torch.nn.Module:
-            model = load_model(path).model
-            # What a decoder costs depends on what is said: of other models than CTC's, the encoder counts.
-            return model if isinstance(model, CTCModel) else model.encoder
-
-        return Network(load)
+        return Network(lambda: _countable(load_model(path).model))
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         from biglittle_asr.tasks.recipe import load_network, read_image_size
 
         size = image_size or read_image_size(path, overrides) or Network.image_size
-        return Network(lambda: load_network(path, overrides), size)
+        return Network(lambda: _countable(load_network(path, overrides)), size)
     known = [*list_encoders(), *list_models()]
     close = difflib.get_close_matches(word, known, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -66,6 +60,14 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
         f"unknown model {word!r}: {hint}known are recipes (FILE.yaml), model folders, options of a model (KEY=VALUE), "
         f"the encoders {', '.join(list_encoders())}, and the image models {', '.join(list_models())}"
     )
+
+
+def _countable(network: Any) -> torch.nn.Module:
+    """What a decoder costs depends on what is said: of attention models and transducers, the encoder counts."""
+    from biglittle_asr.models import AttentionModel, TransducerModel
+
+    counted: torch.nn.Module = network.encoder if isinstance(network, AttentionModel | TransducerModel) else network
+    return counted
 
 
 def override(text: str) -> tuple[str, Any]:

@@ -51,7 +51,7 @@ class Token:
     end: int
     """One past its last frame."""
     log_prob: float
-    """The largest log-probability it has in these frames."""
+    """The largest log-probability it has in these frames; of attention models, the decoder's."""
 
 
 class GreedyDecoder:

@@ -27,7 +27,8 @@ class Word:
     """Seconds: where the token that follows starts (a space is one), but at most `TAIL_SECONDS` behind the last frame
     of the word's own last token, and not behind the audio's end."""
     confidence: float
-    """0 to 1: the geometric mean, over the word's tokens, of the largest probability each has in its frames."""
+    """0 to 1: the geometric mean, over the word's tokens, of the largest probability each has in its frames; of
+    attention models, of what each has behind the tokens before it."""
 
 
 class WordBuilder:
