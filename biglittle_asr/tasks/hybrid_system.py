@@ -115,7 +115,7 @@ class HybridSystem:
     def _word_times(self, output: Output, words: Sequence[str]) -> Iterator[Word]:
         """What was found, aligned. A word's confidence is the geometric mean posterior of its states."""
         features = self.brain.modules.compute_features
-        frame = features.hop_samples * self.brain.model.encoder.time_stride / features.sample_rate
+        frame = features.hop_samples * self.brain.model.time_stride / features.sample_rate
         try:
             alignment = self.aligner.align(words, output.log_likelihoods)
         except AlignmentError:
