@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,21 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
 AN4 = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
 """Where the real corpus may be."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Tests run side by side, and their networks are too small for several threads, in programs that they start too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    # Scoring and corpora are tested without it.
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

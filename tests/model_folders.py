@@ -24,14 +24,6 @@ CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 CHANNELS = (8, 16, 32, 64)
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 SMALL: dict[str, dict[str, Any]] = {
     "ctc": {},
     "attention": {

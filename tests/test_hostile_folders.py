@@ -18,14 +18,14 @@ import safetensors.torch
 import soundfile
 import torch
 from conftest import SAMPLE_RATE
-from model_folders import SMALL, Payload, assert_refused, assert_same, good, make, one_thread, payload
+from model_folders import SMALL, Payload, assert_refused, assert_same, good, make, payload
 
 from biglittle_asr.inference import load_model, save_model
 from biglittle_asr.inference.folder import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
 from biglittle_asr.inference.kinds import KINDS
 from biglittle_asr.inference.weights import read_weights
 
-__all__ = ["good", "one_thread"]
+__all__ = ["good"]
 
 
 def edit(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:

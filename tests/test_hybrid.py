@@ -32,14 +32,6 @@ TEXTS = ["BAD CAB", "DAB", "CAB DAB", "ACE BAD", "BED", "ACE DAB"]
 SHALLOW = "blocks: [1, 1, 1, 1], big_little_stages: 0"
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def write_corpus(folder: Path, texts: Sequence[str] = TEXTS, copies: int = 1) -> None:
     """Manifests of tones, a lexicon of letters and a language model of equally likely words."""
     write_tones(folder, [text.replace(" ", "") for text in texts])

@@ -37,14 +37,6 @@ TINY = {"channels": [8, 8, 8, 8], "blocks": [1, 1, 1, 1], "stem": "small", "smal
 WNIDS = list(imagenet.imagenet_classes())
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def picture(seed: int, size: tuple[int, int] = (16, 16), mode: str = "RGB") -> Image.Image:
     """A picture of smooth random colors."""
     rough = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), dtype=np.uint8)

@@ -12,15 +12,13 @@ import soundfile
 import torch
 from babbling import babble
 from conftest import SAMPLE_RATE
-from model_folders import CHARACTERS, make, one_thread
+from model_folders import CHARACTERS, make
 
 from biglittle_asr.cli import main
 from biglittle_asr.decoding import DecodingSettings
 from biglittle_asr.decoding.aligned import align_ctc, align_transducer
 from biglittle_asr.inference import Recognizer, Recording, Transcript, save_model, transcribe
 from biglittle_asr.inference.kinds import KINDS
-
-__all__ = ["one_thread"]
 
 SEARCHED = [kind for kind in KINDS if not KINDS[kind].streams]
 """Kinds whose words are known at the end of an utterance."""

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import torch
 from conftest import SAMPLE_RATE
-from model_folders import CHANNELS, CHARACTERS, assert_same, good, make, one_thread, speech, transcripts
+from model_folders import CHANNELS, CHARACTERS, assert_same, good, make, speech, transcripts
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 
 from biglittle_asr.decoding.tokenizer import SentencePieceTokenizer
@@ -25,7 +25,7 @@ from biglittle_asr.profiling import encoder_costs
 from biglittle_asr.scoring import score_texts
 from biglittle_asr.tasks.model_folder import write_model_folder
 
-__all__ = ["good", "one_thread"]
+__all__ = ["good"]
 
 TEXTS = ["RUBOUT G M E F THREE NINE", "ENTER FIVE O'CLOCK", "YES NO", "HELP STOP ERASE REPEAT"] * 5
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from model_folders import CHARACTERS, assert_refused, assert_same, described, make, one_thread, payload
+from model_folders import CHARACTERS, assert_refused, assert_same, described, make, payload
 from test_tasks import load, small, train_an4, write_tones
 
 from biglittle_asr.cli import main
@@ -16,8 +16,6 @@ from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.folder import CARD, NEEDED, SPEECHBRAIN, TOKENIZER
 from biglittle_asr.inference.kinds import KINDS
 from biglittle_asr.inference.packing import best_checkpoint
-
-__all__ = ["one_thread"]
 
 
 def test_pack_copies_the_model_of_a_finished_training(tmp_path: Path, tiny_an4: Path, capsys: Any) -> None:

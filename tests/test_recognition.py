@@ -13,7 +13,7 @@ import torch
 from conftest import AN4, REPOSITORY
 from helpers import randomize_batchnorm
 from speechbrain.decoders.transducer import TransducerBeamSearcher
-from test_tasks import one_thread, write_manifests, write_tones
+from test_tasks import write_manifests, write_tones
 
 from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.corpora.manifest import read_manifest
@@ -27,8 +27,6 @@ from biglittle_asr.tasks.ctc import CTCBrain
 from biglittle_asr.tasks.data import Datasets, build_datasets
 from biglittle_asr.tasks.recognition import RecognitionBrain
 from biglittle_asr.tasks.transducer import TransducerBrain, transducer_loss
-
-__all__ = ["one_thread"]
 
 TASKS: dict[str, tuple[type[RecognitionBrain], frozenset[str]]] = {
     "ctc": (CTCBrain, recipe.CTC_KEYS),

@@ -35,14 +35,6 @@ NAMES = ["u.with.dots", "ünïcode", "n" * 120, *(f"u{number:02d}" for number in
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shards hold kilobytes for megabytes, so that a few files fill several."""
     arrange = sharding._arrange

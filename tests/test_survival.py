@@ -27,12 +27,6 @@ CHAIN = [
 """Moments, one after the other in one training, and at which call after each start."""
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-
-
 def test_a_training_killed_again_and_again_ends_in_the_same_weights(tmp_path: Path, tiny_an4: Path) -> None:
     out, log = tmp_path / "out", tmp_path / "log.txt"
     status, calls = killing.run(killing.arguments(tiny_an4, out), log)

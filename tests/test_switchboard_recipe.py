@@ -30,11 +30,6 @@ encoder: !include:{encoder}
 """
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
 def train() -> Callable[[Sequence[str]], None]:
     spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / "Switchboard" / "CTC" / "train.py")
     assert spec is not None and spec.loader is not None

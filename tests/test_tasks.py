@@ -35,14 +35,6 @@ SECONDS_PER_LETTER = 0.2
 COLUMNS = Curves("", RATES).columns
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small(output_folder: Path, **overrides: Any) -> list[str]:
     """Command line of the AN4 recipe with a small encoder and whatever a test changes."""
     defaults = {
