@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -13,7 +15,10 @@ from helpers import randomize_batchnorm
 from torch import Tensor
 
 from biglittle_asr.cli import main
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, Tokenizer
+from biglittle_asr.decoding.hmm import Lexicon, Tying, monophones
+from biglittle_asr.decoding.hmm.graph import Graph, build_graph
+from biglittle_asr.decoding.hybrid import SearchGraph
+from biglittle_asr.decoding.tokenizer import CharacterTokenizer, Tokenizer, WordTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.inference.config import recognizer_config
@@ -22,6 +27,27 @@ from biglittle_asr.models import create_encoder
 
 CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 CHANNELS = (8, 16, 32, 64)
+WORDS = "A ACE ADD AGE BAD BE CAB DEAF DIG EBB FADE GAB I IF HE HID".split()
+LEXICON = Lexicon({word: [tuple(word)] for word in WORDS})
+"""Of a hybrid model's graph: every letter is a phone."""
+
+
+@functools.cache
+def spelled() -> tuple[Graph, Tying]:
+    """The graph of a hybrid model that finds all words of the lexicon equally likely, and its states."""
+    tying = monophones(LEXICON.phones, states=1, silence_states=1)
+    entries = "".join(f"-1.0\t{word}\n" for word in ("</s>", *LEXICON.pronunciations))
+    with TemporaryDirectory() as folder:
+        model = Path(folder, "words.arpa")
+        number = len(LEXICON.pronunciations) + 2
+        model.write_text(f"\\data\\\nngram 1={number}\n\n\\1-grams:\n{entries}-99.0\t<s>\n\n\\end\\\n")
+        return build_graph(LEXICON, tying, model), tying
+
+
+def sizes() -> dict[str, int]:
+    """What a hybrid model's config.json says of its graph."""
+    graph, tying = spelled()
+    return {"tied_states": tying.size, **SearchGraph.of(graph, tying).sizes}
 
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -37,19 +63,22 @@ SMALL: dict[str, dict[str, Any]] = {
         "kernel_size": 4,
     },
     "transducer": {"prediction_size": 32, "joint_size": 32},
+    "hybrid": sizes(),
 }
 """Arguments of small models of each kind."""
+TOKENIZERS: dict[str, Tokenizer] = {kind: CHARACTERS for kind in KINDS} | {"hybrid": WordTokenizer(LEXICON)}
 SEARCH: dict[str, dict[str, Any]] = {
     "ctc": {},
     "attention": {"beam_size": 3, "ctc_weight": 0.2, "max_decode_ratio": 0.5, "eos_threshold": 1.4},
     "transducer": {"beam_size": 3},
+    "hybrid": {"lm_weight": 0.5, "beam": 500.0, "lattice_beam": 50.0, "max_active": 1000},
 }
 """How they are searched."""
 
 
 def make(
     preset: str = "bl_resnet22",
-    tokenizer: Tokenizer = CHARACTERS,
+    tokenizer: Tokenizer | None = None,
     normalize: Any = None,
     kind: str = "ctc",
     arguments: Any = None,
@@ -59,13 +88,17 @@ def make(
     generator = torch.manual_seed(0)
     features = LogMel(deltas=config.get("input_channels") == 3, n_mels=40)
     encoder = create_encoder(preset, channels=CHANNELS, input_size=features.output_size, output_size=48, **config)
+    tokenizer = tokenizer or TOKENIZERS[kind]
     model: Any = KINDS[kind].build(encoder, tokenizer.size, {**SMALL[kind], **(arguments or {})})
+    if kind == "hybrid":
+        model.search_graph = SearchGraph.of(*spelled())
     settings = KINDS[kind].search_settings(**SEARCH[kind])
     recognizer = Recognizer(features, normalize or SentenceNormalization(), model, tokenizer, settings)
     randomize_batchnorm(recognizer, generator)
     wavs, num_samples = speech(16000)
     with torch.no_grad():
-        outputs, _ = (encoder.encode if kind == "ctc" else model.encode)(*recognizer.features(wavs, num_samples))
+        encode = getattr(model, "encode", encoder.encode)
+        outputs, _ = encode(*recognizer.features(wavs, num_samples))
         LOOSEN[kind](model, outputs[0], generator)
     return recognizer
 
@@ -101,7 +134,7 @@ def _loosen_transducer(model: Any, encoded: Tensor, generator: torch.Generator) 
     assert tokens <= min(size, model.output.in_features)
 
 
-LOOSEN = {"ctc": _loosen_ctc, "attention": _loosen_attention, "transducer": _loosen_transducer}
+LOOSEN = {"ctc": _loosen_ctc, "hybrid": _loosen_ctc, "attention": _loosen_attention, "transducer": _loosen_transducer}
 """Makes a model say this and that: what lies in the mean of all frames, a random network says all the time."""
 
 

@@ -19,11 +19,12 @@ import soundfile
 import torch
 from conftest import SAMPLE_RATE
 from model_folders import SMALL, Payload, assert_refused, assert_same, good, make, payload
+from torch import Tensor
 
 from biglittle_asr.inference import load_model, save_model
 from biglittle_asr.inference.folder import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
 from biglittle_asr.inference.kinds import KINDS
-from biglittle_asr.inference.weights import read_weights
+from biglittle_asr.inference.weights import DTYPES, read_weights
 
 __all__ = ["good"]
 
@@ -323,8 +324,8 @@ def test_wrong_weights_of_every_kind_are_refused(tmp_path: Path, kind: str) -> N
     for number, name in enumerate(name for name in state if ".encoder." not in name):
         changed, message = (
             ({key: value for key, value in state.items() if key != name}, f"lacks the tensor {name}"),
-            ({**state, name: state[name].unsqueeze(0)}, f"tensor {name} is 'F32' of shape"),
-            ({**state, name: torch.full_like(state[name], torch.nan)}, f"tensor {name} has values that are"),
+            ({**state, name: state[name].unsqueeze(0)}, f"tensor {name} is '{DTYPES[state[name].dtype]}' of shape"),
+            ({**state, name: torch.full_like(state[name].float(), torch.nan)}, f"tensor {name} "),
         )[number % 3]
         safetensors.torch.save_file(changed, folder / WEIGHTS)
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -332,6 +333,38 @@ def test_wrong_weights_of_every_kind_are_refused(tmp_path: Path, kind: str) -> N
     state["model.output.weight"].fill_(3e38)
     safetensors.torch.save_file(state, folder / WEIGHTS)
     with pytest.raises(ValueError, match="output is not finite"):
+        load_model(folder)
+
+
+def _wrong_graph(name: str, change: Callable[[Tensor], Any]) -> Callable[[dict[str, Tensor]], Any]:
+    return lambda state: change(state[f"model.search_graph.{name}"])
+
+
+def _loop(arcs: Tensor) -> None:
+    """Back and forth between two states, without a frame."""
+    arcs[-2:] = torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (_wrong_graph("arcs", lambda arcs: arcs[:, 2].fill_(1000)), "has input labels that are not from 0 to"),
+        (_wrong_graph("arcs", lambda arcs: arcs[:, 3].fill_(-1)), "has output labels that are not from 0 to"),
+        (_wrong_graph("arcs", lambda arcs: arcs[0, 1].fill_(1 << 30)), "states of its graph are not numbered"),
+        (_wrong_graph("arcs", lambda arcs: arcs[0, 0].fill_(-1)), "states of its graph are not numbered"),
+        (_wrong_graph("final_states", lambda states: states.fill_(1 << 30)), "states of its graph are not numbered"),
+        (_wrong_graph("arcs", _loop), "cycles"),
+        (_wrong_graph("tying", lambda table: table[0].fill_(-1)), "tied states are no table of outputs"),
+        (_wrong_graph("tying", lambda table: table[0, 0, 0, 1].fill_(-1)), "tied states are no table of outputs"),
+        (_wrong_graph("tying", lambda table: table[1].fill_(1000)), "tied states are no table of outputs"),
+    ],
+)
+def test_graphs_that_cannot_be_searched_are_refused(tmp_path: Path, change: Any, message: str) -> None:
+    folder = save_model(tmp_path / "model", make(kind="hybrid"))
+    state = safetensors.torch.load_file(folder / WEIGHTS)
+    change(state)
+    safetensors.torch.save_file(state, folder / WEIGHTS)
+    with pytest.raises(ValueError, match=f"model.safetensors: .*{message}"):
         load_model(folder)
 
 

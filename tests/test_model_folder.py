@@ -211,7 +211,7 @@ def test_what_is_no_model_folder_is_not_replaced(good: Path, tmp_path: Path) -> 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     model = CTCModel(create_encoder("resnet22", channels=CHANNELS), 7)
-    with pytest.raises(ValueError, match="output layer has 7 tokens and the tokenizer 13"):
+    with pytest.raises(ValueError, match="the model has 7 tokens and the character tokenizer 13"):
         Recognizer(LogMel(), SentenceNormalization(), model, CHARACTERS)
 
 
@@ -251,7 +251,7 @@ def _with_own_model() -> Recognizer:
         (lambda: make(normalize=OwnNormalization()), ".*SentenceNormalization, but not OwnNormalization"),
         (_with_other_attention, "attention of the types content and location, but not keyvalue"),
         (_with_own_decoder, "SpeechBrain's AttentionalRNNDecoder, but not OwnDecoder"),
-        (_with_own_model, ".*TransducerModel, but not OwnModel"),
+        (_with_own_model, ".*HybridModel, but not OwnModel"),
     ],
 )
 def test_parts_of_others_are_refused_and_a_recipe_goes_on(

@@ -130,14 +130,24 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_experiment(tmp_path_factory.mktemp("experiment"), "ctc")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RECIPES)
 def test_pack_builds_from_data_alone(kind: str, tmp_path: Path) -> None:
     folder = write_experiment(tmp_path / "experiment", kind)
     assert main(["pack", str(folder), str(tmp_path / "out")]) == 0
     assert_same(load_model(tmp_path / "out"), make(kind=kind))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoints_of_every_kind_are_packed_or_refused(tmp_path: Path, capsys: Any) -> None:
+    """Those of hybrid systems lack the graph."""
+    assert [kind for kind in KINDS if KINDS[kind].recipe] == list(RECIPES)
+    folder = write_experiment(tmp_path / "experiment", "ctc")
+    yaml = (folder / SPEECHBRAIN).read_text()
+    (folder / SPEECHBRAIN).write_text(yaml.replace("CTCModel", "HybridModel"))
+    message = "and a training that comes to its end writes its model folder itself"
+    assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
+
+
+@pytest.mark.parametrize("kind", RECIPES)
 def test_pack_builds_no_model_that_it_does_not_know(kind: str, tmp_path: Path, capsys: Any) -> None:
     for key, tag in KINDS[kind].recipe.items():
         folder = write_experiment(tmp_path / key, kind)

@@ -23,6 +23,7 @@ from biglittle_asr.decoding.greedy import Token
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
+from biglittle_asr.decoding.words import TAIL_SECONDS
 
 
 class AlignedSearch(ABC):
@@ -45,6 +46,7 @@ class AlignedSearch(ABC):
 
     pause_seconds = math.inf
     """Where words end is for the model to say, which knows the tokens before; pauses of an alignment end none."""
+    tail_seconds = TAIL_SECONDS
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: DecodingSettings, beam_size: int) -> None:
         if settings != DecodingSettings(beam=settings.beam, nbest=settings.nbest):

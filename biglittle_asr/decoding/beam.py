@@ -27,7 +27,7 @@ from biglittle_asr.decoding.lexicon import Lexicon, examples, read_lexicon, spel
 from biglittle_asr.decoding.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.decoding.tokenizer import BLANK, CharacterTokenizer, Tokenizer
-from biglittle_asr.decoding.words import PAUSE_SECONDS
+from biglittle_asr.decoding.words import PAUSE_SECONDS, TAIL_SECONDS
 
 BEAM = 50
 """Hypotheses kept at each frame, if the settings do not say."""
@@ -111,6 +111,8 @@ class BeamSearch:
         self._kenlm = None if model is None else load_kenlm(model, names)
         self._set_word_ends()
         self._prepare()
+
+    tail_seconds = TAIL_SECONDS
 
     @property
     def has_words(self) -> bool:

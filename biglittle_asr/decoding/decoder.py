@@ -39,6 +39,10 @@ class Search(Protocol):
     def pause_seconds(self) -> float:
         """So long without a token ends a word."""
 
+    @property
+    def tail_seconds(self) -> float:
+        """A word goes on so long behind the frames of its last token, if nothing follows."""
+
     def blanks(self, outputs: Tensor, /) -> list[bool]:
         """Of each frame, whether no token is put out there: where a long utterance may be cut."""
 
@@ -126,7 +130,9 @@ class BeamWords:
 
     def words(self, hypothesis: Hypothesis, end: float) -> list[Word]:
         """The words of a text of the last segment, which ends at so many seconds."""
-        builder = WordBuilder(self.search.tokenizer, self.frame_seconds, self.search.pause_seconds)
+        builder = WordBuilder(
+            self.search.tokenizer, self.frame_seconds, self.search.pause_seconds, self.search.tail_seconds
+        )
         tokens = (
             dataclasses.replace(token, start=token.start + self._first, end=token.end + self._first)
             for token in hypothesis.tokens

@@ -16,11 +16,14 @@ from typing import Any
 
 import sentencepiece
 
+from biglittle_asr.decoding.hmm.lexicon import Lexicon
+
 BLANK = 0
 SENTENCEPIECE_TYPES = ("unigram", "bpe")
 WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
 """Stands for a space in SentencePiece's pieces."""
 TOKEN_TYPES = ("character", *SENTENCEPIECE_TYPES)
+"""Tokens that a network can be trained on."""
 
 
 class Tokenizer(ABC):
@@ -41,12 +44,12 @@ class Tokenizer(ABC):
         text : str
             Words separated by single spaces.
         unknown : str
-            What to do with characters that training did not contain: "refuse" or "drop".
+            What to do with characters, or words, that training did not contain: "refuse" or "drop".
 
         Raises
         ------
         ValueError
-            For an unknown character, unless they are dropped.
+            For an unknown character or word, unless they are dropped.
         """
 
     @abstractmethod
@@ -180,6 +183,64 @@ class SentencePieceTokenizer(Tokenizer):
         return {"model": base64.b64encode(self.model).decode("ascii")}
 
 
+class WordTokenizer(Tokenizer):
+    """One token a word, for hybrid models, whose search finds whole words: those of a lexicon, sorted, from 1.
+
+    Example
+    -------
+    >>> tokenizer = WordTokenizer(Lexicon({"FOUR": [("F", "AO", "R")], "A": [("EY",), ("AH",)]}))
+    >>> tokenizer.encode("FOUR A"), tokenizer.decode([2, 1]), tokenizer.size
+    ([2, 1], 'FOUR A', 3)
+    """
+
+    kind = "word"
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self.lexicon = lexicon
+        self.words = sorted(lexicon.pronunciations)
+        self.size = len(self.words) + 1
+        self._index = {word: index for index, word in enumerate(self.words, start=1)}
+
+    def encode(self, text: str, unknown: str = "refuse") -> list[int]:
+        """See :meth:`Tokenizer.encode`; here for words."""
+        if unknown == "refuse":
+            _refuse_unknown(text, [word for word in text.split() if word not in self._index])
+        return self.indices(word for word in text.split() if word in self._index)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """See :meth:`Tokenizer.decode`."""
+        return " ".join(self.words_of(ids))
+
+    def piece(self, index: int) -> str:
+        """See :meth:`Tokenizer.piece`."""
+        return f" {self.words[index - 1]}"
+
+    def indices(self, words: Iterable[str]) -> list[int]:
+        """Tokens of words of the lexicon."""
+        return [self._index[word] for word in words]
+
+    def words_of(self, ids: Iterable[int]) -> list[str]:
+        """Words of tokens."""
+        return [self.words[index - 1] for index in ids]
+
+    def state(self) -> dict[str, Any]:
+        """See :meth:`Tokenizer.state`."""
+        return {"pronunciations": dict(self.lexicon.pronunciations), "silence": self.lexicon.silence}
+
+    @classmethod
+    def of_state(cls, state: dict[str, Any]) -> "WordTokenizer":
+        """Make it of plain data; raises ValueError if they are no lexicon."""
+        entries, silence = state.get("pronunciations"), state.get("silence")
+        if not isinstance(entries, dict) or not all(isinstance(each, list) and each for each in entries.values()):
+            raise ValueError("holds no tokenizer: pronunciations must be an object with a list of them for each word.")
+        pronunciations = [each for several in entries.values() for each in several]
+        if not all(isinstance(each, list) and each and all(map(_is_word, each)) for each in pronunciations):
+            raise ValueError("holds no tokenizer: a pronunciation must be a list of phones, and not an empty one.")
+        if not isinstance(silence, str) or not all(map(_is_word, (*entries, silence))):
+            raise ValueError("holds no tokenizer: words, and the name of silence, must be text without spaces.")
+        return cls(Lexicon({word: [tuple(each) for each in several] for word, several in entries.items()}, silence))
+
+
 def train_tokenizer(
     texts: Sequence[str], path: Path, token_type: str = "character", vocab_size: int | None = None
 ) -> Tokenizer:
@@ -283,11 +344,18 @@ def tokenizer_from_state(state: Any) -> Tokenizer:
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ValueError("holds no tokenizer: model is no SentencePiece model.") from error
         pieces = tokenizer.pieces()
+    elif kind == WordTokenizer.kind:
+        tokenizer = WordTokenizer.of_state(state)
+        pieces = tokenizer.words
     else:
-        raise ValueError(f"holds no tokenizer: kind must be one of {', '.join(TOKEN_TYPES)}.")
+        raise ValueError(f"holds no tokenizer: kind must be one of {', '.join((*TOKEN_TYPES, WordTokenizer.kind))}.")
     if not pieces or any(unicodedata.category(character) in ("Cc", "Cs") for piece in pieces for character in piece):
         raise ValueError("holds no tokenizer: there are no tokens, or control characters in them.")
     return tokenizer
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and value.split() == [value]
 
 
 def _read(path: Path) -> dict[str, Any]:

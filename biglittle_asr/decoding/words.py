@@ -25,10 +25,10 @@ class Word:
     """Seconds: where the first frame of its first token starts."""
     end: float
     """Seconds: where the token that follows starts (a space is one), but at most `TAIL_SECONDS` behind the last frame
-    of the word's own last token, and not behind the audio's end."""
+    of the word's own last token (of hybrid models: where that frame ends), and not behind the audio's end."""
     confidence: float
     """0 to 1: the geometric mean, over the word's tokens, of the largest probability each has in its frames; of
-    attention models, of what each has behind the tokens before it."""
+    attention models, of what each has behind the tokens before it; of hybrid models over the states of its frames."""
 
 
 class WordBuilder:
@@ -42,6 +42,8 @@ class WordBuilder:
         Seconds from one frame to the next.
     pause_seconds : float
         So long without a token ends a word.
+    tail_seconds : float
+        A word goes on so long behind the frames of its last token, if nothing follows.
 
     Example
     -------
@@ -55,10 +57,17 @@ class WordBuilder:
     ([], [], [Word(text='G', start=0.36, end=0.6, confidence=1.0)])
     """
 
-    def __init__(self, tokenizer: Tokenizer, frame_seconds: float, pause_seconds: float = PAUSE_SECONDS) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        frame_seconds: float,
+        pause_seconds: float = PAUSE_SECONDS,
+        tail_seconds: float = TAIL_SECONDS,
+    ) -> None:
         self.tokenizer = tokenizer
         self.frame_seconds = frame_seconds
         self.pause_seconds = pause_seconds
+        self.tail_seconds = tail_seconds
         self._text = ""
         self._tokens: list[Token] = []
 
@@ -93,7 +102,7 @@ class WordBuilder:
         if not self._tokens:
             return []
         start = self._tokens[0].start * self.frame_seconds
-        end = min(next_start, self._tokens[-1].end * self.frame_seconds + TAIL_SECONDS)
+        end = min(next_start, self._tokens[-1].end * self.frame_seconds + self.tail_seconds)
         confidence = math.exp(min(0.0, sum(token.log_prob for token in self._tokens) / len(self._tokens)))
         word = Word(self._text, _milliseconds(start), _milliseconds(max(start, end)), confidence)
         self._text, self._tokens = "", []

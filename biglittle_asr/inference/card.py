@@ -107,7 +107,7 @@ def _facts(recognizer: Recognizer) -> str:
         macs = f"{encoder_macs + output_macs:,} (encoder {encoder_macs:,}, {head} {output_macs:,})"
     rows = {
         "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features",
-        "output": f"{recognizer.tokenizer.size} tokens ({recognizer.tokenizer.kind}, blank included), "
+        "output": f"{recognizer.kind.describe_output(recognizer.tokenizer, model)}, "
         f"one frame every {1000 * recognizer.frame_seconds:g} ms",
         "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",
         "MACs per second of audio, of convolutions and linear layers": macs,

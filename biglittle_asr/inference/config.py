@@ -44,6 +44,12 @@ MOST = {
     "num_layers": 16,
     "beam_size": 1024,
     "max_decode_ratio": 100.0,
+    "max_active": 1 << 20,
+    "tied_states": 1 << 18,
+    "phones": 1024,
+    "positions": 16,
+    "arcs": 1 << 30,
+    "final_states": 1 << 28,
 }
 """Largest number of a key: so that the wildest file is refused rather than tried."""
 MOST_WHOLE = 1 << 14

@@ -69,9 +69,21 @@ def timed_words(transcript: Transcript) -> list[TimedWord]:
     """
     name, channel, offset = _ctm_place(transcript)
     return [
-        TimedWord(name, channel, offset + word.start, word.end - word.start, word.text, word.confidence)
+        TimedWord(
+            name,
+            channel,
+            _milliseconds(offset + word.start),
+            _milliseconds(word.end - word.start),
+            word.text,
+            word.confidence,
+        )
         for word in transcript.words
     ]
+
+
+def _milliseconds(seconds: float) -> float:
+    """Rounded, for a sum of decimal fractions is none."""
+    return round(seconds, 3)
 
 
 def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from biglittle_asr.decoding import BeamSearch, DecodingSettings, Search
 from biglittle_asr.decoding.aligned import AlignedAttentionSearch, AlignedTransducerSearch
 from biglittle_asr.decoding.attention import AttentionSettings
-from biglittle_asr.decoding.tokenizer import Tokenizer
+from biglittle_asr.decoding.hybrid import AlignedHybridSearch, HybridSettings, SearchGraph
+from biglittle_asr.decoding.tokenizer import Tokenizer, WordTokenizer
 from biglittle_asr.decoding.transducer import TransducerSettings
-from biglittle_asr.models import AttentionModel, CTCModel, TransducerModel
+from biglittle_asr.models import AttentionModel, CTCModel, HybridModel, TransducerModel
 
 Report = Callable[[str], None]
 
@@ -51,8 +52,11 @@ class Kind(ABC):
     """Dataclass of what config.json says of its search."""
     interface: ClassVar[str] = "EncoderDecoderASR"
     """SpeechBrain's class that opens its folders."""
-    recipe: ClassVar[Mapping[str, str]]
-    """Keys of a recipe's YAML file at which the arguments stand, and what must be there."""
+    tokenizer: ClassVar[Any] = Tokenizer
+    """Class of what knows its tokens."""
+    recipe: ClassVar[Mapping[str, str]] = {}
+    """Keys of a recipe's YAML file at which the arguments stand, and what must be there; none if checkpoints lack what
+    a model folder needs."""
     recipe_search: ClassVar[Mapping[str, str]] = {}
     """Key of a recipe's YAML file -> field of `search_settings`."""
     streams: ClassVar[bool] = False
@@ -67,6 +71,17 @@ class Kind(ABC):
     @abstractmethod
     def describe(self, model: Any) -> dict[str, Any]:
         """The arguments that :meth:`build` needs; raises ForeignPartError if data alone cannot say them."""
+
+    def tokens(self, model: Any) -> int:
+        """Tokens that its tokenizer must have, blank included."""
+        return int(model.output.out_features) - self.own_tokens
+
+    def check(self, model: Any, tokenizer: Any) -> None:  # noqa: B027 (most have nothing to check)
+        """Check what weights alone can say, once they are loaded; raises ValueError."""
+
+    def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
+        """Its tokens, for people."""
+        return f"{tokenizer.size} tokens ({tokenizer.kind}, blank included)"
 
     def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What decoding goes by (B, T', D), and integer frames (B,), of features (B, T, F) and frames (B,)."""
@@ -235,7 +250,60 @@ class Transducer(Kind):
         return f"Beam search of {own.beam_size} hypotheses (1: greedy), no language model."
 
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Transducer())}
+class Hybrid(Kind):
+    """Log-probabilities of tied states of hidden Markov models at every frame; search in a graph of words."""
+
+    name = "hybrid"
+    title = "hybrid HMM system"
+    head = "output layer"
+    model = HybridModel
+    arguments: ClassVar[Mapping[str, Any]] = {
+        "tied_states": 400,
+        "phones": 40,
+        "positions": 3,
+        "arcs": 1000,
+        "final_states": 10,
+    }
+    tokenizer = WordTokenizer
+    search_settings = HybridSettings
+
+    def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
+        sizes = dict(arguments)
+        return HybridModel(encoder, sizes.pop("tied_states"), search_graph=SearchGraph(tokens - 1, **sizes))
+
+    def describe(self, model: Any) -> dict[str, Any]:
+        return {"tied_states": model.num_states, **model.search_graph.sizes}
+
+    def tokens(self, model: Any) -> int:
+        return int(model.search_graph.words) + 1
+
+    def check(self, model: Any, tokenizer: Any) -> None:
+        model.search_graph.restore(tokenizer.lexicon, model.num_states)
+
+    def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
+        return f"{model.num_states} tied states, searched for {tokenizer.size - 1} words"
+
+    def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = model(features, frames)
+        return found
+
+    def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
+        return self.outputs(model, features, frames)
+
+    def search(
+        self, model: Any, tokenizer: Any, decoding: DecodingSettings | None, own: Any, report: Report
+    ) -> Search | None:
+        return AlignedHybridSearch(model, tokenizer, decoding or DecodingSettings(), own)
+
+    def describe_search(self, own: Any) -> str:
+        return f"Search in its graph of lexicon and language model, whose weight is {own.lm_weight:g}."
+
+    def output_macs(self, model: Any) -> int | None:
+        macs: int = model.output.in_features * model.output.out_features
+        return macs
+
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Transducer(), Hybrid())}
 """Kind by its name."""
 
 
@@ -252,10 +320,10 @@ def kind_of(model: nn.Module) -> Kind:
     >>> kind_of(nn.Linear(1, 1))
     Traceback (most recent call last):
     biglittle_asr.inference.kinds.ForeignPartError: a model folder can hold CTCModel, AttentionModel, TransducerModel, \
-but not Linear.
+HybridModel, but not Linear.
     """
     for kind in KINDS.values():
-        if isinstance(model, kind.model):
+        if type(model) is kind.model:
             return kind
     names = ", ".join(kind.model.__name__ for kind in KINDS.values())
     raise ForeignPartError(f"a model folder can hold {names}, but not {type(model).__name__}.")

@@ -99,10 +99,10 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; {experiment} is no experiment folder.")
     tree = _read_yaml(path)
+    kind = _kind(tree, path)
     tokenizer = load_tokenizer(experiment / SAVE / "tokenizer.json")
     try:
         parts = {key: _build(key, tree.get(key)) for key in KNOWN}
-        kind = _kind(tree)
         model = kind.build(parts["encoder"], tokenizer.size, _arguments(tree, kind))
         if tree.get("sparsity"):
             sparsify(model, **_plain(tree["sparsity"]))
@@ -148,12 +148,15 @@ def _build(key: str, node: Any) -> Any:
     return KNOWN[key][tag](**(_plain(node) if isinstance(node, dict) else {}))
 
 
-def _kind(tree: dict[str, Any]) -> Kind:
+def _kind(tree: dict[str, Any], path: Path) -> Kind:
     """The kind of model that a recipe trains."""
-    tags = {kind.recipe["model"]: kind for kind in KINDS.values()}
+    tags = {kind.recipe["model"]: kind for kind in KINDS.values() if kind.recipe}
     tag = _tag(tree.get("model"))
     if tag not in tags:
-        raise ValueError(f"model is {show(tag)}, which pack does not run; it knows {', '.join(tags)}")
+        raise ValueError(
+            f"{path}: model is {show(tag)}, which pack does not run; it knows {', '.join(tags)}, and a training that "
+            "comes to its end writes its model folder itself."
+        )
     return tags[tag]
 
 

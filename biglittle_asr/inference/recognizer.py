@@ -25,9 +25,10 @@ class Recognizer(nn.Module):
     compute_features : LogMel
     normalize : nn.Module
         One of `biglittle_asr.features.NORMALIZATIONS`.
-    model : CTCModel, AttentionModel or TransducerModel
+    model : CTCModel, AttentionModel, TransducerModel, or HybridModel with a search_graph
     tokenizer : Tokenizer
-    search_settings : AttentionSettings or TransducerSettings, optional
+        Of a hybrid model, a WordTokenizer.
+    search_settings : AttentionSettings, TransducerSettings or HybridSettings, optional
         How such a model is searched unless :meth:`set_search` is told otherwise.
 
     Attributes
@@ -74,10 +75,10 @@ class Recognizer(nn.Module):
     ) -> None:
         super().__init__()
         self.kind = kind_of(model)
-        tokens = model.output.out_features - self.kind.own_tokens
-        if tokens != tokenizer.size:
+        tokens = self.kind.tokens(model)
+        if not isinstance(tokenizer, self.kind.tokenizer) or tokens != tokenizer.size:
             raise ValueError(
-                f"the output layer has {tokens} tokens and the tokenizer {tokenizer.size}, "
+                f"the model has {tokens} tokens and the {tokenizer.kind} tokenizer {tokenizer.size}, "
                 "blank included: they are not of the same model"
             )
         self.compute_features = compute_features
@@ -142,8 +143,8 @@ class Recognizer(nn.Module):
         Returns
         -------
         outputs : Tensor
-            Float32. Of CTC models log-probabilities (B, T', V), token 0 being the blank; of others (B, T', D), what
-            their `encode` gives.
+            Float32. Of CTC models log-probabilities (B, T', V), token 0 being the blank; of hybrid models those of
+            their tied states; of others (B, T', D), what their `encode` gives.
         frames : Tensor
             (B,) integer frames of each utterance; what lies behind them in `outputs` means nothing.
         """

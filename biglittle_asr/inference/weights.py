@@ -20,7 +20,7 @@ from biglittle_asr.inference.config import parse_json, show
 
 SIZE_BYTES = 8
 LARGEST_HEADER = 16 << 20
-DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.bool: "BOOL"}
+DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 VARIANCES = (".running_var", ".variance")
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How files that `torch.save` and `pickle` write begin."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biglittle_asr.models.ctc import CTCModel
 from biglittle_asr.models.encoder import BigLittleEncoder
@@ -32,6 +32,8 @@ class HybridModel(CTCModel):
         Before the output layer.
     multiframe : int
         Posteriors that each frame of the encoder gives; a divisor of its time_stride.
+    search_graph : nn.Module, optional
+        What words are found with, which a model folder holds as a part of the model.
 
     Attributes
     ----------
@@ -55,7 +57,12 @@ class HybridModel(CTCModel):
     loss_weights: Tensor
 
     def __init__(
-        self, encoder: BigLittleEncoder, output_neurons: int, dropout: float = 0.0, multiframe: int = 1
+        self,
+        encoder: BigLittleEncoder,
+        output_neurons: int,
+        dropout: float = 0.0,
+        multiframe: int = 1,
+        search_graph: nn.Module | None = None,
     ) -> None:
         if multiframe < 1 or encoder.time_stride % multiframe:
             raise ValueError(
@@ -66,6 +73,12 @@ class HybridModel(CTCModel):
         self.time_stride = encoder.time_stride // multiframe
         self.register_buffer("log_prior", torch.zeros(output_neurons))
         self.register_buffer("loss_weights", torch.ones(output_neurons))
+        self.search_graph = search_graph
+
+    @property
+    def num_states(self) -> int:
+        """Tied states V."""
+        return len(self.log_prior)
 
     def set_frequencies(self, counts: Tensor, balance: float) -> None:
         """Set priors and loss weights.
@@ -103,7 +116,7 @@ class HybridModel(CTCModel):
 
     def log_likelihoods(self, log_probs: Tensor) -> Tensor:
         """Log-likelihoods (..., V) of frames, but for a constant a frame, out of their log-probabilities."""
-        return log_probs - self.log_prior
+        return log_probs - self.log_prior.to(log_probs.device)
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""

@@ -160,7 +160,7 @@ class FlatStart:
                 self.table.trained(iteration.epochs, *accuracies, epochs[-1]["dev_wer"], seconds)
             before, done = states, done + iteration.epochs
         assert brain is not None
-        return HybridSystem(brain, Aligner(self.lexicon, tying), graph, datasets)
+        return HybridSystem(brain, self.lexicon, tying, graph, datasets)
 
     # Alignment
 

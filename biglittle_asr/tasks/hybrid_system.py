@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import safetensors.torch
+import torch
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.decoding import Word
-from biglittle_asr.decoding.hmm import Aligner, AlignmentError
+from biglittle_asr.decoding import BeamWords
+from biglittle_asr.decoding.hmm import Lexicon, Tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.search import GraphDecoder
+from biglittle_asr.decoding.hybrid import AlignedHybridSearch, HybridSettings, SearchGraph
+from biglittle_asr.decoding.tokenizer import WordTokenizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import find_references, score_transcripts
 from biglittle_asr.inference.formats import timed_words
 from biglittle_asr.inference.transcription import Transcript
+from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts, write_ctm
 from biglittle_asr.tasks.data import Datasets
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, Timing
+from biglittle_asr.tasks.model_folder import write_model_folder
 from biglittle_asr.tasks.training import report_by_time
 
 logger = get_logger(__name__)
@@ -33,15 +37,16 @@ class HybridSystem:
     """What a training ends in."""
 
     brain: HybridBrain
-    aligner: Aligner
+    lexicon: Lexicon
+    tying: Tying
     graph: Graph
     datasets: Datasets
 
     def evaluate(self, hparams: Mapping[str, Any], test_manifest: Path | None = None) -> dict[str, Score]:
         """Choose checkpoints and the language model's weight on dev, then score dev and, unless `skip_test`, test once.
 
-        Writes wer_dev.txt and wer_test.txt, dev.ctm and test.ctm (word times), the folder `model` (weights, tied states
-        and graph), and, where NIST's references lie beside the manifest of test, hub5_test.txt.
+        Writes wer_dev.txt and wer_test.txt, dev.ctm and test.ctm (word times), the folder `model`, and, where NIST's
+        references lie beside the manifest of test, hub5_test.txt.
 
         Arguments
         ---------
@@ -51,13 +56,15 @@ class HybridSystem:
         """
         output_folder = Path(hparams["output_folder"])
         self.brain.choose_average(self.datasets.dev, hparams)
-        lm_weight = self._tune(hparams)
-        self.brain.decoder = make_decoder(self.graph, hparams, lm_weight)
+        settings = HybridSettings(self._tune(hparams), **hparams["search_options"])
+        tokenizer = WordTokenizer(self.lexicon)
+        self.brain.model.search_graph = SearchGraph.of(self.graph, self.tying)
+        search = AlignedHybridSearch(self.brain.model, tokenizer, search=settings)
         scores = {}
         for name, options in (("dev", "valid_dataloader_opts"), ("test", "test_dataloader_opts")):
             if name == "test" and hparams["skip_test"]:
                 continue
-            scores[name], transcripts = self._transcribe(name, hparams[options])
+            scores[name], transcripts = self._transcribe(name, search, hparams[options])
             scores[name].write(output_folder / f"wer_{name}.txt")
             words = sorted((word for each in transcripts for word in timed_words(each)), key=lambda word: word[:3])
             write_ctm(output_folder / f"{name}.ctm", words)
@@ -65,7 +72,15 @@ class HybridSystem:
             if references is not None and test_manifest is not None:
                 by_time, words = score_transcripts(transcripts, *references)
                 report_by_time(by_time, words, test_manifest, references[0], output_folder)
-        self._write(output_folder / "model", lm_weight)
+        write_model_folder(
+            output_folder / "model",
+            (*self._front_end(), freeze(deepcopy(self.brain.model)), tokenizer, settings),
+            self.datasets,
+            scores,
+            data_folder=str(hparams["data_folder"]),
+            precision=self.brain.precision,
+            weights=self.brain.weights,
+        )
         self.brain.show_profile()
         return scores
 
@@ -87,7 +102,15 @@ class HybridSystem:
         best = [weight for weight in decoders if errors[weight] == min(errors.values())]
         return best[len(best) // 2]
 
-    def _transcribe(self, name: str, loader_options: Mapping[str, Any]) -> tuple[Score, list[Transcript]]:
+    def _front_end(self) -> tuple[Any, Any]:
+        """What makes features of samples, and what normalizes them."""
+        return self.brain.modules.compute_features, self.brain.modules.normalize
+
+    def _transcribe(
+        self, name: str, search: AlignedHybridSearch, loader_options: Mapping[str, Any]
+    ) -> tuple[Score, list[Transcript]]:
+        compute_features, _ = self._front_end()
+        frame_seconds = compute_features.hop_samples * self.brain.model.time_stride / compute_features.sample_rate
         timing, failed = Timing(), []
         references, hypotheses, speakers = {}, {}, {}
         transcripts: list[Transcript] = []
@@ -99,43 +122,19 @@ class HybridSystem:
                 hypotheses[output.id] = ""
                 continue
             start = time.perf_counter()
-            words = self.brain.decoder.decode(output.log_likelihoods).words
+            decoder = BeamWords(search, frame_seconds)
+            words = tuple([*decoder.decode(torch.from_numpy(output.log_probs)), *decoder.finish(output.seconds)])
             timing.search += time.perf_counter() - start
             timing.audio += output.seconds
-            hypotheses[output.id] = " ".join(words)
+            hypotheses[output.id] = " ".join(word.text for word in words)
             row = dataset.data[output.id]
             recording = Recording.of_segment(output.id, row["wav"], row["segment"])
-            transcripts.append(Transcript(recording, output.seconds, tuple(self._word_times(output, words))))
+            transcripts.append(Transcript(recording, output.seconds, words))
         self.brain.failures.report(name, None, failed)
         score = score_texts(references, hypotheses, speakers)
         logger.info(f"{name}: {timing}")
         logger.info(f"{name}: {score.summary()}")
         return score, transcripts
-
-    def _word_times(self, output: Output, words: Sequence[str]) -> Iterator[Word]:
-        """What was found, aligned. A word's confidence is the geometric mean posterior of its states."""
-        features = self.brain.modules.compute_features
-        frame = features.hop_samples * self.brain.model.time_stride / features.sample_rate
-        try:
-            alignment = self.aligner.align(words, output.log_likelihoods)
-        except AlignmentError:
-            # A path that did not come to its end may have more words than there are frames for.
-            return
-        outputs = self.aligner.tying.outputs[alignment.states]
-        log_probs = output.log_probs[np.arange(len(outputs)), outputs]
-        for each in alignment.segments:
-            confidence = min(1.0, float(np.exp(log_probs[each.start : each.end].mean())))
-            # Frames are centered on their times: the last one may reach behind the end.
-            end = min(each.end * frame, output.seconds)
-            yield Word(each.word, round(each.start * frame, 3), round(end, 3), confidence)
-
-    def _write(self, folder: Path, lm_weight: float) -> None:
-        folder.mkdir(exist_ok=True)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.brain.model.state_dict().items()}
-        facts = {"lm_weight": str(lm_weight), "weights": self.brain.weights}
-        safetensors.torch.save_file(state, folder / "model.safetensors", facts)
-        self.aligner.tying.write(folder / "tying.npz")
-        self.graph.write(folder)
 
 
 def make_decoder(graph: Graph, hparams: Mapping[str, Any], lm_weight: float | None = None) -> GraphDecoder:

@@ -23,6 +23,8 @@ except ImportError as error:
     raise ValueError(f"decoding needs kaldi-decoder ({error}): pip install 'biglittle_asr[hybrid]'.") from error
 
 
+MIN_ACTIVE = 20
+"""Paths that are followed however bad they are; Kaldi's number."""
 END = -1
 """Stands for the end of a lattice, behind its final states."""
 
@@ -62,11 +64,15 @@ class GraphDecoder:
         lattice_beam: float = 8.0,
         max_active: int = 7000,
     ) -> None:
-        if not lm_weight > 0 or not beam > 0:
-            raise ValueError(f"lm_weight and beam must be above 0, but are {lm_weight} and {beam}.")
+        if not lm_weight > 0 or not beam > 0 or not max_active > 0:
+            raise ValueError(
+                f"lm_weight, beam and max_active must be above 0, but are {lm_weight}, {beam} and {max_active}."
+            )
         self.graph = graph
         self.lm_weight = lm_weight
-        options = kaldi_decoder.FasterDecoderOptions(beam=beam, max_active=max_active)
+        options = kaldi_decoder.FasterDecoderOptions(
+            beam=beam, max_active=max_active, min_active=min(MIN_ACTIVE, max_active - 1)
+        )
         self._decoder = kaldi_decoder.FasterDecoder(graph.fst, options)
         lattice_options = kaldi_decoder.LatticeSimpleDecoderConfig(beam=beam, lattice_beam=lattice_beam)
         self._lattice_decoder = kaldi_decoder.LatticeSimpleDecoder(graph.fst, lattice_options)

@@ -1,0 +1,277 @@
+"""Search of hybrid models: their graph as tensors, which files of weights can hold, and words with their times."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from biglittle_asr.decoding.aligned import AlignedSearch
+from biglittle_asr.decoding.beam import IMPOSSIBLE
+from biglittle_asr.decoding.greedy import Token
+from biglittle_asr.decoding.hmm import Aligner, AlignmentError, Lexicon, Tying
+from biglittle_asr.decoding.hmm.alignment import SILENCE
+from biglittle_asr.decoding.hmm.tying import NO_STATE, Reals
+from biglittle_asr.decoding.settings import DecodingSettings
+from biglittle_asr.decoding.tokenizer import WordTokenizer
+
+if TYPE_CHECKING:
+    from biglittle_asr.decoding.hmm.graph import Graph
+    from biglittle_asr.decoding.hmm.search import GraphDecoder
+
+
+LONGEST_CHAIN = 256
+"""Arcs without frames that may follow one another: an n-gram model has one for each word it backs off by, and a search
+would never leave a cycle of them."""
+
+
+@dataclass(frozen=True)
+class HybridSettings:
+    """Settings of the search in a hybrid model's graph; see :class:`biglittle_asr.decoding.hmm.search.GraphDecoder`.
+
+    Raises
+    ------
+    ValueError
+        If one is not above 0.
+    """
+
+    lm_weight: float = 10.0
+    """What the graph's costs are multiplied by before those of the frames are added; tuned on dev."""
+    beam: float = 14.0
+    """Paths that cost so much more than the best are left, in units of the graph's costs."""
+    lattice_beam: float = 8.0
+    """The same of the paths among which several texts are found."""
+    max_active: int = 7000
+    """Paths that are followed at most."""
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        for name, value in vars(self).items():
+            if not value > 0:
+                raise ValueError(f"{name} must be above 0, but is {value}")
+
+
+class SearchGraph(nn.Module):
+    """HCLG and tied states as tensors: a part of a hybrid model's weights, so that they cannot be parted.
+
+    Arguments
+    ---------
+    words : int
+        Of its output labels.
+    phones, positions : int
+        Shape of the table of tied states; see :class:`~biglittle_asr.decoding.hmm.Tying`.
+    arcs, final_states : int
+        Of HCLG.
+
+    Attributes
+    ----------
+    tying : Tensor
+        (phones, positions, phones, phones) int32.
+    arcs : Tensor
+        (A, 4) int32: source, target, input label (an output of the network, plus 1) and output label (a word, from 1;
+        0 is none) of each arc. The first one's source is where the graph begins.
+    costs : Tensor
+        (A,) float32, of the arcs.
+    final_states, final_costs : Tensor
+        (N,) int32 and float32: where a sentence may end.
+    """
+
+    tying: Tensor
+    arcs: Tensor
+    costs: Tensor
+    final_states: Tensor
+    final_costs: Tensor
+
+    def __init__(self, words: int, phones: int, positions: int, arcs: int, final_states: int) -> None:
+        super().__init__()
+        self.words = words
+        self.register_buffer("tying", torch.zeros(phones, positions, phones, phones, dtype=torch.int32))
+        self.register_buffer("arcs", torch.zeros(arcs, 4, dtype=torch.int32))
+        self.register_buffer("costs", torch.zeros(arcs))
+        self.register_buffer("final_states", torch.zeros(final_states, dtype=torch.int32))
+        self.register_buffer("final_costs", torch.zeros(final_states))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The arguments it is made with, but for words."""
+        phones, positions = self.tying.shape[:2]
+        return {
+            "phones": phones,
+            "positions": positions,
+            "arcs": len(self.arcs),
+            "final_states": len(self.final_states),
+        }
+
+    @classmethod
+    def of(cls, graph: Graph, tying: Tying) -> SearchGraph:
+        """The tensors of a graph and its tied states."""
+        from biglittle_asr.decoding.hmm.graph import Arcs
+
+        arcs = Arcs.of(graph.fst)
+        phones, positions = tying.table.shape[:2]
+        stored = cls(len(graph.words) - 1, phones, positions, len(arcs.sources), len(arcs.final))
+        order = np.argsort(arcs.sources != arcs.start, kind="stable")
+        columns = np.stack([arcs.sources, arcs.targets, arcs.inputs, arcs.outputs], 1)
+        stored.tying.copy_(torch.from_numpy(tying.table))
+        stored.arcs.copy_(torch.from_numpy(columns[order]))
+        stored.costs.copy_(torch.from_numpy(arcs.costs[order]))
+        stored.final_states.copy_(torch.tensor(list(arcs.final)))
+        stored.final_costs.copy_(torch.tensor(list(arcs.final.values())))
+        return stored
+
+    def restore(self, lexicon: Lexicon, size: int) -> tuple[Graph, Tying]:
+        """The graph and its tied states, whoever wrote the tensors.
+
+        Arguments
+        ---------
+        lexicon : Lexicon
+            Its words, sorted, are those of the output labels.
+        size : int
+            Outputs of the network.
+
+        Raises
+        ------
+        ValueError
+            If they are no such things, or not of this lexicon and network; or kaldifst is missing.
+        """
+        from biglittle_asr.decoding.hmm.graph import Arcs, Graph
+
+        table, columns = self.tying.cpu().numpy(), self.arcs.cpu().numpy()
+        final = self.final_states.cpu().numpy()
+        _check_tying(table, len(lexicon.phones), size)
+        sources, targets, inputs, outputs = columns.T
+        _check_states(sources, targets, final)
+        for name, labels, largest in (("input", inputs, size), ("output", outputs, self.words)):
+            if labels.min() < 0 or labels.max() > largest:
+                raise ValueError(f"the graph has {name} labels that are not from 0 to {largest}")
+        silent = inputs == 0
+        if _is_endless(sources[silent], targets[silent]):
+            raise ValueError(f"the graph has cycles, or more than {LONGEST_CHAIN} arcs on end, that take no frame")
+        ends = dict(zip(final.tolist(), self.final_costs.tolist(), strict=True))
+        arcs = Arcs(int(sources[0]), sources, targets, inputs, outputs, self.costs.cpu().double().numpy(), ends)
+        words = ("", *sorted(lexicon.pronunciations))
+        return Graph(arcs.compile(), words), Tying(lexicon.phones, table)
+
+
+class AlignedHybridSearch(AlignedSearch):
+    """Search in a hybrid model's graph; where the words are is what an alignment of them says.
+
+    Arguments
+    ---------
+    model : HybridModel
+        With a search_graph.
+    tokenizer : WordTokenizer
+        With the lexicon of its graph.
+    settings : DecodingSettings
+        Its beam, if it has one, takes the place of `search`'s max_active. Texts are found along all paths inside of
+        lattice_beam, so that there may be more of them.
+    search : HybridSettings
+
+    Raises
+    ------
+    ValueError
+        If the settings ask for what such a graph cannot give.
+    """
+
+    tail_seconds = 0.0
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: WordTokenizer,
+        settings: DecodingSettings = DecodingSettings(),  # noqa: B008 (frozen)
+        search: HybridSettings = HybridSettings(),  # noqa: B008 (frozen)
+    ) -> None:
+        super().__init__(model, tokenizer, settings, max(search.max_active, settings.nbest))
+        self.words = tokenizer
+        self.search = search
+
+    @cached_property
+    def parts(self) -> tuple[GraphDecoder, Aligner]:
+        """What finds words, and what finds their places; made when first needed, after the weights are loaded."""
+        from biglittle_asr.decoding.hmm.search import GraphDecoder
+
+        options = {**vars(self.search), "max_active": self.beam_size}
+        graph, tying = self.model.search_graph.restore(self.words.lexicon, self.model.num_states)
+        return GraphDecoder(graph, **options), Aligner(self.words.lexicon, tying)
+
+    def candidates(self, log_probs: Tensor) -> Iterable[tuple[list[int], float]]:
+        """See :class:`AlignedSearch`; scores are nats: log-likelihoods of frames, less the graph's weighted costs."""
+        decoder, _ = self.parts
+        likelihoods = self._likelihoods(log_probs)
+        several = self.settings.nbest > 1
+        for found in decoder.best(likelihoods, self.settings.nbest) if several else [decoder.decode(likelihoods)]:
+            score = -found.cost * self.search.lm_weight
+            yield self.words.indices(found.words), score if math.isfinite(score) else IMPOSSIBLE
+
+    def align(self, log_probs: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
+        """See :class:`AlignedSearch`; a word's log-probability is the mean of its frames' posteriors.
+
+        Words for which there are too few frames, which a search that did not come to its end may find, are spread
+        evenly.
+        """
+        _, aligner = self.parts
+        likelihoods, posteriors = self._likelihoods(log_probs), log_probs.cpu().numpy()
+        try:
+            alignment = aligner.align(self.words.words_of(tokens), likelihoods)
+        except AlignmentError:
+            places = np.linspace(0, len(log_probs), len(tokens) + 1).astype(int).tolist()
+            spans = zip(tokens, places[:-1], places[1:], strict=True)
+            return [Token(index, start, max(start + 1, end), IMPOSSIBLE) for index, start, end in spans], IMPOSSIBLE
+        outputs = aligner.tying.outputs[alignment.states]
+        of_frames = posteriors[np.arange(len(outputs)), outputs]
+        return [
+            Token(index, each.start, each.end, float(of_frames[each.start : each.end].mean()))
+            for index, each in zip(tokens, alignment.segments, strict=True)
+        ], alignment.score * len(outputs)
+
+    def blanks(self, log_probs: Tensor) -> list[bool]:
+        """Whether silence is most likely."""
+        _, aligner = self.parts
+        silence = aligner.tying.table[SILENCE]
+        best = self._likelihoods(log_probs).argmax(1)
+        found: list[bool] = np.isin(best, silence[silence != NO_STATE]).tolist()
+        return found
+
+    def _likelihoods(self, log_probs: Tensor) -> Reals:
+        likelihoods: Reals = self.model.log_likelihoods(log_probs).cpu().numpy()
+        return likelihoods
+
+
+def _check_tying(table: np.ndarray, phones: int, size: int) -> None:
+    if len(table) != phones:
+        raise ValueError(f"its tied states are of {len(table)} phones, but its lexicon has {phones}")
+    used = table != NO_STATE
+    whole = used.all((2, 3))
+    rows = (whole == used.any((2, 3))).all() and whole[:, 0].all() and (whole[:, 1:] <= whole[:, :-1]).all()
+    if not rows or table.min() < NO_STATE or table.max() >= size:
+        raise ValueError(f"its tied states are no table of outputs from 0 to {size - 1}")
+
+
+def _check_states(sources: np.ndarray, targets: np.ndarray, final: np.ndarray) -> None:
+    """Refuse a graph whose states are not numbered without gaps: room is made for as many as the largest number."""
+    if not len(sources) or not len(final):
+        raise ValueError("its graph has no arcs, or no end")
+    states = np.unique(np.concatenate([sources, targets, final]))
+    if states[0] != 0 or states[-1] != len(states) - 1:
+        raise ValueError("the states of its graph are not numbered from 0 without gaps")
+
+
+def _is_endless(sources: np.ndarray, targets: np.ndarray) -> bool:
+    """Whether arcs lead anywhere back, or too far on: states that no arc leads to are taken away until there are none.
+
+    Example
+    -------
+    >>> _is_endless(np.array([0, 1, 0]), np.array([1, 2, 2])), _is_endless(np.array([0, 1]), np.array([1, 0]))
+    (False, True)
+    """
+    for _ in range(LONGEST_CHAIN):
+        led_to = np.isin(sources, targets)
+        sources, targets = sources[led_to], targets[led_to]
+    return bool(len(sources))
