@@ -270,11 +270,10 @@ def test_a_perfect_model_of_weighted_frames_gives_likelihoods_without_the_weight
     )
 
 
-@pytest.mark.parametrize("multiframe", [1, 2, 4])
-def test_states_in_context_begin_with_what_the_network_knew_without(multiframe: int) -> None:
+def test_states_in_context_begin_with_what_the_network_knew_without() -> None:
     torch.manual_seed(0)
-    encoder = create_encoder("bl_resnet22_half", input_size=8, time_stride=multiframe, channels=(4, 4, 4, 4))
-    coarse, fine = (HybridModel(encoder, states, multiframe=multiframe).eval() for states in (2, 5))
+    encoder = create_encoder("bl_resnet22_half", input_size=8, time_stride=1, channels=(4, 4, 4, 4))
+    coarse, fine = HybridModel(encoder, 2).eval(), HybridModel(encoder, 5).eval()
     origin, counts = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([10, 20, 30, 40, 50])
     coarse.set_frequencies(torch.tensor([50, 100]), 0.5)
     fine.set_frequencies(counts, 0.5)
@@ -286,29 +285,6 @@ def test_states_in_context_begin_with_what_the_network_knew_without(multiframe: 
     for state in (0, 1):
         same = likelihoods[..., origin == state]
         torch.testing.assert_close(same, same[..., :1].expand_as(same))
-
-
-@pytest.mark.parametrize("frames", [1, 3, 4, 5, 22])
-@pytest.mark.parametrize("multiframe", [1, 2, 4])
-def test_every_frame_of_features_has_its_posterior_whatever_it_is_batched_with(frames: int, multiframe: int) -> None:
-    torch.manual_seed(0)
-    encoder = create_encoder("bl_resnet22_half", input_size=8, time_stride=4, channels=(4, 4, 4, 4))
-    model = HybridModel(encoder, 3, multiframe=multiframe).eval()
-    features = torch.randn(2, 22, 8)
-    log_probs, vectors, valid = model.posteriors(features, torch.tensor([22, frames]))
-    alone, _ = model(features[1:, :frames], torch.tensor([frames]))
-    count = math.ceil(frames * multiframe / 4)
-    assert model.time_stride * multiframe == 4 and valid.tolist() == [math.ceil(22 * multiframe / 4), count]
-    assert log_probs.shape[:2] == vectors.shape[:2] and alone.shape == (1, count, 3)
-    torch.testing.assert_close(log_probs[1, :count], alone[0], rtol=0, atol=1e-5)
-    torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(log_probs.shape[:2]))
-
-
-@pytest.mark.parametrize("multiframe", [0, 3, 8])
-def test_posteriors_that_do_not_share_out_a_frame_are_refused(multiframe: int) -> None:
-    encoder = create_encoder("bl_resnet22_half", time_stride=4, channels=(4, 4, 4, 4))
-    with pytest.raises(ValueError, match=f"multiframe must divide the encoder's time_stride 4, not be {multiframe}"):
-        HybridModel(encoder, 3, multiframe=multiframe)
 
 
 @pytest.mark.parametrize("frames", [1, 7, 10, 13, 100])

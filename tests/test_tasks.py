@@ -20,10 +20,9 @@ from biglittle_asr.inference import load_model, pack
 from biglittle_asr.nnet import sparse
 from biglittle_asr.tasks import recipe, recognition
 from biglittle_asr.tasks.brain import NonFiniteLossError
-from biglittle_asr.tasks.ctc import CTCBrain, ctc_loss, frames_needed
+from biglittle_asr.tasks.ctc import CTCBrain, consistency_loss, ctc_loss, frames_needed
 from biglittle_asr.tasks.curves import Curves, EpochHistory
 from biglittle_asr.tasks.data import Datasets, Draw, Utterances, build_datasets, train_loader_options
-from biglittle_asr.tasks.frames import consistency_loss
 from biglittle_asr.tasks.recognition import RATES, Progress
 from biglittle_asr.tasks.schedule import WarmupCosine
 

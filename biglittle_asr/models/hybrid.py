@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from biglittle_asr.models.ctc import CTCModel
 from biglittle_asr.models.encoder import BigLittleEncoder
-from biglittle_asr.nnet.lengths import output_length
 
 
 class HybridModel(CTCModel):
@@ -18,27 +17,19 @@ class HybridModel(CTCModel):
     its posteriors are divided by. gamma = 1 weighs all frames alike; less gives rare states more of a say, as drawing
     frames in proportion to f^gamma would, which cannot be done with whole utterances.
 
-    One frame of an encoder with a coarse time_stride can give the posteriors of several finer frames, each by an output
-    layer of its own (Vanhoucke, Devin & Heigold 2013, "Multiframe deep neural networks for acoustic modeling"): a
-    posterior every 10 ms at a fraction of the computation.
-
     Arguments
     ---------
     encoder : BigLittleEncoder
-        Or any module with `output_size`, `output_lengths`, `time_stride` and `encode`.
+        Or any module with `output_size`, `output_lengths` and `encode`.
     output_neurons : int
         Tied states V.
     dropout : float
         Before the output layer.
-    multiframe : int
-        Posteriors that each frame of the encoder gives; a divisor of its time_stride.
     search_graph : nn.Module, optional
         What words are found with, which a model folder holds as a part of the model.
 
     Attributes
     ----------
-    time_stride : int
-        Frames of features for each posterior.
     log_prior : Tensor
         (V,) natural logarithms, zero until :meth:`set_frequencies`.
     loss_weights : Tensor
@@ -61,16 +52,9 @@ class HybridModel(CTCModel):
         encoder: BigLittleEncoder,
         output_neurons: int,
         dropout: float = 0.0,
-        multiframe: int = 1,
         search_graph: nn.Module | None = None,
     ) -> None:
-        if multiframe < 1 or encoder.time_stride % multiframe:
-            raise ValueError(
-                f"multiframe must divide the encoder's time_stride {encoder.time_stride}, not be {multiframe}"
-            )
-        super().__init__(encoder, multiframe * output_neurons, dropout)
-        self.multiframe = multiframe
-        self.time_stride = encoder.time_stride // multiframe
+        super().__init__(encoder, output_neurons, dropout)
         self.register_buffer("log_prior", torch.zeros(output_neurons))
         self.register_buffer("loss_weights", torch.ones(output_neurons))
         self.search_graph = search_graph
@@ -110,28 +94,14 @@ class HybridModel(CTCModel):
             (V,) integer state of `coarse` that each is a part of.
         """
         priors = torch.zeros_like(coarse.log_prior).index_add(0, origin, self.log_prior.exp())
-        weight, bias = (each.unflatten(0, (self.multiframe, -1)) for each in (coarse.output.weight, coarse.output.bias))
-        self.output.weight.copy_(weight[:, origin].flatten(0, 1))
-        self.output.bias.copy_((bias[:, origin] + self.log_prior - priors.log()[origin]).flatten())
+        self.output.weight.copy_(coarse.output.weight[origin])
+        self.output.bias.copy_(coarse.output.bias[origin] + self.log_prior - priors.log()[origin])
 
     def log_likelihoods(self, log_probs: Tensor) -> Tensor:
         """Log-likelihoods (..., V) of frames, but for a constant a frame, out of their log-probabilities."""
         return log_probs - self.log_prior.to(log_probs.device)
 
-    def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
-        log_probs, _, frames = self.posteriors(features, frames)
-        return log_probs, frames
-
     def posteriors(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Like forward, with what the encoder makes of the frames: log-probabilities, vectors (B, T', D), frames."""
-        encoded, _ = self.encoder.encode(features, frames)
-        length = output_length(features.shape[1], self.time_stride)
-        vectors = encoded.repeat_interleave(self.multiframe, 1)[:, :length]
-        return self._log_probs(encoded)[:, :length], vectors, output_length(frames, self.time_stride)
-
-    def _log_probs(self, encoded: Tensor) -> Tensor:
-        # As in CTCModel.
-        with torch.autocast(encoded.device.type, enabled=False):
-            logits = self.output(self.dropout(encoded.float()))
-            return logits.unflatten(2, (self.multiframe, -1)).flatten(1, 2).log_softmax(dim=-1)
+        encoded, frames = self.encoder.encode(features, frames)
+        return self._log_probs(encoded), encoded, frames

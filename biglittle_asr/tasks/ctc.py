@@ -12,14 +12,13 @@ from biglittle_asr.decoding import BeamSearch, ctc_greedy, read_settings
 from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
-from biglittle_asr.tasks.frames import FrameBrain
-from biglittle_asr.tasks.recognition import check_tokens
+from biglittle_asr.tasks.recognition import RecognitionBrain, check_tokens
 
 logger = get_logger(__name__)
 
 
-class CTCBrain(FrameBrain):
-    """Trains and evaluates a :class:`CTCModel`; see :class:`FrameBrain`.
+class CTCBrain(RecognitionBrain):
+    """Trains and evaluates a :class:`CTCModel`; see :class:`RecognitionBrain`.
 
     Final scores are of a beam search if the recipe's `decoding` names a file of its settings, and else greedy.
     """
@@ -34,10 +33,24 @@ class CTCBrain(FrameBrain):
             self.decoding = f"Beam search with the settings of {Path(settings).name}."
         super().__init__(model, tokenizer, hparams, run_opts)
 
+    def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
+        """Log-probabilities (B, T', V), and (B,) integer frames."""
+        return self.modules.model(features, frames)
+
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """See :func:`ctc_loss`."""
         log_probs, frames = predictions
         return ctc_loss(log_probs, frames, tokens, num_tokens)
+
+    def views(self, stage: sb.Stage) -> int:
+        """Two in training, if they are to be consistent."""
+        return 2 if stage == sb.Stage.TRAIN and self.hparams.consistency_weight > 0 else 1
+
+    def penalty(self, predictions: Any) -> Tensor | None:
+        """What the views of an utterance differ by."""
+        log_probs, frames = predictions
+        weight = self.hparams.consistency_weight
+        return weight * consistency_loss(log_probs, frames) if weight > 0 else None
 
     def frames_needed(self, tokens: Sequence[int]) -> int:
         """See :func:`frames_needed`."""
@@ -111,3 +124,41 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tens
         reduction="none",
     )
     return losses, fits
+
+
+def consistency_loss(log_probs: Tensor, frames: Tensor) -> Tensor:
+    """How far the posteriors of two views of the same utterances lie apart.
+
+    Each view is drawn towards the other, which is held fast: sum over valid frames of KL(second || first) and
+    KL(first || second) (Yao et al. 2025, "CR-CTC: Consistency regularization on CTC for improved speech recognition",
+    section 3.2).
+
+    Arguments
+    ---------
+    log_probs : Tensor
+        (2B, T', V), the second views behind the first.
+    frames : Tensor
+        (2B,) integer valid frames.
+
+    Returns
+    -------
+    Tensor
+        Scalar, in nats.
+
+    Example
+    -------
+    >>> import torch
+    >>> log_probs = torch.tensor([[[0.5, 0.5]], [[0.9, 0.1]]]).log()
+    >>> round(consistency_loss(log_probs, torch.tensor([1, 1])).item(), 4)
+    0.8789
+    >>> consistency_loss(log_probs[[0, 0]], torch.tensor([1, 1])).item()
+    0.0
+    """
+    first, second = log_probs.chunk(2)
+    valid = valid_mask(frames[: len(first)], first.shape[1]).unsqueeze(-1)
+    apart = _divergence(first, second.detach()) + _divergence(second, first.detach())
+    return apart.masked_fill(~valid, 0.0).sum()
+
+
+def _divergence(log_probs: Tensor, target: Tensor) -> Tensor:
+    return nn.functional.kl_div(log_probs, target, reduction="none", log_target=True)

@@ -125,8 +125,6 @@ class FlatStart:
         self.lexicon.check(texts, str(manifests["train"]))
         self.counts = Counter(word for text in texts for word in text.split())
         self.table = Table(self.output_folder / "iterations.csv")
-        # Of models of any number of states.
-        self.time_stride = hparams["model"](output_neurons=1).time_stride
 
     def train(self) -> HybridSystem:
         """All iterations; of those that are done already, nothing but their weights is loaded."""
@@ -252,8 +250,10 @@ class FlatStart:
         return words
 
     def _frames(self, num_samples: int) -> int:
-        """Frames that come out of the model."""
-        return output_length(self.hparams["compute_features"].output_lengths(num_samples), self.time_stride)
+        """Frames that come out of the encoder."""
+        return output_length(
+            self.hparams["compute_features"].output_lengths(num_samples), self.hparams["encoder"].time_stride
+        )
 
     def _report_failed(self, number: int, failed: Failed, total: int, folder: Path) -> None:
         if not failed:

@@ -18,8 +18,8 @@ from biglittle_asr.decoding.hmm.tying import Reals
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.models import HybridModel
 from biglittle_asr.nnet.lengths import valid_mask
-from biglittle_asr.tasks.frames import FrameBrain
 from biglittle_asr.tasks.recognition import Progress as RecognitionProgress
+from biglittle_asr.tasks.recognition import RecognitionBrain
 
 logger = get_logger(__name__)
 
@@ -55,10 +55,10 @@ class Output:
     """(T', D) what the encoder made of its frames."""
 
 
-class HybridBrain(FrameBrain):
-    """Trains and evaluates a :class:`HybridModel`; see :class:`FrameBrain`.
+class HybridBrain(RecognitionBrain):
+    """Trains and evaluates a :class:`HybridModel`; see :class:`RecognitionBrain`.
 
-    The targets of an utterance are the tied states of its frames, one for each that comes out of the model; one
+    The targets of an utterance are the tied states of its frames, one for each that comes out of the encoder; one
     without targets, because it could not be aligned, is decoded and not learned from. The loss is weighted by state.
 
     Arguments
@@ -84,6 +84,10 @@ class HybridBrain(FrameBrain):
         super().__init__(model, cast(Tokenizer, _Words()), hparams, run_opts)
         self.decoder = decoder
         self.train_accuracy = self.dev_accuracy = float("nan")
+
+    def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
+        """Log-probabilities (B, T', V), and (B,) integer frames."""
+        return self.modules.model(features, frames)
 
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
         """Weighted cross-entropy of each utterance; all of them fit."""

@@ -110,7 +110,9 @@ class HybridSystem:
         self, name: str, search: AlignedHybridSearch, loader_options: Mapping[str, Any]
     ) -> tuple[Score, list[Transcript]]:
         compute_features, _ = self._front_end()
-        frame_seconds = compute_features.hop_samples * self.brain.model.time_stride / compute_features.sample_rate
+        frame_seconds = (
+            compute_features.hop_samples * self.brain.model.encoder.time_stride / compute_features.sample_rate
+        )
         timing, failed = Timing(), []
         references, hypotheses, speakers = {}, {}, {}
         transcripts: list[Transcript] = []
