@@ -102,15 +102,17 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def test_a_system_trains_from_transcripts_alone(tmp_path: Path, capsys: Any) -> None:
     write_corpus(tmp_path, copies=24)
-    train("AN4")(small(tmp_path))
+    stages = ["{epochs: 1}", "{epochs: 1}", "{epochs: 1, tied: True}", "{epochs: 1, tied: True, mmi: True}"]
+    options = small(tmp_path, iterations=f"[{', '.join(stages)}]")
+    train("AN4")(options)
     table = rows(tmp_path)
-    assert [row["epochs"] for row in table] == ["1", "1", "1"]
+    assert [row["epochs"] for row in table] == ["1", "1", "1", "1"]
     plain = 3 * len("ABCDE") + 3
     assert table[0]["states"] == table[1]["states"] == str(plain) and plain < int(table[2]["states"]) <= 40
     assert math.isnan(float(table[0]["changed"])) and 0 < float(table[1]["changed"]) < 100
-    assert float(table[2]["dev_accuracy"]) > 50
+    assert float(table[2]["dev_accuracy"]) > 50 and table[3]["states"] == table[2]["states"]
     assert "WER 0.00 %" in (tmp_path / "wer_test.txt").read_text()
-    assert (tmp_path / "iterations" / "3" / "curves.png").stat().st_size > 0
+    assert (tmp_path / "iterations" / "4" / "curves.png").stat().st_size > 0
     log = (tmp_path / "log.txt").read_text()
     for piece in ("tied states", "% of the frames changed", "frame accuracy", "HCLG: ", "faster than real time"):
         assert piece in log
@@ -132,7 +134,7 @@ def test_a_system_trains_from_transcripts_alone(tmp_path: Path, capsys: Any) -> 
     assert all(one == pytest.approx(other, abs=0.002) for one, other in confidences)
     # Once more: nothing is left to train, the same result.
     before = (tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()
-    train("AN4")(small(tmp_path))
+    train("AN4")(options)
     assert ((tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()) == before
 
 
@@ -224,7 +226,8 @@ def test_a_lexicon_that_lacks_words_of_the_transcripts_is_refused(tmp_path: Path
     [
         ("[{epoch: 1}]", "iterations: .* is none; write"),
         ("[{epochs: 0}]", "iterations: .* is none; write"),
-        ("[{epochs: 1, tied: True}]", "the first cannot be tied"),
+        ("[{epochs: 1, tied: True}]", "the first can be neither tied nor mmi"),
+        ("[{epochs: 1, mmi: True}]", "the first can be neither tied nor mmi"),
         ("[{epochs: 1}, {epochs: 1, tied: True}, {epochs: 1}]", "none without tied states can follow"),
     ],
 )

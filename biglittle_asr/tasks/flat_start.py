@@ -60,6 +60,7 @@ from biglittle_asr.tasks.iterations import (
     read_iterations,
     write_alignments,
 )
+from biglittle_asr.tasks.mmi import Denominator
 from biglittle_asr.tasks.recipe import HYBRID_KEYS, RecipeError, load_recipe, prepare_manifests
 
 logger = get_logger(__name__)
@@ -149,7 +150,8 @@ class FlatStart:
                 model.refine(coarse, torch.from_numpy(tying.origin(last)))
             schedule = PartOfSchedule(self.hparams["lr_annealing"], done / total, (done + iteration.epochs) / total)
             hparams = self._settings(number, iteration, schedule)
-            brain = HybridBrain(model, make_decoder(graph, hparams), hparams, self.run_opts)
+            denominator = Denominator(graph, tying.size) if iteration.mmi else None
+            brain = HybridBrain(model, make_decoder(graph, hparams), hparams, self.run_opts, denominator)
             brain.fit_datasets(datasets, hparams)
             if not brain.test_only and not self.table.is_trained(number):
                 epochs = brain.history.rows

@@ -18,6 +18,7 @@ from biglittle_asr.decoding.hmm.tying import Reals
 from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.models import HybridModel
 from biglittle_asr.nnet.lengths import valid_mask
+from biglittle_asr.tasks.mmi import Denominator, mmi_loss
 from biglittle_asr.tasks.recognition import Progress as RecognitionProgress
 from biglittle_asr.tasks.recognition import RecognitionBrain
 
@@ -71,6 +72,8 @@ class HybridBrain(RecognitionBrain):
         What the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
+    denominator : Denominator, optional
+        Train by maximum mutual information, with `mmi_ce_weight` times the cross-entropy.
     """
 
     loss_name: ClassVar[str] = "weighted cross-entropy (nats per frame)"
@@ -79,10 +82,16 @@ class HybridBrain(RecognitionBrain):
     model: HybridModel
 
     def __init__(
-        self, model: HybridModel, decoder: GraphDecoder, hparams: dict[str, Any], run_opts: Any = None
+        self,
+        model: HybridModel,
+        decoder: GraphDecoder,
+        hparams: dict[str, Any],
+        run_opts: Any = None,
+        denominator: Denominator | None = None,
     ) -> None:
         super().__init__(model, cast(Tokenizer, _Words()), hparams, run_opts)
         self.decoder = decoder
+        self.denominator = denominator
         self.train_accuracy = self.dev_accuracy = float("nan")
 
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
@@ -90,10 +99,14 @@ class HybridBrain(RecognitionBrain):
         return self.modules.model(features, frames)
 
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy of each utterance; all of them fit."""
+        """Weighted cross-entropy of each utterance, and what it is trained by; all of them fit."""
         log_probs, _ = predictions
         loss, correct = frame_loss(log_probs, tokens, num_tokens, self.model.loss_weights)
         self.progress.correct += correct
+        if self.denominator is not None and stage == sb.Stage.TRAIN:
+            likelihoods = self.model.log_likelihoods(log_probs)
+            mutual = mmi_loss(likelihoods, tokens, num_tokens, self.denominator, self.hparams.mmi_lm_weight)
+            loss = mutual + self.hparams.mmi_ce_weight * loss
         return loss, torch.ones_like(num_tokens, dtype=torch.bool)
 
     def frames_needed(self, tokens: Sequence[int]) -> int:

@@ -26,6 +26,8 @@ class Iteration:
     epochs: int
     tied: bool = False
     """Whether states are tied in context; without it, every phone has its own."""
+    mmi: bool = False
+    """Whether it is trained against everything else that could have been said: see :mod:`biglittle_asr.tasks.mmi`."""
 
 
 @dataclass(frozen=True)
@@ -134,15 +136,17 @@ def read_iterations(entries: Any) -> list[Iteration]:
     Example
     -------
     >>> read_iterations([{"epochs": 2}, {"epochs": 4, "tied": True}])
-    [Iteration(epochs=2, tied=False), Iteration(epochs=4, tied=True)]
+    [Iteration(epochs=2, tied=False, mmi=False), Iteration(epochs=4, tied=True, mmi=False)]
     """
     known = {field.name for field in fields(Iteration)}
     for entry in entries or [None]:
         if not isinstance(entry, Mapping) or not {"epochs"} <= entry.keys() <= known or not entry["epochs"] > 0:
             raise RecipeError(f"iterations: {entry} is none; write {{epochs: 2}} or {{epochs: 2, tied: True}}.")
     iterations = [Iteration(**entry) for entry in entries]
-    if iterations[0].tied:
-        raise RecipeError("iterations: the first cannot be tied, for there is no network yet to tie states by.")
+    if iterations[0].tied or iterations[0].mmi:
+        raise RecipeError(
+            "iterations: the first can be neither tied nor mmi, for there is no network yet to go on from."
+        )
     if any(first.tied and not second.tied for first, second in zip(iterations, iterations[1:], strict=False)):
         raise RecipeError("iterations: none without tied states can follow one with them.")
     return iterations

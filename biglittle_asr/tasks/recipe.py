@@ -59,7 +59,7 @@ HYBRID_KEYS = frozenset(
     """
     seed output_folder save_folder data_folder skip_prep corpus_options skip_test cache_audio
     lexicon language_model states_per_phone silence_states iterations tied_states min_frames balance
-    lm_weights search_options
+    lm_weights search_options mmi_lm_weight mmi_ce_weight
     batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
     train_dataloader_opts valid_dataloader_opts test_dataloader_opts
     sample_rate compute_features normalize wav_augment fea_augment modules encoder model opt_class lr_annealing
