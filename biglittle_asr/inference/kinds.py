@@ -115,12 +115,28 @@ class Kind(ABC):
         return None
 
 
-class CTC(Kind):
+class FrameKind(Kind):
+    """Log-probabilities of every frame, from one layer behind the encoder."""
+
+    head = "output layer"
+
+    def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = model(features, frames)
+        return found
+
+    def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
+        return self.outputs(model, features, frames)
+
+    def output_macs(self, model: Any) -> int | None:
+        macs: int = model.output.in_features * model.output.out_features
+        return macs
+
+
+class CTC(FrameKind):
     """Log-probabilities of every frame; greedy decoding, or flashlight's beam search."""
 
     name = "ctc"
     title = "CTC"
-    head = "output layer"
     model = CTCModel
     interface = "EncoderASR"
     recipe: ClassVar[Mapping[str, str]] = {"model": "!name:biglittle_asr.models.CTCModel"}
@@ -133,13 +149,6 @@ class CTC(Kind):
     def describe(self, model: Any) -> dict[str, Any]:
         return {}
 
-    def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = model(features, frames)
-        return found
-
-    def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
-        return self.outputs(model, features, frames)
-
     def search(
         self, model: Any, tokenizer: Tokenizer, decoding: DecodingSettings | None, own: Any, report: Report
     ) -> Search | None:
@@ -147,10 +156,6 @@ class CTC(Kind):
 
     def describe_search(self, own: Any) -> str:
         return "Greedy decoding, no language model."
-
-    def output_macs(self, model: Any) -> int | None:
-        macs: int = model.output.in_features * model.output.out_features
-        return macs
 
 
 class Attention(Kind):
@@ -250,12 +255,11 @@ class Transducer(Kind):
         return f"Beam search of {own.beam_size} hypotheses (1: greedy), no language model."
 
 
-class Hybrid(Kind):
+class Hybrid(FrameKind):
     """Log-probabilities of tied states of hidden Markov models at every frame; search in a graph of words."""
 
     name = "hybrid"
     title = "hybrid HMM system"
-    head = "output layer"
     model = HybridModel
     arguments: ClassVar[Mapping[str, Any]] = {
         "tied_states": 400,
@@ -275,6 +279,8 @@ class Hybrid(Kind):
         return {"tied_states": model.num_states, **model.search_graph.sizes}
 
     def tokens(self, model: Any) -> int:
+        if model.search_graph is None:
+            raise ValueError("the hybrid model has no search_graph; make one by SearchGraph.of(graph, tying)")
         return int(model.search_graph.words) + 1
 
     def check(self, model: Any, tokenizer: Any) -> None:
@@ -283,13 +289,6 @@ class Hybrid(Kind):
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
         return f"{model.num_states} tied states, searched for {tokenizer.size - 1} words"
 
-    def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        found: tuple[Tensor, Tensor] = model(features, frames)
-        return found
-
-    def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
-        return self.outputs(model, features, frames)
-
     def search(
         self, model: Any, tokenizer: Any, decoding: DecodingSettings | None, own: Any, report: Report
     ) -> Search | None:
@@ -297,10 +296,6 @@ class Hybrid(Kind):
 
     def describe_search(self, own: Any) -> str:
         return f"Search in its graph of lexicon and language model, whose weight is {own.lm_weight:g}."
-
-    def output_macs(self, model: Any) -> int | None:
-        macs: int = model.output.in_features * model.output.out_features
-        return macs
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Transducer(), Hybrid())}
