@@ -24,7 +24,14 @@ from torchvision import datasets, transforms
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import image_folder, imagenet
 from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
-from biglittle_asr.inference.images import Classifier, count_top, load_classifier, read_classifier, save_classifier
+from biglittle_asr.inference.images import (
+    Classifier,
+    count_top,
+    find_images,
+    load_classifier,
+    read_classifier,
+    save_classifier,
+)
 from biglittle_asr.models import create_model
 from biglittle_asr.tasks.images import ImageBrain, find_image_sets  # noqa: E402
 from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe  # noqa: E402
@@ -63,6 +70,11 @@ def sets(tmp_path: Path) -> Path:
 # Classes
 
 
+def nameless(outputs: int) -> Classifier:
+    """A classifier that does not know what its classes are called, as published checkpoints are."""
+    return Classifier("resnet18", create_model("resnet18", **TINY, num_classes=outputs), None)
+
+
 def test_classes_are_the_sorted_wnids() -> None:
     assert len(WNIDS) == len(set(WNIDS)) == 1000 and sorted(WNIDS) == WNIDS
     assert (WNIDS[0], WNIDS[999]) == ("n01440764", "n15075141")
@@ -71,8 +83,7 @@ def test_classes_are_the_sorted_wnids() -> None:
 @pytest.mark.parametrize("chosen", [(999, 0, 17), (5,), tuple(range(0, 1000, 97))])
 def test_a_part_of_imagenet_gets_the_indices_of_the_whole(tmp_path: Path, chosen: tuple[int, ...]) -> None:
     make_folder(tmp_path / "val", [WNIDS[index] for index in chosen], images=1)
-    folder = image_folder.split_folder(tmp_path, "val")
-    images = image_folder.read_image_folder(folder, image_folder.classes_of_model(folder, 1000))
+    images = find_images(nameless(1000), tmp_path)
     assert {file.path.parent.name: file.label for file in images.files} == {WNIDS[index]: index for index in chosen}
 
 
@@ -112,7 +123,7 @@ def test_folders_that_do_not_fit_are_refused_in_a_sentence(tmp_path: Path, case:
     folder = tmp_path / "images"
     make(folder)
     with pytest.raises((ValueError, OSError)) as error:
-        image_folder.read_image_folder(folder, image_folder.classes_of_model(folder, outputs))
+        find_images(nameless(outputs), folder)
     assert message in str(error.value) and str(folder) in str(error.value) and "\n" not in str(error.value)
 
 
@@ -391,7 +402,7 @@ def test_models_that_cannot_be_evaluated_are_refused(classifier: Path, sets: Pat
         (["resnet19", str(sets), "--weights", "a.pth"], "resnet19: is no image model's name, which --weights needs"),
         ([str(classifier), str(sets), "--weights", "a.pth"], "folders have their own"),
         ([str(classifier), str(sets), "--beam", "5"], "classifies images; leave --lm, --beam"),
-        ([str(classifier), str(sets), "--split", "test"], "classifies images; leave out --split"),
+        ([str(classifier), str(sets), "--corpus", "an4"], "classifies images; leave out --corpus"),
     ):
         assert main(["evaluate", *arguments]) == 1
         err = capsys.readouterr().err

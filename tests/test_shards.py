@@ -27,6 +27,8 @@ from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.corpora.sharding import write_shards
 from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards, read_index
 from biglittle_asr.features.images import evaluation_transform
+from biglittle_asr.inference.images import Classifier, save_classifier
+from biglittle_asr.models import create_model
 from biglittle_asr.tasks.data import Failure
 from biglittle_asr.tasks.images import ImageBrain, Images, find_image_sets
 from biglittle_asr.tasks.recipe import OWN_SPLITS
@@ -170,6 +172,30 @@ def test_image_shards_are_the_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="class folder ape is none of the 2 classes") as error:
         read_image_shards(tmp_path / "out", "val", classes=["bee", "cat"])
     sentence(error)
+
+
+def test_image_models_are_evaluated_on_shards_as_on_the_folder(tmp_path: Path, capsys: Any) -> None:
+    torch.manual_seed(0)
+    names = ("ape", "bee", "cat")
+    network = create_model("resnet18", channels=[8, 8, 8, 8], blocks=[1, 1, 1, 1], num_classes=len(names))
+    model = save_classifier(tmp_path / "model", Classifier("resnet18", network, names, 16, 16), "A card.")
+    for name in ("val", "test"):
+        write_shards(make_folder(tmp_path / "data" / name, images=3 if name == "val" else 2), tmp_path / "out", 1)
+
+    def evaluated(*arguments: Any) -> Any:
+        status = main(["evaluate", str(model), *map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        return json.loads(out) if status == 0 else err
+
+    assert evaluated(tmp_path / "out") == evaluated(tmp_path / "data") == evaluated(tmp_path / "data" / "val")
+    test = evaluated(tmp_path / "out", "--split", "test")
+    assert test == evaluated(tmp_path / "data", "--split", "test") and test["images"] == 6
+    assert "nowhere.csv: no such index of shards" in evaluated(tmp_path / "out", "--split", "nowhere")
+    assert "nowhere: no such folder" in evaluated(tmp_path / "data", "--split", "nowhere")
+    shard = next((tmp_path / "out").glob("val-*-00001.tar"))
+    os.truncate(shard, 700)
+    assert "is cut off" in evaluated(tmp_path / "out")
+    assert evaluated(tmp_path / "out", "--skip-bad")["skipped"] >= 1
 
 
 def drop(path: Path) -> None:

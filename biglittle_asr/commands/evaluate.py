@@ -27,7 +27,7 @@ from biglittle_asr.commands.shared import (
 
 BATCH_SIZE = 64
 """Images at once, by default."""
-ONLY_SPEECH = ("corpus", "split", "by_utterance", "output")
+ONLY_SPEECH = ("corpus", "by_utterance", "output")
 ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
 """Options that make sense for one kind of model alone."""
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "data",
         metavar="DATA",
         help="manifest (CSV file with columns ID, wav, wrd, spk_id), folder or URL of shards, with --corpus the corpus "
-        "as downloaded, or, of images, a folder of class folders",
+        "as downloaded, or, of images, a folder of class folders, or shards of one",
     )
     parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
     parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
@@ -93,7 +93,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
     classifier = load_classifier(str(options.model), options.weights)
-    images = find_images(classifier, Path(options.data), options.skip_bad)
+    images = find_images(classifier, options.data, options.skip_bad, options.split)
     if images.empty:
         tell(f"{len(images.empty)} class folders are empty, such as {Path(images.folder) / images.empty[0]}.")
     with tqdm(desc="evaluating", unit=" images", total=len(images.files), disable=None) as bar:

@@ -13,7 +13,6 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from biglittle_asr.corpora.imagenet import imagenet_classes
 from biglittle_asr.corpora.shards import ShardMember, read_index
 
 SPLITS = frozenset({"train", "val", "test"})
@@ -171,28 +170,6 @@ def _choose_classes(
     if not found:
         raise ValueError(f"{place}: has none of the classes of the model; give a folder with its classes.")
     return found, index
-
-
-def classes_of_model(folder: str | PathLike[str], outputs: int) -> list[str] | None:
-    """The classes, in order, of a network that does not name them, going by its number of outputs.
-
-    A network of 1000 outputs is one of ImageNet, whose wnids the folder must have. Any other has the folder's classes,
-    sorted; None says so.
-
-    Raises
-    ------
-    ValueError
-        If the folder's classes are neither, or not as many as the network has.
-    """
-    folder = Path(folder)
-    if outputs == len(imagenet_classes()):
-        return list(imagenet_classes())
-    found = read_image_folder(folder, allow_empty=True).classes
-    if len(found) != outputs:
-        raise ValueError(
-            f"{folder}: has {len(found)} classes, but the model has {outputs}; give a folder with the model's classes."
-        )
-    return None
 
 
 def split_folder(folder: str | PathLike[str], split: str) -> Path:

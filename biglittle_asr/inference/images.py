@@ -6,11 +6,13 @@ Loading a folder checks what it says before anything is built of it, and execute
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from biglittle_asr.corpora.image_folder import ImageFolder, classes_of_model, read_image_folder, split_folder
+from biglittle_asr.corpora.image_folder import ImageFolder, read_image_folder, read_image_shards, split_folder
+from biglittle_asr.corpora.imagenet import imagenet_classes
+from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards
 from biglittle_asr.inference.config import first_line, parse_json, show
 from biglittle_asr.inference.weights import read_weights
 from biglittle_asr.models import ImageClassifier, ImageConfig, create_model, list_models
@@ -233,27 +237,63 @@ def save_classifier(folder: Path, classifier: Classifier, card: str) -> Path:
     return folder
 
 
-def find_images(classifier: Classifier, data: Path, skip_bad: bool = False) -> ImageFolder:
-    """The images of a folder, with the class indices of a classifier.
+def find_images(
+    classifier: Classifier, data: str | PathLike[str], skip_bad: bool = False, split: str | None = None
+) -> ImageFolder:
+    """The images of a folder or of shards, with the class indices of a classifier.
+
+    A network of 1000 outputs that does not name its classes is one of ImageNet, whose wnids the folder must have. Any
+    other has the folder's classes, sorted.
 
     Arguments
     ---------
     classifier : Classifier
-    data : pathlib.Path
-        Of class folders, or of sets, of which `val` is taken.
+    data : path or URL
+        Of class folders, or of sets: folders, or shards.
     skip_bad : bool
         Accept class folders without images.
+    split : str, optional
+        The set; `val` if there are several.
 
     Raises
     ------
+    FileNotFoundError
+        If there is no such set.
     ValueError
-        If the folder's classes are not those of the classifier.
+        If its classes are not those of the classifier.
     """
-    data = split_folder(data, "val")
+    outputs = classifier.model.config.num_classes
     classes: Sequence[str] | None = classifier.classes
-    if classes is None:
-        classes = classes_of_model(data, classifier.model.config.num_classes)
-    return read_image_folder(data, classes, allow_empty=skip_bad)
+    if classes is None and outputs == len(imagenet_classes()):
+        classes = tuple(imagenet_classes())
+    if has_shards(data):
+        images = read_image_shards(data, split or "val", classes)
+    else:
+        folder = split_folder(data, "val") if split is None else Path(data) / split
+        images = read_image_folder(folder, classes, allow_empty=skip_bad)
+    if len(images.classes) != outputs:
+        raise ValueError(
+            f"{images.folder}: has {len(images.classes)} classes, but the model has {outputs}; give a folder with the "
+            "model's classes."
+        )
+    return images
+
+
+def read_image_anywhere(place: Path | ShardMember) -> Any:
+    """An image of a folder or a shard, as RGB; see :func:`~biglittle_asr.features.images.read_image`.
+
+    Raises
+    ------
+    UnreadableImageError
+    """
+    from biglittle_asr.features.images import UnreadableImageError, read_image
+
+    if isinstance(place, Path):
+        return read_image(place)
+    try:
+        return read_image(io.BytesIO(place.read()), label=str(place))
+    except (ShardError, FileNotFoundError) as error:
+        raise UnreadableImageError(str(error)) from error
 
 
 @torch.inference_mode()
@@ -296,7 +336,8 @@ def evaluate_images(
     """
     from biglittle_asr.features.images import ImageFiles, UnreadableImageError, evaluation_transform
 
-    files = _Attempts(ImageFiles(images.files, evaluation_transform(classifier.resize, classifier.crop)))
+    transform = evaluation_transform(classifier.resize, classifier.crop)
+    files = _Attempts(ImageFiles(images.files, transform, read_image_anywhere))
     model = classifier.model.to(device).eval()
     top1 = top5 = count = skipped = 0
     loss = 0.0

@@ -1,7 +1,6 @@
 """Image classification: class folders as batches, and the Brain that trains and evaluates a classifier."""
 
 import copy
-import io
 import json
 import shlex
 import sys
@@ -24,9 +23,9 @@ from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.corpora.image_folder import ImageFolder, read_image_folder, read_image_shards
 from biglittle_asr.corpora.manifest import write_atomically
-from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards
-from biglittle_asr.features.images import ImageFiles, UnreadableImageError, read_image
-from biglittle_asr.inference.images import Classifier, ImageScore, count_top, save_classifier
+from biglittle_asr.corpora.shards import has_shards
+from biglittle_asr.features.images import ImageFiles, UnreadableImageError
+from biglittle_asr.inference.images import Classifier, ImageScore, count_top, read_image_anywhere, save_classifier
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.tasks.brain import NonFiniteLossError, ResumableBrain
@@ -85,21 +84,6 @@ def find_image_sets(hparams: Mapping[str, Any]) -> ImageSets:
     train = read("train", limit_classes=hparams["classes"], images_per_class=hparams["images_per_class"])
     val = read("val", classes=train.classes, ignore_others=hparams["classes"] is not None)
     return ImageSets(train, val)
-
-
-def read_image_anywhere(place: Path | ShardMember) -> Any:
-    """An image of a folder or a shard, as RGB; see :func:`~biglittle_asr.features.images.read_image`.
-
-    Raises
-    ------
-    UnreadableImageError
-    """
-    if isinstance(place, Path):
-        return read_image(place)
-    try:
-        return read_image(io.BytesIO(place.read()), label=str(place))
-    except (ShardError, FileNotFoundError) as error:
-        raise UnreadableImageError(str(error)) from error
 
 
 @dataclass
