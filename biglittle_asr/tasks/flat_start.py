@@ -1,9 +1,10 @@
 """A hybrid system from transcripts alone: align, train, align again.
 
-The first iteration trains on states that are spread evenly over each utterance. Every further one aligns all
-utterances with the network so far and trains on. The first that has `tied: True` grows the trees that tie states in
-context, by statistics which are gathered while the network before it aligns; its output layer begins with what that
-network knew of the states without context.
+The first iteration trains on what a linear layer aligns, which starts from states that are spread evenly over each
+utterance: see :mod:`biglittle_asr.tasks.linear_start`. Every further one aligns all utterances with the network so far
+and trains on. The first that has `tied: True` grows the trees that tie states in context, by statistics which are
+gathered while the network before it aligns; its output layer begins with what that network knew of the states without
+context.
 
     <save_folder>/iterations/1/     alignments.npz and tying.npz: what the iteration trains on
     <output_folder>/iterations/1/   its curves and logs
@@ -44,6 +45,7 @@ from biglittle_asr.decoding.hmm import (
 )
 from biglittle_asr.decoding.hmm.graph import Graph, build_graph
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.features import SentenceNormalization
 from biglittle_asr.nnet.lengths import output_length
 from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.data import OUTPUT_KEYS, AudioReader, Datasets, build_audio_dataset
@@ -60,6 +62,7 @@ from biglittle_asr.tasks.iterations import (
     read_iterations,
     write_alignments,
 )
+from biglittle_asr.tasks.linear_start import SECONDS, fit, linear_model
 from biglittle_asr.tasks.mmi import Denominator
 from biglittle_asr.tasks.recipe import HYBRID_KEYS, RecipeError, load_recipe, prepare_manifests
 
@@ -172,7 +175,7 @@ class FlatStart:
         number : int
             Of the iteration, from 1.
         brain : HybridBrain, optional
-            Of the one before; the first is aligned uniformly.
+            Of the one before; the first is aligned by a linear layer.
         tying : Tying
             Of the one before, or without context.
         before : mapping from ID to array
@@ -184,13 +187,10 @@ class FlatStart:
             If most utterances cannot be aligned, or states cannot be tied as the recipe wants it.
         """
         start = time.monotonic()
-        grow = self.iterations[number - 1].tied and not self.iterations[number - 2].tied
-        statistics = None
-        if brain is None:
-            aligned, failed = self._align_uniformly(tying)
-        else:
-            statistics = ContextStatistics(tying, brain.model.encoder.output_size) if grow else None
-            aligned, failed = self._align_by_network(brain, tying, statistics)
+        grow = self.iterations[number - 1].tied and (number == 1 or not self.iterations[number - 2].tied)
+        brain = brain or self._linear_brain(tying)
+        statistics = ContextStatistics(tying, brain.model.encoder.output_size) if grow else None
+        aligned, failed = self._align_by_network(brain, tying, statistics)
         folder = self.save_folder / "iterations" / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         self._report_failed(number, failed, len(aligned) + len(failed), folder)
@@ -206,23 +206,31 @@ class FlatStart:
             Row(number, tying.size, len(failed), changed, score, 0, math.nan, math.nan, math.nan, seconds)
         )
 
-    def _align_uniformly(self, tying: Tying) -> tuple[dict[str, Alignment], Failed]:
-        """The utterances of train and dev, and why some are not among them."""
-        aligner = Aligner(self.lexicon, tying)
-        aligned, failed = {}, {}
-        for name in ("train", "dev"):
-            for each, row in build_audio_dataset(self.manifests[name], self.read).data.items():
-                try:
-                    frames = self._frames(round(row["duration"] * self.hparams["sample_rate"]))
-                    aligned[each] = aligner.uniform(self._known(row["wrd"]), frames)
-                except AlignmentError as error:
-                    failed[each] = str(error)
-        return aligned, failed
+    def _linear_brain(self, tying: Tying) -> HybridBrain:
+        """One that aligns by single frames, estimated on a part of the training data."""
+        features, stride = self.hparams["compute_features"].output_size, self.hparams["encoder"].time_stride
+        model = linear_model(tying, features, stride)
+        schedule = PartOfSchedule(self.hparams["lr_annealing"], 0.0, 0.0)
+        # Statistics of a normalization over all utterances are not known yet.
+        modules = {**self.hparams["modules"], "normalize": SentenceNormalization()}
+        hparams = {**self._settings(1, self.iterations[0], schedule), "modules": modules, "sparsity": None}
+        brain = HybridBrain(model, None, hparams, self.run_opts)
+        train = build_audio_dataset(self.manifests["train"], self.read)
+        _add_no_targets(train)
+        chosen = _some_seconds(train.data, SECONDS, self.hparams["seed"])
+        train = train.filtered_sorted(key_test={"id": chosen.__contains__}, sort_key="duration")
+        outputs = brain.outputs(train, self.hparams["valid_dataloader_opts"])
+        vectors, words = {}, {}
+        for output in outputs:
+            if isinstance(output, Output):
+                vectors[output.id], words[output.id] = output.vectors, output.words.split()
+        fit(model, self.lexicon, tying, words, vectors)
+        return brain
 
     def _align_by_network(
         self, brain: HybridBrain, tying: Tying, statistics: ContextStatistics | None
     ) -> tuple[dict[str, Alignment], Failed]:
-        """The same by what the network says; adds train's frames to the statistics, if there are any."""
+        """The utterances of train and dev, and why some are not among them; adds train's frames to the statistics."""
         aligner = Aligner(self.lexicon, tying)
         aligned, failed = {}, {}
         for name in ("train", "dev"):
@@ -321,6 +329,24 @@ class FlatStart:
             "train_logger": FileTrainLogger(save_file=str(folder / "train_log.txt")),
             "tensorboard_logger": TensorboardLogger(save_dir=str(folder / "tensorboard")),
         }
+
+
+def _some_seconds(rows: Mapping[str, Mapping[str, Any]], seconds: float, seed: int) -> set[str]:
+    """IDs of utterances, drawn at random, that last so long together; all if they are shorter.
+
+    Example
+    -------
+    >>> rows = {"a": {"duration": 2.0}, "b": {"duration": 2.0}, "c": {"duration": 2.0}}
+    >>> len(_some_seconds(rows, 4.0, seed=1)), len(_some_seconds(rows, 9.0, seed=1))
+    (2, 3)
+    """
+    chosen: set[str] = set()
+    for name in np.random.default_rng(seed).permutation(sorted(rows)).tolist():
+        if seconds <= 0:
+            break
+        chosen.add(name)
+        seconds -= rows[name]["duration"]
+    return chosen
 
 
 def _frequencies(tying: Tying, datasets: Datasets, states: Mapping[str, Integers]) -> torch.Tensor:

@@ -66,8 +66,8 @@ class HybridBrain(RecognitionBrain):
     ---------
     model : HybridModel
         With its frequencies set.
-    decoder : GraphDecoder
-        Finds the words.
+    decoder : GraphDecoder, optional
+        Finds the words; not needed to align.
     hparams : dict
         What the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
@@ -84,7 +84,7 @@ class HybridBrain(RecognitionBrain):
     def __init__(
         self,
         model: HybridModel,
-        decoder: GraphDecoder,
+        decoder: GraphDecoder | None,
         hparams: dict[str, Any],
         run_opts: Any = None,
         denominator: Denominator | None = None,
@@ -119,6 +119,7 @@ class HybridBrain(RecognitionBrain):
     def decode(self, predictions: Any) -> Any:
         """Words of each utterance, in place of tokens."""
         log_probs, frames = predictions
+        assert self.decoder is not None
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
         return [
             self.decoder.decode(each[:count]).words for each, count in zip(likelihoods, frames.tolist(), strict=True)

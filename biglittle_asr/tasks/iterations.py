@@ -100,7 +100,7 @@ class Table:
         """Begin an iteration; forget it and later ones, if there were any."""
         self.rows = [each for each in self.rows if each.iteration < row.iteration] + [row]
         self._write()
-        changed = "a uniform start" if np.isnan(row.changed) else f"{row.changed:.2f} % of the frames changed"
+        changed = "a linear start" if np.isnan(row.changed) else f"{row.changed:.2f} % of the frames changed"
         logger.info(
             f"iteration {row.iteration}: {row.states} tied states, {changed}, log-likelihood {row.score:.3f} a frame, "
             f"aligned in {row.seconds:.1f} s"
@@ -143,10 +143,8 @@ def read_iterations(entries: Any) -> list[Iteration]:
         if not isinstance(entry, Mapping) or not {"epochs"} <= entry.keys() <= known or not entry["epochs"] > 0:
             raise RecipeError(f"iterations: {entry} is none; write {{epochs: 2}} or {{epochs: 2, tied: True}}.")
     iterations = [Iteration(**entry) for entry in entries]
-    if iterations[0].tied or iterations[0].mmi:
-        raise RecipeError(
-            "iterations: the first can be neither tied nor mmi, for there is no network yet to go on from."
-        )
+    if iterations[0].mmi:
+        raise RecipeError("iterations: the first cannot be mmi, for there is no network yet that tells words apart.")
     if any(first.tied and not second.tied for first, second in zip(iterations, iterations[1:], strict=False)):
         raise RecipeError("iterations: none without tied states can follow one with them.")
     return iterations

@@ -1,7 +1,7 @@
 """Tied states: decision trees over what stands left and right of a phone (Young, Odell & Woodland 1994).
 
-The statistics are those of a network's own output, of one that was trained on states without context: each frame is the
-vector of D numbers that comes out of its encoder. Kept are the mean vector of each state in context, and one covariance
+The statistics are those of a network's own output, of one that knows states without context: each frame is the vector
+of D numbers that comes out of its encoder. Kept are the mean vector of each state in context, and one covariance
 within all of these. With Gaussians of this shared covariance, what a split gains in log-likelihood is, once the vectors
 are whitened by it,
 
@@ -73,6 +73,15 @@ class ContextStatistics:
     def whitened(self) -> tuple[Integers, Vectors, Vectors]:
         """States in context, sorted; their counts; and (states, D) sums of vectors that are whitened within states.
 
+        Raises as :meth:`gaussians`.
+        """
+        states, counts, means, within = self.gaussians()
+        factor = np.linalg.cholesky(within)
+        return states, counts, np.linalg.solve(factor, (means * counts[:, None]).T).T
+
+    def gaussians(self) -> tuple[Integers, Vectors, Vectors, Vectors]:
+        """States, sorted; their counts; their (states, D) means; and the (D, D) covariance within all of them.
+
         Raises
         ------
         ValueError
@@ -88,8 +97,7 @@ class ContextStatistics:
         dimension = len(within)
         level = max(float(np.trace(within)) / dimension, 1e-10)
         within = (1 - SHRINKAGE) * within + SHRINKAGE * level * np.eye(dimension)
-        factor = np.linalg.cholesky(within)
-        return np.array(order, np.int32), counts, np.linalg.solve(factor, sums.T).T
+        return np.array(order, np.int32), counts, means, within
 
 
 def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, min_gain: float = 0.0) -> Tying:
