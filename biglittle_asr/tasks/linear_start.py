@@ -59,13 +59,14 @@ class EveryFrame(nn.Module):
 def linear_model(tying: Tying, features: int, time_stride: int) -> HybridModel:
     """A hybrid model without an encoder, for :func:`fit`."""
     encoder: Any = EveryFrame(features, time_stride)
-    return HybridModel(encoder, tying.size).requires_grad_(False)
+    return HybridModel(encoder, tying.size)
 
 
+@torch.no_grad()
 def fit(
     model: HybridModel, lexicon: Lexicon, tying: Tying, words: Mapping[str, list[str]], vectors: Mapping[str, Reals]
 ) -> None:
-    """Find the output layer's weights, from a uniform alignment.
+    """Find the output layer's weights, from a uniform alignment; if no utterance can have one, they stay random.
 
     Arguments
     ---------
@@ -78,11 +79,6 @@ def fit(
         Transcripts, all of whose words the lexicon has.
     vectors : mapping from ID to array
         (T', D) frames of each of these utterances.
-
-    Raises
-    ------
-    ValueError
-        If no utterance has enough frames for its words.
     """
     aligner = Aligner(lexicon, tying)
     states: dict[str, Integers] = {}
@@ -91,6 +87,8 @@ def fit(
             states[name] = aligner.uniform(words[name], len(frames)).states
         except AlignmentError:
             continue
+    if not states:
+        return
     graphs = {name: aligner.graph(words[name]) for name in states}
     for turn in range(1, MOST_TURNS + 1):
         statistics = ContextStatistics(tying, model.encoder.output_size)
