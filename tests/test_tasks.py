@@ -445,6 +445,19 @@ def test_encoder_is_changed_on_the_command_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "fast, options, precision",
+    [(True, [], "bf16"), (False, [], "fp32"), (False, ["--precision", "bf16"], "bf16")],
+)
+def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, options: list[str], precision: str
+) -> None:
+    monkeypatch.setattr(recipe, "cpu_computes_bfloat16", lambda: fast)
+    arguments = [word for word in small(tmp_path) if not word.startswith("--precision")]
+    hparams, run_opts = recipe.load_recipe([*arguments, "--device", "cpu", *options])
+    assert (run_opts.precision if options else hparams["precision"]) == precision
+
+
+@pytest.mark.parametrize(
     "overrides, message",
     [
         (
