@@ -14,7 +14,8 @@ import soundfile
 
 from biglittle_asr.corpora import checks
 from biglittle_asr.corpora.audio import AudioFile, Segment, read_audio
-from biglittle_asr.corpora.manifest import COLUMNS, SEGMENT_COLUMNS, Utterance, read_manifest, write_manifests
+from biglittle_asr.corpora.manifest import COLUMNS, SEGMENT_COLUMNS, read_manifest, write_manifests
+from biglittle_asr.corpora.utterance import Utterance
 
 RATE = 8000
 SECONDS = 4.0

@@ -16,10 +16,10 @@ from conftest import make_telephone, telephone_corpora
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import fisher, hub5, prepare, switchboard
 from biglittle_asr.corpora.audio import read_audio
-from biglittle_asr.corpora.manifest import Utterance
 from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
 from biglittle_asr.corpora.telephone_synthesis import main as synthesize_main
 from biglittle_asr.corpora.transcripts import fisher_words, hub5_words, mend_stm, spelled_words, switchboard_words
+from biglittle_asr.corpora.utterance import Utterance
 
 READERS = {"switchboard": switchboard.read, "fisher": fisher.read, "hub5": hub5.read}
 SPELLED = {"TV": ["T", "V"], "TV'S": ["T", "V'S"]}

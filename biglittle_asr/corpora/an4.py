@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import Utterance, read_lines
+from biglittle_asr.corpora.utterance import Utterance, read_lines
 
 TRANSCRIPT_LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
 SENTENCE_MARKS = {"<s>", "</s>"}

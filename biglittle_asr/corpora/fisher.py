@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import Utterance, read_lines
 from biglittle_asr.corpora.telephone import Turn, check_pairs, find_files, make_utterances, split_by_conversation
 from biglittle_asr.corpora.transcripts import fisher_words
+from biglittle_asr.corpora.utterance import Utterance, read_lines
 
 RECORDING = r"(fe_03_\d{5})\.sph"
 TRANSCRIPT = r"(fe_03_\d{5})\.txt"

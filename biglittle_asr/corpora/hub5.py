@@ -14,9 +14,9 @@ import re
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import Utterance, read_lines
 from biglittle_asr.corpora.telephone import CHANNELS, Turn, check_pairs, find_files, make_utterances
 from biglittle_asr.corpora.transcripts import hub5_words, mend_stm
+from biglittle_asr.corpora.utterance import Utterance, read_lines
 
 RECORDING = r"((?:sw|en)_\d{4})\.sph"
 STM = r"(hub5e00\.english\.000405)\.stm"

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import Utterance, read_lines
 from biglittle_asr.corpora.report import TRAINING
+from biglittle_asr.corpora.utterance import Utterance, read_lines
 
 logger = logging.getLogger(__name__)
 

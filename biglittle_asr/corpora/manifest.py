@@ -1,6 +1,6 @@
 """Manifests: the CSV files through which every corpus reaches a recipe.
 
-A corpus module only says which utterances a split has (`Utterance`). Everything after that is the same for all and
+A corpus module only says which utterances a split has (`utterance.py`). Everything after that is the same for all and
 lives here: check every file, write one CSV a split (columns ID, duration, wav, spk_id, wrd, as SpeechBrain's recipes
 have them), have `report.py` report what is faulty, and remember what was done, so that a second run finds nothing to
 do. Where utterances are parts of recordings, two more columns say which: channel, counted from 1, and start, in
@@ -15,7 +15,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -24,71 +24,13 @@ from biglittle_asr.corpora.audio import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
 from biglittle_asr.corpora.shards import ShardMember, check_shards, is_url, read_index
+from biglittle_asr.corpora.utterance import Utterance
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
 """Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """One utterance as its corpus describes it."""
-
-    id: str
-    """Unique in the corpus."""
-    wav: Path
-    """The audio file; with one channel, unless `segment` names one."""
-    speaker: str
-    """Who speaks; splits share no speaker."""
-    words: str
-    """Transcript in upper case, words separated by single spaces; empty if the corpus has none."""
-    source: str
-    """Where the corpus says so, as `file:line`; error messages point there."""
-    segment: Segment = WHOLE
-    """What of the audio file it is."""
-    tokens: frozenset[str] = frozenset()
-    """Words in brackets that may be in its transcript, such as [NOISE]."""
-
-
-def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[str, str]]:
-    r"""Read a text file of a corpus as (place, line) pairs, blank lines left out.
-
-    Arguments
-    ---------
-    path : pathlib.Path
-        A UTF-8 text file.
-    advice : str
-        What to do if it is missing.
-
-    Returns
-    -------
-    list of (str, str)
-        `file:line` for error messages, and the line without surrounding white space.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is not UTF-8 text.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.txt"
-    >>> _ = path.write_text("one\n\nthree\n")
-    >>> [(place.rpartition(":")[2], line) for place, line in read_lines(path)]
-    [('1', 'one'), ('3', 'three')]
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file; {advice}.")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
-    stripped = ((f"{path}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), start=1))
-    return [(place, line) for place, line in stripped if line]
 
 
 def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:

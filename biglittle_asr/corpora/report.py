@@ -11,12 +11,9 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from biglittle_asr.corpora.checks import FAULTS, Finding, Inspection, inspect_words
-
-if TYPE_CHECKING:
-    from biglittle_asr.corpora.manifest import Utterance
+from biglittle_asr.corpora.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from os import PathLike
 from pathlib import Path
 
 from biglittle_asr.corpora import fisher, hub5
-from biglittle_asr.corpora.manifest import Utterance, read_lines
 from biglittle_asr.corpora.telephone import Turn, check_pairs, find_files, make_utterances, split_by_conversation
 from biglittle_asr.corpora.transcripts import normalize_lexicon, spelled_words, switchboard_words
+from biglittle_asr.corpora.utterance import Utterance, read_lines
 
 RECORDING = r"(sw0\d{4})\.sph"
 TRANSCRIPT = r"(sw\d{4}[ab])-ms98-a-trans\.text"

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from biglittle_asr.corpora.audio import Segment
-from biglittle_asr.corpora.manifest import Utterance
 from biglittle_asr.corpora.transcripts import NOISES, UNINTELLIGIBLE, without_noises
+from biglittle_asr.corpora.utterance import Utterance
 
 CHANNELS = {"A": 1, "B": 2}
 """Channel of each side."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from biglittle_asr.corpora.manifest import read_lines
+from biglittle_asr.corpora.utterance import read_lines
 from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
 from biglittle_asr.decoding.hmm.tying import Integers
 

@@ -1,0 +1,67 @@
+"""What every corpus module makes: utterances, out of the lines of its corpus's text files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from biglittle_asr.corpora.audio import WHOLE, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One utterance as its corpus describes it."""
+
+    id: str
+    """Unique in the corpus."""
+    wav: Path
+    """The audio file; with one channel, unless `segment` names one."""
+    speaker: str
+    """Who speaks; splits share no speaker."""
+    words: str
+    """Transcript in upper case, words separated by single spaces; empty if the corpus has none."""
+    source: str
+    """Where the corpus says so, as `file:line`; error messages point there."""
+    segment: Segment = WHOLE
+    """What of the audio file it is."""
+    tokens: frozenset[str] = frozenset()
+    """Words in brackets that may be in its transcript, such as [NOISE]."""
+
+
+def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[str, str]]:
+    r"""Read a text file of a corpus as (place, line) pairs, blank lines left out.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        A UTF-8 text file.
+    advice : str
+        What to do if it is missing.
+
+    Returns
+    -------
+    list of (str, str)
+        `file:line` for error messages, and the line without surrounding white space.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not UTF-8 text.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.txt"
+    >>> _ = path.write_text("one\n\nthree\n")
+    >>> [(place.rpartition(":")[2], line) for place, line in read_lines(path)]
+    [('1', 'one'), ('3', 'three')]
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {advice}.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
+    stripped = ((f"{path}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), start=1))
+    return [(place, line) for place, line in stripped if line]
