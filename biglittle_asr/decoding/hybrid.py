@@ -58,7 +58,7 @@ class HybridSettings:
 
 
 class SearchGraph(nn.Module):
-    """HCLG and tied states as tensors: a part of a hybrid model's weights, so that they cannot be parted.
+    r"""HCLG and tied states as tensors: a part of a hybrid model's weights, so that they cannot be parted.
 
     Arguments
     ---------
@@ -80,6 +80,21 @@ class SearchGraph(nn.Module):
         (A,) float32, of the arcs.
     final_states, final_costs : Tensor
         (N,) int32 and float32: where a sentence may end.
+
+    Example
+    -------
+    >>> import kaldifst
+    >>> from biglittle_asr.decoding.hmm import monophones
+    >>> from biglittle_asr.decoding.hmm.graph import Graph
+    >>> lexicon = Lexicon({"A": [("AH",)]})
+    >>> tying = monophones(lexicon.phones, states=1, silence_states=1)
+    >>> graph = Graph(kaldifst.compile("0 1 2 1 0.5\n1 1 2 0 0.0\n1 0.0\n"), ("", "A"))
+    >>> stored = SearchGraph.of(graph, tying)
+    >>> stored.arcs.tolist(), stored.costs.tolist(), stored.final_states.tolist()
+    ([[0, 1, 2, 1], [1, 1, 2, 0]], [0.5, 0.0], [1])
+    >>> restored, _ = stored.restore(lexicon, size=2)
+    >>> restored.num_arcs, restored.words
+    (2, ('', 'A'))
     """
 
     tying: Tensor
@@ -160,7 +175,7 @@ class SearchGraph(nn.Module):
 
 
 class AlignedHybridSearch(AlignedSearch):
-    """Search in a hybrid model's graph; where the words are is what an alignment of them says.
+    r"""Search in a hybrid model's graph; where the words are is what an alignment of them says.
 
     Arguments
     ---------
@@ -177,6 +192,21 @@ class AlignedHybridSearch(AlignedSearch):
     ------
     ValueError
         If the settings ask for what such a graph cannot give.
+
+    Example
+    -------
+    >>> import kaldifst
+    >>> from biglittle_asr.decoding.hmm import monophones
+    >>> from biglittle_asr.decoding.hmm.graph import Graph
+    >>> from biglittle_asr.models import HybridModel, create_encoder
+    >>> lexicon = Lexicon({"A": [("AH",)]})
+    >>> graph = Graph(kaldifst.compile("0 1 2 1 0.5\n0 0 1 0 0.1\n1 1 2 0 0.0\n1 0.0\n"), ("", "A"))
+    >>> stored = SearchGraph.of(graph, monophones(lexicon.phones, states=1, silence_states=1))
+    >>> model = HybridModel(create_encoder("bl_resnet22_half"), output_neurons=2, search_graph=stored)
+    >>> search = AlignedHybridSearch(model, WordTokenizer(lexicon), search=HybridSettings(lm_weight=1.0))
+    >>> (found,) = search(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]).log())
+    >>> found.text, found.tokens[0].start, found.tokens[0].end
+    ('A', 1, 3)
     """
 
     tail_seconds = 0.0
