@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import kaldi_native_io
 import numpy as np
 import pytest
 import torch
@@ -18,13 +19,16 @@ from test_tasks import write_tones
 
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import prepare
+from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.hmm import Aligner, Lexicon, monophones, read_lexicon, read_tying
+from biglittle_asr.decoding.hmm.graph import build_graph
 from biglittle_asr.inference import load_model
 from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.tasks import recipe
 from biglittle_asr.tasks.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid import frame_loss, stretched
 from biglittle_asr.tasks.iterations import change, read_alignments, read_iterations
+from biglittle_asr.tasks.kaldi_start import KaldiStart
 from biglittle_asr.tasks.linear_start import EveryFrame, fit, linear_model
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_bl_resnet22.yaml"
@@ -137,6 +141,68 @@ def test_a_system_trains_from_transcripts_alone(tmp_path: Path, capsys: Any) -> 
     before = (tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()
     train("AN4")(options)
     assert ((tmp_path / "wer_test.txt").read_text(), (tmp_path / "iterations.csv").read_text()) == before
+
+
+def write_kaldi(folder: Path, left_out: str = "") -> str:
+    """What Kaldi would have made of the corpus, with a transition for each pdf; the recipe's key `kaldi`."""
+    lexicon = read_lexicon(folder / "etc" / "an4.dic")
+    tying = monophones(lexicon.phones, 1, 1)
+    build_graph(lexicon, tying, folder / "etc" / "an4.ug.lm").write(folder / "etc")
+    states = (f"Transition-state {k}: phone = A hmm-state = 0 pdf = {k - 1}\n" for k in range(1, tying.size + 1))
+    ids = (f" Transition-id = {k} p = 1 [0 -> 1]\n" for k in range(1, tying.size + 1))
+    (folder / "etc" / "transitions.txt").write_text("".join(map("".join, zip(states, ids, strict=True))))
+    with kaldi_native_io.Int32VectorWriter(f"ark:{folder / 'etc' / 'ali.1'}") as writer:
+        for name in ("train", "dev"):
+            for row in read_manifest(folder / "save" / "manifests" / f"{name}.csv"):
+                if row["ID"] != left_out:
+                    # Kaldi leaves frames out at the end.
+                    frames = round(100 * float(row["duration"])) - 2
+                    alignment = Aligner(lexicon, tying).uniform(row["wrd"].split(), frames)
+                    writer.write(row["ID"], (tying.outputs[alignment.states] + 1).tolist())
+    files = {"transitions": "transitions.txt", "graph": "HCLG.fst", "words": "words.txt"}
+    paths = ", ".join(f"{key}: {folder / 'etc' / name}" for key, name in files.items())
+    return f"{{alignments: 'ark:{folder / 'etc' / 'ali.1'}', {paths}}}"
+
+
+def test_a_system_trains_on_kaldis_alignments(tmp_path: Path) -> None:
+    write_corpus(tmp_path, copies=24)
+    kaldi = write_kaldi(tmp_path, left_out="u0-3")
+    options = {"kaldi": kaldi, "lexicon": "null", "language_model": "null", "iterations": "[{epochs: 2}]"}
+    train("AN4")(small(tmp_path, **options))
+    (row,) = rows(tmp_path)
+    assert (row["states"], row["failed"]) == (str(len("ABCDE") + 1), "1") and float(row["dev_accuracy"]) > 80
+    assert "WER 0.00 %" in (tmp_path / "wer_test.txt").read_text()
+    log = (tmp_path / "log.txt").read_text()
+    assert "u0-3 (Kaldi has not aligned it)" in log and "No model folder is written" in log
+    first, second = (
+        line.split() for line in (tmp_path / "test.ctm").read_text().splitlines() if line.startswith("u0 ")
+    )
+    assert (first[4], second[4]) == ("BAD", "CAB") and abs(float(second[2]) - 0.6) < 0.3
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"kaldi": "{graph: HCLG.fst}"}, "kaldi: .* must have alignments, transitions, graph, words"),
+        ({"iterations": "[{epochs: 1}, {epochs: 1, tied: True}]"}, "of Kaldi's alignments there is one"),
+        ({"kaldi": "{alignments: 'ark:a', transitions: nowhere, graph: b, words: c}"}, "nowhere: no such file"),
+    ],
+)
+def test_what_cannot_be_of_kaldis_is_refused(tmp_path: Path, options: dict[str, str], message: str) -> None:
+    write_corpus(tmp_path, TEXTS[:1])
+    options = {"kaldi": write_kaldi(tmp_path), "iterations": "[{epochs: 1}]", **options}
+    hparams, run_opts = recipe.load_recipe(small(tmp_path, **options), recipe.HYBRID_KEYS)
+    with pytest.raises((ValueError, OSError), match=message):
+        KaldiStart(recipe.prepare_manifests("an4", hparams), hparams, run_opts)
+
+
+def test_kaldis_alignments_of_other_utterances_are_refused(tmp_path: Path) -> None:
+    write_corpus(tmp_path, TEXTS[:2])
+    kaldi = write_kaldi(tmp_path)
+    for manifest in (tmp_path / "save" / "manifests").glob("*.csv"):
+        manifest.write_text(manifest.read_text().replace("\nu", "\nother"))
+    with pytest.raises(ValueError, match="2 of 2 utterances could not be aligned.*must name utterances alike"):
+        train("AN4")(small(tmp_path, kaldi=kaldi, iterations="[{epochs: 1}]"))
 
 
 def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from biglittle_asr.decoding.aligned import AlignedSearch
-from biglittle_asr.decoding.beam import IMPOSSIBLE
+from biglittle_asr.decoding.beam import IMPOSSIBLE, Hypothesis
 from biglittle_asr.decoding.greedy import Token
 from biglittle_asr.decoding.hmm import Aligner, AlignmentError, Lexicon, Tying
 from biglittle_asr.decoding.hmm.alignment import SILENCE
 from biglittle_asr.decoding.hmm.tying import NO_STATE, Reals
 from biglittle_asr.decoding.settings import DecodingSettings
-from biglittle_asr.decoding.tokenizer import WordTokenizer
+from biglittle_asr.decoding.tokenizer import Tokenizer, WordTokenizer
 
 if TYPE_CHECKING:
     from biglittle_asr.decoding.hmm.graph import Graph
@@ -272,6 +272,49 @@ class AlignedHybridSearch(AlignedSearch):
     def _likelihoods(self, log_probs: Tensor) -> Reals:
         likelihoods: Reals = self.model.log_likelihoods(log_probs).cpu().numpy()
         return likelihoods
+
+
+class PathSearch:
+    """Search in a graph whose lexicon is not known, such as Kaldi's: words are where its path says them.
+
+    Words in brackets, such as [noise] and <unk>, and Kaldi's !SIL are no words.
+
+    Arguments
+    ---------
+    model : HybridModel
+    decoder : GraphDecoder
+    """
+
+    pause_seconds = math.inf
+    tail_seconds = 0.0
+
+    def __init__(self, model: Any, decoder: GraphDecoder) -> None:
+        self.model = model
+        self.decoder = decoder
+        self.settings = DecodingSettings()
+        self.words = WordTokenizer(Lexicon({word: [] for word in decoder.graph.words if word}))
+        self.tokenizer: Tokenizer = self.words
+
+    def blanks(self, log_probs: Tensor) -> list[bool]:
+        """Of no frame is it known that nothing is said."""
+        return [False] * len(log_probs)
+
+    def __call__(self, log_probs: Tensor) -> list[Hypothesis]:
+        """The best words for log-probabilities (T', V)."""
+        likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
+        found = self.decoder.decode(likelihoods)
+        ends = [*found.starts[1:], len(log_probs)]
+        outputs = np.array(found.outputs, np.int64)
+        of_frames = log_probs.cpu().numpy()[np.arange(len(outputs)), outputs]
+        tokens = []
+        for index, start, end in zip(self.words.indices(found.words), found.starts, ends, strict=True):
+            if not self.words.words_of([index])[0].startswith(("[", "<", "!")):
+                end = max(end, start + 1)
+                tokens.append(Token(index, start, end, float(of_frames[start:end].mean())))
+        text = self.words.decode([token.index for token in tokens])
+        score = -found.cost * self.decoder.lm_weight if math.isfinite(found.cost) else IMPOSSIBLE
+        spoken = float(likelihoods[np.arange(len(outputs)), outputs].sum())
+        return [Hypothesis(text, tuple(tokens), score, spoken)]
 
 
 def _check_tying(table: np.ndarray, phones: int, size: int) -> None:

@@ -5,110 +5,47 @@ utterance: see :mod:`biglittle_asr.tasks.linear_start`. Every further one aligns
 and trains on. The first that has `tied: True` grows the trees that tie states in context, by statistics which are
 gathered while the network before it aligns; its output layer begins with what that network knew of the states without
 context.
-
-    <save_folder>/iterations/1/     alignments.npz and tying.npz: what the iteration trains on
-    <output_folder>/iterations/1/   its curves and logs
-    <output_folder>/iterations.csv  a row for each
-
-A training that was interrupted goes on inside the iteration in which it was.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.logger import get_logger
-from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
 
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding.hmm import (
     Aligner,
     Alignment,
     AlignmentError,
     ContextStatistics,
+    Lexicon,
     Tying,
     grow_tying,
     monophones,
     read_lexicon,
-    read_tying,
 )
 from biglittle_asr.decoding.hmm.graph import Graph, build_graph
 from biglittle_asr.decoding.hmm.tying import Integers
 from biglittle_asr.features import SentenceNormalization
-from biglittle_asr.nnet.lengths import output_length
 from biglittle_asr.tasks.checkpoints import Checkpointer
-from biglittle_asr.tasks.data import OUTPUT_KEYS, AudioReader, Datasets, build_audio_dataset
-from biglittle_asr.tasks.failures import some
-from biglittle_asr.tasks.hybrid import HybridBrain, Output, stretched
-from biglittle_asr.tasks.hybrid_system import HybridSystem, make_decoder
-from biglittle_asr.tasks.iterations import (
-    Iteration,
-    PartOfSchedule,
-    Row,
-    Table,
-    change,
-    read_alignments,
-    read_iterations,
-    write_alignments,
-)
+from biglittle_asr.tasks.data import build_audio_dataset
+from biglittle_asr.tasks.hybrid import HybridBrain, Output
+from biglittle_asr.tasks.hybrid_training import Failed, HybridTraining, add_no_targets
+from biglittle_asr.tasks.iterations import Row, change, write_alignments
 from biglittle_asr.tasks.linear_start import SECONDS, fit, linear_model
-from biglittle_asr.tasks.mmi import Denominator
-from biglittle_asr.tasks.recipe import HYBRID_KEYS, RecipeError, load_recipe, prepare_manifests
 
 logger = get_logger(__name__)
 
-MAX_FAILED = 0.5
-"""Largest part of the utterances that may fail to be aligned: where most do, the lexicon or the number of states is at
-fault."""
 
-NOTHING = torch.zeros(1, dtype=torch.long)
-"""Targets of an utterance that has none; SpeechBrain cannot pad what is empty."""
-
-Failed = dict[str, str]
-"""Why an utterance could not be aligned, by its ID."""
-
-
-def train_hybrid(argv: Sequence[str], corpus: str) -> None:
-    """What the train.py of a hybrid recipe does: parse, prepare, train, evaluate.
-
-    Arguments
-    ---------
-    argv : sequence of str
-        The command line, see :func:`~biglittle_asr.tasks.recipe.load_recipe`.
-    corpus : str
-        One of `biglittle_asr.corpora.list_corpora()`.
-
-    Raises
-    ------
-    ValueError, OSError
-        With a sentence for the user.
-    """
-    hparams, run_opts = load_recipe(argv, HYBRID_KEYS)
-    manifests = prepare_manifests(corpus, hparams)
-    FlatStart(manifests, hparams, run_opts).train().evaluate(hparams, manifests["test"])
-
-
-class FlatStart:
-    """Trains a hybrid system.
-
-    Arguments
-    ---------
-    manifests : mapping from "train", "dev", "test" to pathlib.Path
-    hparams : dict
-        What the recipe's YAML file defines, with the keys `HYBRID_KEYS`.
-    run_opts : speechbrain.RunOptions or dict
-        Command line options.
+class FlatStart(HybridTraining):
+    """Trains a hybrid system from transcripts; see :class:`HybridTraining`.
 
     Raises
     ------
@@ -116,70 +53,30 @@ class FlatStart:
         If the lexicon lacks words of the training transcripts, or a setting cannot be.
     """
 
+    lexicon: Lexicon
+
     def __init__(self, manifests: Mapping[str, Path], hparams: dict[str, Any], run_opts: Any = None) -> None:
-        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
-            raise RecipeError("hybrid recipes train in one process; start them without torchrun.")
-        self.manifests, self.hparams, self.run_opts = manifests, hparams, run_opts
-        self.iterations = read_iterations(hparams["iterations"])
-        self.output_folder, self.save_folder = Path(hparams["output_folder"]), Path(hparams["save_folder"])
+        super().__init__(manifests, hparams, run_opts)
         # Manifests have words in upper case.
         self.lexicon = read_lexicon(hparams["lexicon"], upper=True)
-        self.read = AudioReader(hparams["sample_rate"], hparams["cache_audio"])
         texts = [row["wrd"] for row in build_audio_dataset(manifests["train"], self.read).data.values()]
         self.lexicon.check(texts, str(manifests["train"]))
         self.counts = Counter(word for text in texts for word in text.split())
-        self.table = Table(self.output_folder / "iterations.csv")
 
-    def train(self) -> HybridSystem:
-        """All iterations; of those that are done already, nothing but their weights is loaded."""
-        brain: HybridBrain | None = None
-        model: Any = None
-        tying = monophones(self.lexicon.phones, self.hparams["states_per_phone"], self.hparams["silence_states"])
-        before: dict[str, Integers] = {}
-        total, done = sum(each.epochs for each in self.iterations), 0
-        for number, iteration in enumerate(self.iterations, start=1):
-            folder = self.save_folder / "iterations" / str(number)
-            if not (folder / "alignments.npz").is_file():
-                self.align(number, brain, tying, before)
-            last, tying = tying, read_tying(folder / "tying.npz")
-            states = read_alignments(folder / "alignments.npz")
-            datasets = self.datasets(tying, states)
-            coarse = model
-            if model is None or tying.size != last.size:
-                graph = self._graph(tying)
-                model = self.hparams["model"](output_neurons=tying.size)
-            model.set_frequencies(_frequencies(tying, datasets, states), self.hparams["balance"])
-            if coarse is not None and coarse is not model:
-                model.refine(coarse, torch.from_numpy(tying.origin(last)))
-            schedule = PartOfSchedule(self.hparams["lr_annealing"], done / total, (done + iteration.epochs) / total)
-            hparams = self._settings(number, iteration, schedule)
-            denominator = Denominator(graph, tying.size) if iteration.mmi else None
-            brain = HybridBrain(model, make_decoder(graph, hparams), hparams, self.run_opts, denominator)
-            brain.fit_datasets(datasets, hparams)
-            if not brain.test_only and not self.table.is_trained(number):
-                epochs = brain.history.rows
-                seconds = sum(epoch["seconds"] for epoch in epochs)
-                accuracies = brain.train_accuracy, brain.dev_accuracy
-                self.table.trained(iteration.epochs, *accuracies, epochs[-1]["dev_wer"], seconds)
-            before, done = states, done + iteration.epochs
-        assert brain is not None
-        return HybridSystem(brain, self.lexicon, tying, graph, datasets)
+    def first_tying(self) -> Tying:
+        """States that are the same in every context."""
+        return monophones(self.lexicon.phones, self.hparams["states_per_phone"], self.hparams["silence_states"])
 
-    # Alignment
+    def graph(self, tying: Tying) -> Graph:
+        """HCLG."""
+        start = time.monotonic()
+        graph = build_graph(self.lexicon, tying, self.hparams["language_model"], self.counts)
+        seconds = time.monotonic() - start
+        logger.info(f"HCLG: {graph.num_states} states, {graph.num_arcs} arcs, built in {seconds:.1f} s")
+        return graph
 
     def align(self, number: int, brain: HybridBrain | None, tying: Tying, before: Mapping[str, Integers]) -> None:
-        """Write what an iteration trains on.
-
-        Arguments
-        ---------
-        number : int
-            Of the iteration, from 1.
-        brain : HybridBrain, optional
-            Of the one before; the first is aligned by a linear layer.
-        tying : Tying
-            Of the one before, or without context.
-        before : mapping from ID to array
-            The alignments of the one before.
+        """See :class:`HybridTraining`; the first iteration is aligned by a linear layer.
 
         Raises
         ------
@@ -193,7 +90,8 @@ class FlatStart:
         aligned, failed = self._align_by_network(brain, tying, statistics)
         folder = self.save_folder / "iterations" / str(number)
         folder.mkdir(parents=True, exist_ok=True)
-        self._report_failed(number, failed, len(aligned) + len(failed), folder)
+        advice = "see to the lexicon, or set fewer states_per_phone"
+        self.report_failed(number, failed, len(aligned) + len(failed), folder, advice)
         states = {name: each.states for name, each in aligned.items()}
         if statistics is not None:
             tying = grow_tying(statistics, self.hparams["tied_states"], self.hparams["min_frames"])
@@ -210,13 +108,13 @@ class FlatStart:
         """One that aligns by single frames, estimated on a part of the training data."""
         features, stride = self.hparams["compute_features"].output_size, self.hparams["encoder"].time_stride
         model = linear_model(tying, features, stride)
-        schedule = PartOfSchedule(self.hparams["lr_annealing"], 0.0, 0.0)
         # Statistics of a normalization over all utterances are not known yet.
         modules = {**self.hparams["modules"], "normalize": SentenceNormalization()}
-        hparams = {**self._settings(1, self.iterations[0], schedule), "modules": modules, "sparsity": None}
-        brain = HybridBrain(model, None, hparams, self.run_opts)
+        checkpointer = Checkpointer(self.save_folder / "iterations" / "1" / "checkpoints")
+        own = {"sparsity": None, "checkpointer": checkpointer, "epoch_counter": EpochCounter(limit=1)}
+        brain = HybridBrain(model, None, {**self.hparams, **own, "modules": modules}, self.run_opts)
         train = build_audio_dataset(self.manifests["train"], self.read)
-        _add_no_targets(train)
+        add_no_targets(train)
         chosen = _some_seconds(train.data, SECONDS, self.hparams["seed"])
         train = train.filtered_sorted(key_test={"id": chosen.__contains__}, sort_key="duration")
         outputs = brain.outputs(train, self.hparams["valid_dataloader_opts"])
@@ -235,7 +133,7 @@ class FlatStart:
         aligned, failed = {}, {}
         for name in ("train", "dev"):
             dataset = build_audio_dataset(self.manifests[name], self.read)
-            _add_no_targets(dataset)
+            add_no_targets(dataset)
             dataset = dataset.filtered_sorted(sort_key="duration")
             for output in brain.outputs(dataset, self.hparams["valid_dataloader_opts"]):
                 if not isinstance(output, Output):
@@ -259,77 +157,6 @@ class FlatStart:
                 raise AlignmentError(f"the lexicon lacks {word}")
         return words
 
-    def _frames(self, num_samples: int) -> int:
-        """Frames that come out of the encoder."""
-        return output_length(
-            self.hparams["compute_features"].output_lengths(num_samples), self.hparams["encoder"].time_stride
-        )
-
-    def _report_failed(self, number: int, failed: Failed, total: int, folder: Path) -> None:
-        if not failed:
-            return
-        path = folder / "failed_alignments.csv"
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("ID", "problem"), *sorted(failed.items())])
-        write_atomically(path, text.getvalue())
-        reasons = some([f"{name} ({reason.rstrip('.')})" for name, reason in sorted(failed.items())])
-        message = f"iteration {number}: {len(failed)} of {total} utterances could not be aligned: {reasons}"
-        if len(failed) > MAX_FAILED * total:
-            raise ValueError(f"{message}; see to the lexicon, or set fewer states_per_phone.")
-        logger.warning(f"{message}; they are not learned from, and {path} lists them.")
-
-    # Parts of an iteration
-
-    def datasets(self, tying: Tying, states: Mapping[str, Integers]) -> Datasets:
-        """The three sets, with the tied states of their frames as targets; what is not aligned is not in train."""
-        train = build_audio_dataset(self.manifests["train"], self.read, self.hparams["wav_augment"])
-        self._add_targets(train, tying, states)
-        dev = build_audio_dataset(self.manifests["dev"], self.read)
-        self._add_targets(dev, tying, states)
-        test = build_audio_dataset(self.manifests["test"], self.read)
-        _add_no_targets(test)
-        return Datasets(
-            train.filtered_sorted(key_test={"id": states.__contains__}),
-            dev.filtered_sorted(sort_key="duration"),
-            test.filtered_sorted(sort_key="duration"),
-        )
-
-    def _add_targets(self, dataset: Any, tying: Tying, states: Mapping[str, Integers]) -> None:
-        def target(name: str, num_samples: int) -> tuple[torch.Tensor, int]:
-            if name not in states:
-                return NOTHING, 0
-            outputs = stretched(tying.outputs[states[name]], self._frames(num_samples))
-            return torch.from_numpy(outputs).long(), len(outputs)
-
-        dataset.add_dynamic_item(target, takes=["id", "num_samples"], provides=["tokens", "num_tokens"])
-        dataset.set_output_keys(OUTPUT_KEYS)
-
-    def _graph(self, tying: Tying) -> Graph:
-        start = time.monotonic()
-        graph = build_graph(self.lexicon, tying, self.hparams["language_model"], self.counts)
-        seconds = time.monotonic() - start
-        logger.info(f"HCLG: {graph.num_states} states, {graph.num_arcs} arcs, built in {seconds:.1f} s")
-        return graph
-
-    def _settings(self, number: int, iteration: Iteration, schedule: PartOfSchedule) -> dict[str, Any]:
-        """The recipe's settings as one iteration has them."""
-        folder = self.output_folder / "iterations" / str(number)
-        save = self.save_folder / "iterations" / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        return {
-            **self.hparams,
-            # Not the augmentation of the iteration before.
-            "seed": self.hparams["seed"] + 1000 * number,
-            "output_folder": folder,
-            "save_folder": save,
-            "number_of_epochs": iteration.epochs,
-            "epoch_counter": EpochCounter(limit=iteration.epochs),
-            "lr_annealing": schedule,
-            "checkpointer": Checkpointer(save / "checkpoints"),
-            "train_logger": FileTrainLogger(save_file=str(folder / "train_log.txt")),
-            "tensorboard_logger": TensorboardLogger(save_dir=str(folder / "tensorboard")),
-        }
-
 
 def _some_seconds(rows: Mapping[str, Mapping[str, Any]], seconds: float, seed: int) -> set[str]:
     """IDs of utterances, drawn at random, that last so long together; all if they are shorter.
@@ -347,16 +174,3 @@ def _some_seconds(rows: Mapping[str, Mapping[str, Any]], seconds: float, seed: i
         chosen.add(name)
         seconds -= rows[name]["duration"]
     return chosen
-
-
-def _frequencies(tying: Tying, datasets: Datasets, states: Mapping[str, Integers]) -> torch.Tensor:
-    """(V,) training frames of each tied state."""
-    counts = np.zeros(tying.size, np.int64)
-    for name in datasets.train.data_ids:
-        counts += np.bincount(tying.outputs[states[name]], minlength=tying.size)
-    return torch.from_numpy(counts)
-
-
-def _add_no_targets(dataset: Any) -> None:
-    dataset.add_dynamic_item(lambda name: (NOTHING, 0), takes=["id"], provides=["tokens", "num_tokens"])
-    dataset.set_output_keys(OUTPUT_KEYS)

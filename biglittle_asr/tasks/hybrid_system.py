@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.decoding import BeamWords
+from biglittle_asr.decoding import BeamWords, Search
 from biglittle_asr.decoding.hmm import Lexicon, Tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.search import GraphDecoder
-from biglittle_asr.decoding.hybrid import AlignedHybridSearch, HybridSettings, SearchGraph
+from biglittle_asr.decoding.hybrid import AlignedHybridSearch, HybridSettings, PathSearch, SearchGraph
 from biglittle_asr.decoding.tokenizer import WordTokenizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import find_references, score_transcripts
@@ -37,7 +37,8 @@ class HybridSystem:
     """What a training ends in."""
 
     brain: HybridBrain
-    lexicon: Lexicon
+    lexicon: Lexicon | None
+    """None if the graph is Kaldi's."""
     tying: Tying
     graph: Graph
     datasets: Datasets
@@ -57,9 +58,13 @@ class HybridSystem:
         output_folder = Path(hparams["output_folder"])
         self.brain.choose_average(self.datasets.dev, hparams)
         settings = HybridSettings(self._tune(hparams), **hparams["search_options"])
-        tokenizer = WordTokenizer(self.lexicon)
-        self.brain.model.search_graph = SearchGraph.of(self.graph, self.tying)
-        search = AlignedHybridSearch(self.brain.model, tokenizer, search=settings)
+        model = self.brain.model
+        search: Search
+        if self.lexicon is None:
+            search = PathSearch(model, make_decoder(self.graph, hparams, settings.lm_weight))
+        else:
+            model.search_graph = SearchGraph.of(self.graph, self.tying)
+            search = AlignedHybridSearch(model, WordTokenizer(self.lexicon), search=settings)
         scores = {}
         for name, options in (("dev", "valid_dataloader_opts"), ("test", "test_dataloader_opts")):
             if name == "test" and hparams["skip_test"]:
@@ -72,15 +77,18 @@ class HybridSystem:
             if references is not None and test_manifest is not None:
                 by_time, words = score_transcripts(transcripts, *references)
                 report_by_time(by_time, words, test_manifest, references[0], output_folder)
-        write_model_folder(
-            output_folder / "model",
-            (*self._front_end(), freeze(deepcopy(self.brain.model)), tokenizer, settings),
-            self.datasets,
-            scores,
-            data_folder=str(hparams["data_folder"]),
-            precision=self.brain.precision,
-            weights=self.brain.weights,
-        )
+        if self.lexicon is None:
+            logger.info("No model folder is written, for it would need the lexicon that Kaldi's graph was made of.")
+        else:
+            write_model_folder(
+                output_folder / "model",
+                (*self._front_end(), freeze(deepcopy(model)), WordTokenizer(self.lexicon), settings),
+                self.datasets,
+                scores,
+                data_folder=str(hparams["data_folder"]),
+                precision=self.brain.precision,
+                weights=self.brain.weights,
+            )
         self.brain.show_profile()
         return scores
 
@@ -107,7 +115,7 @@ class HybridSystem:
         return self.brain.modules.compute_features, self.brain.modules.normalize
 
     def _transcribe(
-        self, name: str, search: AlignedHybridSearch, loader_options: Mapping[str, Any]
+        self, name: str, search: Search, loader_options: Mapping[str, Any]
     ) -> tuple[Score, list[Transcript]]:
         compute_features, _ = self._front_end()
         frame_seconds = (

@@ -62,7 +62,8 @@ class Row:
     """Frames, in percent, that are in another phone, or in another state of theirs, than in the alignment before; not a
     number for the first."""
     score: float
-    """Mean log-likelihood of a frame along the alignment, in nats, comparable among networks of the same states."""
+    """Mean log-likelihood of a frame along the alignment, in nats, comparable among networks of the same states; not a
+    number for alignments that were given."""
     epochs: int
     """0 until it is trained."""
     train_accuracy: float
@@ -100,11 +101,11 @@ class Table:
         """Begin an iteration; forget it and later ones, if there were any."""
         self.rows = [each for each in self.rows if each.iteration < row.iteration] + [row]
         self._write()
-        changed = "a linear start" if np.isnan(row.changed) else f"{row.changed:.2f} % of the frames changed"
-        logger.info(
-            f"iteration {row.iteration}: {row.states} tied states, {changed}, log-likelihood {row.score:.3f} a frame, "
-            f"aligned in {row.seconds:.1f} s"
-        )
+        found = [f"{row.states} tied states"]
+        found.append("the first alignment" if np.isnan(row.changed) else f"{row.changed:.2f} % of the frames changed")
+        if not np.isnan(row.score):
+            found.append(f"log-likelihood {row.score:.3f} a frame")
+        logger.info(f"iteration {row.iteration}: {', '.join(found)}, aligned in {row.seconds:.1f} s")
 
     def trained(self, epochs: int, train_accuracy: float, dev_accuracy: float, dev_wer: float, seconds: float) -> None:
         """End the last iteration."""

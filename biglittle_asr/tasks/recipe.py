@@ -59,7 +59,7 @@ TRANSDUCER_KEYS = SPEECH_KEYS | {"valid_beam_size", "test_beam_size"}
 HYBRID_KEYS = frozenset(
     """
     seed output_folder save_folder data_folder skip_prep corpus_options skip_test cache_audio
-    lexicon language_model states_per_phone silence_states iterations tied_states min_frames balance
+    lexicon language_model kaldi states_per_phone silence_states iterations tied_states min_frames balance
     lm_weights search_options mmi_lm_weight mmi_ce_weight
     batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
     train_dataloader_opts valid_dataloader_opts test_dataloader_opts

@@ -37,6 +37,11 @@ class Hypothesis:
     cost: float
     """Negative log-likelihood of frames, divided by the weight of the language model, plus the graph's cost: the
     hypothesis with the lowest is the best."""
+    starts: tuple[int, ...] = ()
+    """Of :meth:`GraphDecoder.decode`: the frame at which the path says each word. That is where it begins, or later
+    where other words begin alike."""
+    outputs: tuple[int, ...] = ()
+    """Of the same: the network's output that the path has at each frame."""
 
 
 class GraphDecoder:
@@ -98,7 +103,8 @@ class GraphDecoder:
         if not found:
             return Hypothesis((), float("inf"))
         _, _, labels, weight = kaldifst.get_linear_symbol_sequence(path)
-        return Hypothesis(self._words(labels), weight.value1 + weight.value2)
+        starts, outputs = _places(path)
+        return Hypothesis(self._words(labels), weight.value1 + weight.value2, starts, outputs)
 
     def best(self, log_likelihoods: Reals, number: int) -> list[Hypothesis]:
         """The best sequences of words, each once, the best first; fewer where the beams have left fewer.
@@ -124,6 +130,25 @@ class GraphDecoder:
 
     def _words(self, labels: Iterable[int]) -> tuple[str, ...]:
         return tuple(self.graph.words[label] for label in labels)
+
+
+def _places(path: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """At which frame of a path each word stands, and which output each frame has."""
+    arcs = {}
+    for line in path.to_str(show_weight_one=True).splitlines():
+        source, *numbers, _ = line.split()
+        if numbers:
+            arcs[int(source)] = tuple(map(int, numbers))
+    starts: list[int] = []
+    outputs: list[int] = []
+    state = path.start
+    while state in arcs:
+        state, label, word = arcs[state]
+        if word:
+            starts.append(len(outputs))
+        if label:
+            outputs.append(label - 1)
+    return tuple(starts), tuple(outputs)
 
 
 @dataclass

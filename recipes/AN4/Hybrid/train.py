@@ -6,7 +6,7 @@ python recipes/AN4/Hybrid/train.py hparams/AN4/hybrid_bl_resnet22.yaml --data_fo
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.flat_start import train_hybrid
+from biglittle_asr.tasks.hybrid_recipe import train_hybrid
 from biglittle_asr.tasks.recipe import run
 
 

@@ -7,7 +7,7 @@ python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet2
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.flat_start import train_hybrid
+from biglittle_asr.tasks.hybrid_recipe import train_hybrid
 from biglittle_asr.tasks.recipe import run
 
 
