@@ -1,7 +1,7 @@
 """The first alignments of a flat start, by the simplest network there is: one linear layer on single frames.
 
 A network that sees seconds of audio can learn whatever times it is given, and then finds them again: aligned by itself
-from a uniform start, its phones come a tenth of a second beside where they are spoken. What sees one frame cannot. The
+from a uniform start, phones come beside where they are spoken, and stay there. What sees one frame cannot do that. The
 linear layer needs no gradients either: with a Gaussian for each state and one covariance within all of them, its best
 weights follow from the frames of the states (linear discriminant analysis), and a few turns of aligning and estimating
 take seconds.
