@@ -290,6 +290,11 @@ def test_a_graph_of_kaldis_decodes_as_ours(tmp_path: Path) -> None:
     theirs = read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same)
     log_likelihoods = said(Aligner(LEXICON, tying), ["EIGHT", "TEETH"], 60)
     assert GraphDecoder(theirs).decode(log_likelihoods) == GraphDecoder(ours).decode(log_likelihoods)
+    table = (tmp_path / "words.txt").read_text()
+    (tmp_path / "words.txt").write_text(table.replace("TEETH ", "[teeth] "))
+    noisy = read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same)
+    assert GraphDecoder(noisy).decode(log_likelihoods).words == ("EIGHT",)
+    (tmp_path / "words.txt").write_text(table)
     with pytest.raises(ValueError, match="HCLG.fst: has transition-id .* but the model has only 2"):
         read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same[:3])
     (tmp_path / "words.txt").write_text("<eps> 0\nA 1\n")

@@ -26,11 +26,6 @@ if TYPE_CHECKING:
     from biglittle_asr.decoding.hmm.search import GraphDecoder
 
 
-LONGEST_CHAIN = 256
-"""Arcs without frames that may follow one another: an n-gram model has one for each word it backs off by, and a search
-would never leave a cycle of them."""
-
-
 @dataclass(frozen=True)
 class HybridSettings:
     """Settings of the search in a hybrid model's graph; see :class:`biglittle_asr.decoding.hmm.search.GraphDecoder`.
@@ -165,11 +160,9 @@ class SearchGraph(nn.Module):
         for name, labels, largest in (("input", inputs, size), ("output", outputs, self.words)):
             if labels.min() < 0 or labels.max() > largest:
                 raise ValueError(f"the graph has {name} labels that are not from 0 to {largest}")
-        silent = inputs == 0
-        if _is_endless(sources[silent], targets[silent]):
-            raise ValueError(f"the graph has cycles, or more than {LONGEST_CHAIN} arcs on end, that take no frame")
         ends = dict(zip(final.tolist(), self.final_costs.tolist(), strict=True))
         arcs = Arcs(int(sources[0]), sources, targets, inputs, outputs, self.costs.cpu().double().numpy(), ends)
+        arcs.silent_levels()
         words = ("", *sorted(lexicon.pronunciations))
         return Graph(arcs.compile(), words), Tying(lexicon.phones, table)
 
@@ -277,8 +270,6 @@ class AlignedHybridSearch(AlignedSearch):
 class PathSearch:
     """Search in a graph whose lexicon is not known, such as Kaldi's: words are where its path says them.
 
-    Words in brackets, such as [noise] and <unk>, and Kaldi's !SIL are no words.
-
     Arguments
     ---------
     model : HybridModel
@@ -303,18 +294,18 @@ class PathSearch:
         """The best words for log-probabilities (T', V)."""
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
         found = self.decoder.decode(likelihoods)
-        ends = [*found.starts[1:], len(log_probs)]
+        # What the path says behind its last frame is said there.
+        starts = [min(start, len(log_probs) - 1) for start in found.starts]
+        ends = [max(start + 1, end) for start, end in zip(starts, [*starts[1:], len(log_probs)], strict=True)]
         outputs = np.array(found.outputs, np.int64)
         of_frames = log_probs.cpu().numpy()[np.arange(len(outputs)), outputs]
-        tokens = []
-        for index, start, end in zip(self.words.indices(found.words), found.starts, ends, strict=True):
-            if not self.words.words_of([index])[0].startswith(("[", "<", "!")):
-                end = max(end, start + 1)
-                tokens.append(Token(index, start, end, float(of_frames[start:end].mean())))
-        text = self.words.decode([token.index for token in tokens])
+        tokens = [
+            Token(index, start, end, float(of_frames[start:end].mean()))
+            for index, start, end in zip(self.words.indices(found.words), starts, ends, strict=True)
+        ]
         score = -found.cost * self.decoder.lm_weight if math.isfinite(found.cost) else IMPOSSIBLE
         spoken = float(likelihoods[np.arange(len(outputs)), outputs].sum())
-        return [Hypothesis(text, tuple(tokens), score, spoken)]
+        return [Hypothesis(" ".join(found.words), tuple(tokens), score, spoken)]
 
 
 def _check_tying(table: np.ndarray, phones: int, size: int) -> None:
@@ -334,17 +325,3 @@ def _check_states(sources: np.ndarray, targets: np.ndarray, final: np.ndarray) -
     states = np.unique(np.concatenate([sources, targets, final]))
     if states[0] != 0 or states[-1] != len(states) - 1:
         raise ValueError("the states of its graph are not numbered from 0 without gaps")
-
-
-def _is_endless(sources: np.ndarray, targets: np.ndarray) -> bool:
-    """Whether arcs lead anywhere back, or too far on: states that no arc leads to are taken away until there are none.
-
-    Example
-    -------
-    >>> _is_endless(np.array([0, 1, 0]), np.array([1, 2, 2])), _is_endless(np.array([0, 1]), np.array([1, 0]))
-    (False, True)
-    """
-    for _ in range(LONGEST_CHAIN):
-        led_to = np.isin(sources, targets)
-        sources, targets = sources[led_to], targets[led_to]
-    return bool(len(sources))

@@ -104,11 +104,11 @@ class WordBuilder:
         start = self._tokens[0].start * self.frame_seconds
         end = min(next_start, self._tokens[-1].end * self.frame_seconds + self.tail_seconds)
         confidence = math.exp(min(0.0, sum(token.log_prob for token in self._tokens) / len(self._tokens)))
-        word = Word(self._text, _milliseconds(start), _milliseconds(max(start, end)), confidence)
+        word = Word(self._text, milliseconds(start), milliseconds(max(start, end)), confidence)
         self._text, self._tokens = "", []
         return [word]
 
 
-def _milliseconds(seconds: float) -> float:
+def milliseconds(seconds: float) -> float:
     """Rounded, so that 3 frames of 0.04 s are 0.12 s."""
     return round(seconds, 3)

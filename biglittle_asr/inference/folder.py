@@ -147,7 +147,7 @@ def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch
         recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
     state = _checked(weights, lambda: read_weights(weights, stored_state(recognizer)))
     recognizer.load_state_dict(state, strict=False, assign=True)
-    _checked(weights, lambda: recognizer.kind.check(recognizer.model, recognizer.tokenizer))
+    _checked(weights, lambda: recognizer.kind.check(recognizer.search))
     _checked(config, lambda: _try(recognizer))
     try:
         return recognizer.to(device)

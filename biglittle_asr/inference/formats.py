@@ -12,6 +12,7 @@ from typing import Any
 
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import Word
+from biglittle_asr.decoding.words import milliseconds
 from biglittle_asr.inference.transcription import Failure, Transcript
 from biglittle_asr.scoring import TimedWord
 
@@ -72,18 +73,13 @@ def timed_words(transcript: Transcript) -> list[TimedWord]:
         TimedWord(
             name,
             channel,
-            _milliseconds(offset + word.start),
-            _milliseconds(word.end - word.start),
+            milliseconds(offset + word.start),
+            milliseconds(word.end - word.start),
             word.text,
             word.confidence,
         )
         for word in transcript.words
     ]
-
-
-def _milliseconds(seconds: float) -> float:
-    """Rounded, for a sum of decimal fractions is none."""
-    return round(seconds, 3)
 
 
 def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:

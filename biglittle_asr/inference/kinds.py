@@ -76,8 +76,8 @@ class Kind(ABC):
         """Tokens that its tokenizer must have, blank included."""
         return int(model.output.out_features) - self.own_tokens
 
-    def check(self, model: Any, tokenizer: Any) -> None:  # noqa: B027 (most have nothing to check)
-        """Check what weights alone can say, once they are loaded; raises ValueError."""
+    def check(self, search: Any) -> None:  # noqa: B027 (most have nothing to check)
+        """Check of a search what weights alone can say, once they are loaded; raises ValueError."""
 
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
         """Its tokens, for people."""
@@ -283,8 +283,9 @@ class Hybrid(FrameKind):
             raise ValueError("the hybrid model has no search_graph; make one by SearchGraph.of(graph, tying)")
         return int(model.search_graph.words) + 1
 
-    def check(self, model: Any, tokenizer: Any) -> None:
-        model.search_graph.restore(tokenizer.lexicon, model.num_states)
+    def check(self, search: Any) -> None:
+        # The search keeps them.
+        _ = search.parts
 
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
         return f"{model.num_states} tied states, searched for {tokenizer.size - 1} words"

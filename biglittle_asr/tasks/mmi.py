@@ -33,7 +33,7 @@ class Denominator:
     Raises
     ------
     ValueError
-        If a state is entered with several labels.
+        If a state is entered with several labels, or there are cycles that take no frame.
 
     Example
     -------
@@ -63,7 +63,7 @@ class Denominator:
         with torch.sparse.check_sparse_tensor_invariants(True):
             self._spoken = self._matrix(places, arcs.costs, np.flatnonzero(spoken))
             self._spoken_back = self._spoken.t().coalesce()
-            self._silent = [self._matrix(places, arcs.costs, level) for level in _levels(arcs)]
+            self._silent = [self._matrix(places, arcs.costs, level) for level in arcs.silent_levels()]
             self._silent_back = [each.t().coalesce() for each in reversed(self._silent)]
         self._final = torch.zeros(self.states, 1, dtype=torch.float64)
         self._final[number[list(arcs.final)], 0] = (
@@ -162,19 +162,6 @@ class _LogSum(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (found,) = ctx.saved_tensors
         return grads[0][:, None, None] * found, None, None
-
-
-def _levels(arcs: Arcs) -> list[np.ndarray]:
-    """Arcs without frames, in an order in which those that lead to a state come before those that leave it."""
-    left = np.flatnonzero(arcs.inputs == EPSILON)
-    levels = []
-    while len(left):
-        waits = np.isin(arcs.sources[left], arcs.targets[left])
-        if waits.all():
-            raise ValueError("the graph has cycles without frames.")
-        levels.append(left[~waits])
-        left = left[waits]
-    return levels
 
 
 def mmi_loss(

@@ -45,6 +45,10 @@ SILENCE_PROBABILITY = 0.5
 TIE_COST = 0.01
 """What the second of words that sound alike costs more than the first: too little to matter but between equals."""
 
+LONGEST_CHAIN = 256
+"""Arcs without frames that may follow one another: an n-gram model has one for each word it backs off by, and a search
+would never leave a cycle of them."""
+
 CONVERT = f"""
 import sys, kaldilm
 arguments = dict(disambig_symbol="{BACKOFF}", read_symbol_table=sys.argv[2], max_arpa_warnings=0)
@@ -270,6 +274,24 @@ class Arcs:
         fst = kaldifst.compile("".join(lines))
         kaldifst.arcsort(fst, sort_type="ilabel")
         return fst
+
+    def silent_levels(self) -> list[npt.NDArray[np.int64]]:
+        """Indices of the arcs that take no frame: those that lead to a state come before those that leave it.
+
+        Raises
+        ------
+        ValueError
+            If there are cycles of them, or more than `LONGEST_CHAIN` on end.
+        """
+        left = np.flatnonzero(self.inputs == EPSILON)
+        levels: list[npt.NDArray[np.int64]] = []
+        while len(left):
+            waits = np.isin(self.sources[left], self.targets[left])
+            if waits.all() or len(levels) == LONGEST_CHAIN:
+                raise ValueError(f"the graph has cycles, or more than {LONGEST_CHAIN} arcs on end, that take no frame")
+            levels.append(left[~waits])
+            left = left[waits]
+        return levels
 
     def with_self_loops(self) -> Arcs:
         """Each state once for every label that leads there, and from it to itself with that label."""

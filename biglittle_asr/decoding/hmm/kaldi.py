@@ -27,6 +27,9 @@ except ImportError as error:
 STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loop-pdf = (?P<loop>\d+))?$")
 TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")
 
+NO_WORDS = ("[", "<", "!")
+"""How what is no word begins in words.txt."""
+
 
 def read_transitions(path: str | PathLike[str]) -> Integers:
     r"""Read which output of the network each transition-id stands for.
@@ -76,6 +79,8 @@ def read_transitions(path: str | PathLike[str]) -> Integers:
 def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitions: Integers) -> Graph:
     """Read Kaldi's HCLG.fst, whose states have their self-loops already.
 
+    What stands in brackets, such as [noise] and <unk>, and Kaldi's !SIL are no words: its paths say nothing there.
+
     Arguments
     ---------
     graph : path
@@ -110,6 +115,8 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
         raise ValueError(
             f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; take the one it was built with."
         )
+    spoken = np.array([not word.startswith(NO_WORDS) for word in table])
+    arcs.outputs = np.where(spoken[arcs.outputs], arcs.outputs, EPSILON)
     arcs.inputs = transitions[arcs.inputs] + 1
     return Graph(arcs.compile(), table)
 
