@@ -452,8 +452,9 @@ def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, options: list[str], precision: str
 ) -> None:
     monkeypatch.setattr(recipe, "cpu_computes_bfloat16", lambda: fast)
+    monkeypatch.setattr(recipe, "infer_device", lambda: "cpu")
     arguments = [word for word in small(tmp_path) if not word.startswith("--precision")]
-    hparams, run_opts = recipe.load_recipe([*arguments, "--device", "cpu", *options])
+    hparams, run_opts = recipe.load_recipe([*arguments, *options])
     assert (run_opts.precision if options else hparams["precision"]) == precision
 
 

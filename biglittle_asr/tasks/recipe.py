@@ -20,7 +20,7 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.dataio.dataio import load_data_csv
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, infer_device, run_on_main
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 from torch import nn
@@ -182,7 +182,7 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
         (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
     _plain_console()
     if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
-        if str(run_opts.device).startswith("cpu") and not cpu_computes_bfloat16():
+        if str(run_opts.device or infer_device()).startswith("cpu") and not cpu_computes_bfloat16():
             logger.warning("precision: fp32 in place of bf16, which this CPU has no instructions for and is slow at.")
             hparams["precision"] = "fp32"
     return hparams, run_opts
