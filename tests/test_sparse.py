@@ -87,6 +87,24 @@ def test_of_equal_weights_the_first_are_zeroed_in_any_memory_format(zeros):
     assert torch.equal(masked, expected) and masked.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("levels", [0, 5], ids=["all different", "many equal"])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("zeros", [1, 300, 575])
+def test_the_zeroed_weights_are_the_first_of_a_stable_sort(dtype, levels, memory_format, zeros):
+    size = (16, 4, 3, 3)
+    if levels:
+        weight = torch.randint(-levels, levels + 1, size).to(dtype)
+    else:
+        # 576 numbers of eight bits and an exponent, which bfloat16 can tell apart.
+        weight = torch.tensor([(1 + a / 128) * 2.0**b for b in range(5) for a in range(128)][:576], dtype=dtype)
+        weight = (weight[torch.randperm(576)] * torch.randn(576).sign()).view(size)
+    expected = weight.flatten().clone()
+    expected[weight.flatten().abs().sort(stable=True).indices[:zeros]] = 0.0
+    masked = TopKMask((zeros + 0.5) / 576, 576)(weight.to(memory_format=memory_format))
+    assert torch.equal(masked, expected.view(size)) and masked.is_contiguous(memory_format=memory_format)
+
+
 def test_a_copy_and_a_state_dict_carry_every_weight():
     encoder = sparsify(small_encoder(), 0.8)
     x = torch.randn(1, 9, 40)

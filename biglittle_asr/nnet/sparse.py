@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -71,14 +72,31 @@ def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
     if not zeros:
         return torch.zeros_like(magnitude, dtype=torch.bool)
     flat = magnitude.flatten()
-    if flat.is_cuda:
-        # Kthvalue is slower there, and refused where torch is asked for deterministic algorithms.
-        threshold = flat.topk(zeros, largest=False, sorted=False).values.max()
-    else:
-        threshold = flat.kthvalue(zeros).values
+    threshold = _order_statistic(flat, zeros)
+    if _eager_on_cpu(flat):
+        # Weights in training are hardly ever equal: then this is the mask, in a pass and in the weight's memory format.
+        # Other devices would have to wait for the count.
+        mask = magnitude <= threshold
+        if mask.count_nonzero() == zeros:
+            return mask
     below, ties = flat < threshold, flat == threshold
     first = ties.cumsum(0, dtype=torch.int32) <= zeros - below.sum()
     return (below | (ties & first)).view(magnitude.shape)
+
+
+def _order_statistic(flat: Tensor, rank: int) -> Tensor:
+    """The element that comes at the given rank, from 1, when they are sorted."""
+    if flat.is_cuda:
+        # Kthvalue is slower there, and refused where torch is asked for deterministic algorithms.
+        return flat.topk(rank, largest=False, sorted=False).values.max()
+    if _eager_on_cpu(flat) and flat.dtype in (torch.float32, torch.float64):
+        # NumPy selects with vector instructions where the CPU has them, in a tenth of kthvalue's time.
+        return torch.as_tensor(np.partition(flat.numpy(), rank - 1)[rank - 1])
+    return flat.kthvalue(rank).values
+
+
+def _eager_on_cpu(tensor: Tensor) -> bool:
+    return tensor.is_cpu and not torch.compiler.is_compiling()
 
 
 def sparsify(
