@@ -207,8 +207,8 @@ class Progress(BrainProgress):
         """Counts as percentages."""
         if not self.images:
             raise ValueError(f"none of the {len(self.failed)} validation images can be read; see to data_folder.")
-        percent = 100 / self.images
-        return ImageScore(self.images, percent * self.top1, percent * self.top5, self.loss, len(self.failed))
+        top1, top5 = 100 * self.top1 / self.images, 100 * self.top5 / self.images
+        return ImageScore(self.images, top1, top5, self.loss, len(self.failed))
 
 
 class ImageBrain(ResumableBrain):
@@ -315,7 +315,7 @@ class ImageBrain(ResumableBrain):
             f"# {name}, {len(train.classes)} classes\n\n"
             f"Trained on {len(train.files)} images for {epoch} epochs, {self.precision}; {kind} of the last epoch.\n\n"
             f"    {shlex.join(command)}\n\n"
-            f"On {score.images} validation images: {describe(score)}.\n\n"
+            f"On the validation images: {describe(score)}.\n\n"
             "    biglittle evaluate THIS_FOLDER IMAGES\n"
         )
 
