@@ -254,7 +254,7 @@ BROKEN = {
         _write(lambda state: narrow("bl_resnet50").state_dict()),
         "lacks 79 of the model's 128 keys (layer1",
     ),
-    "more keys": (_write(lambda state: {**state, "x.y": torch.zeros(1)}), "1 that the model does not have (x.y)"),
+    "more keys": (_write(lambda state: {**state, "x.y": torch.zeros(1)}), "1 key that the model does not have (x.y)"),
     "shapes": (
         _write(lambda state: {**state, "conv1.weight": torch.zeros(64, 3, 3, 3)}),
         "conv1.weight is 64x3x3x3 instead of 64x3x7x7",

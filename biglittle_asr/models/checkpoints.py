@@ -121,12 +121,12 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     if missing:
         differences.append(f"lacks {len(missing)} of the model's {len(expected)} keys ({_first(missing)})")
     if strange:
-        differences.append(f"has {len(strange)} that the model does not have ({_first(strange)})")
+        differences.append(f"has {_keys(strange)} that the model does not have ({_first(strange)})")
     if shapes:
         example = ", ".join(
             f"{key} is {_shape(found[key])} instead of {_shape(expected[key])}" for key in shapes[:SHOWN]
         )
-        differences.append(f"has {len(shapes)} of another shape ({example}{', ...' if len(shapes) > SHOWN else ''})")
+        differences.append(f"has {_keys(shapes)} of another shape ({example}{', ...' if len(shapes) > SHOWN else ''})")
     if differences:
         raise ValueError(f"{path}: is no checkpoint of this model: it {', '.join(differences)}.")
     for key, value in found.items():
@@ -150,6 +150,10 @@ def _reason(error: Exception) -> str:
             "save the state dict alone, where you trust the file."
         )
     return "is not a whole file of weights (.safetensors, or what torch.save writes)."
+
+
+def _keys(keys: list[str]) -> str:
+    return f"{len(keys)} key{'s' if len(keys) > 1 else ''}"
 
 
 def _first(keys: list[str]) -> str:
