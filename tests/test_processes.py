@@ -20,7 +20,7 @@ from torch import distributed, multiprocessing
 from biglittle_asr.tasks.brain import ResumableBrain
 from biglittle_asr.tasks.data import EpochBatches, collate, fixed_batches
 from biglittle_asr.tasks.images import ImageBrain, find_image_sets
-from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe
+from biglittle_asr.tasks.recipe import IMAGE_KEYS, RecipeError, load_recipe
 
 PROCESSES = 2
 
@@ -107,7 +107,7 @@ def speech(task: str, folder: Path) -> tuple[Any, Any, Any]:
 
 def images(task: str, folder: Path) -> tuple[Any, Any, Any]:
     arguments = tiny(PLAIN, folder / "data", folder / "out", batch_size=3, crop=32, resize=34)
-    hparams, run_opts = load_recipe([*arguments, "--distributed_backend=gloo"], IMAGE_KEYS)
+    hparams, run_opts = load_recipe([*arguments, "--device=cpu"], IMAGE_KEYS)
     sets = find_image_sets(hparams)
     return ImageBrain(hparams["model"](num_classes=3), sets, hparams, run_opts), sets.train, sets.val
 
@@ -254,3 +254,12 @@ def test_a_checkpoint_of_two_processes_is_resumed_by_one(tmp_path: Path, monkeyp
     order = [datasets.train.data_ids[index] for batch in fixed_batches(8, 1, hparams["seed"])(1) for index in batch]
     assert seen == order[4:]
     assert brain.optimizer_step == 2 + 4
+
+
+def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    arguments = tiny(PLAIN, tmp_path / "data", tmp_path / "out")
+    with pytest.raises(RecipeError, match="started process 2 on a machine of 1 GPUs; start one process a GPU"):
+        load_recipe([*arguments, "--device=cuda:1"], IMAGE_KEYS)

@@ -5,6 +5,7 @@ A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file w
 in nothing but what they say.
 """
 
+import dataclasses
 import difflib
 import io
 import logging
@@ -20,7 +21,14 @@ import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.dataio.dataio import load_data_csv
-from speechbrain.utils.distributed import ddp_barrier, ddp_init_group, if_main_process, infer_device, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_barrier,
+    ddp_init_group,
+    get_local_rank,
+    if_main_process,
+    infer_device,
+    run_on_main,
+)
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 from torch import nn
@@ -147,7 +155,8 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     Raises
     ------
     RecipeError
-        If the file is malformed, lacks a value, or file or command line have a key that nothing reads.
+        If the file is malformed, lacks a value, or file or command line have a key that nothing reads; if torchrun
+        started more processes than there are GPUs to train on.
     FileNotFoundError
         If the file is missing.
     """
@@ -163,7 +172,7 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces.
     for key in [key for key in changes if _tag(changes[key])]:
         tree[key] = changes.pop(key)
-    ddp_init_group(run_opts)
+    run_opts = _join_processes(run_opts)
     try:
         resolved = resolve_references(_as_stream(tree, path), changes).getvalue()
         hparams = load_hyperpyyaml(resolved)
@@ -182,10 +191,31 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
         (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
     _plain_console()
     if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
-        if str(run_opts.device or infer_device()).startswith("cpu") and not cpu_computes_bfloat16():
+        if _on_cpu(run_opts) and not cpu_computes_bfloat16():
             logger.warning("precision: fp32 in place of bf16, which this CPU has no instructions for and is slow at.")
             hparams["precision"] = "fp32"
     return hparams, run_opts
+
+
+def _on_cpu(run_opts: RunOptions) -> bool:
+    return str(run_opts.device or infer_device()).startswith("cpu")
+
+
+def _join_processes(run_opts: RunOptions) -> RunOptions:
+    """Join the processes that torchrun started, if it did; over gloo on CPUs, where NCCL does not work."""
+    rank, gpus = get_local_rank(), torch.cuda.device_count()
+    if rank is None:
+        return run_opts
+    if _on_cpu(run_opts) and "distributed_backend" not in run_opts.overridden_args:
+        overridden = run_opts.overridden_args | {"distributed_backend"}
+        run_opts = dataclasses.replace(run_opts, distributed_backend="gloo", overridden_args=overridden)
+    if run_opts.distributed_backend != "gloo" and rank >= gpus:
+        raise RecipeError(
+            f"torchrun: started process {rank + 1} on a machine of {gpus} GPUs; start one process a GPU "
+            "(--nproc_per_node), or train on the CPU (--device cpu)."
+        )
+    ddp_init_group(run_opts)
+    return run_opts
 
 
 def cpu_computes_bfloat16() -> bool:
