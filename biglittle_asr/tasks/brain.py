@@ -3,6 +3,7 @@
 import json
 import math
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -228,6 +229,8 @@ class ResumableBrain(sb.Brain, ABC):
         if not self.distributed_launch:
             super()._wrap_distributed()
             return
+        # Said of every 1x1 convolution, whose gradient has the same place in memory under either strides.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         devices = None if self.distributed_backend == "gloo" else [self.device]
         for name, module in self.modules.items():
             if any(parameter.requires_grad for parameter in module.parameters()):
