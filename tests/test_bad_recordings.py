@@ -7,7 +7,8 @@ import json
 import os
 import re
 import struct
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,30 @@ def test_bad_input_is_one_sentence_and_leaves_nothing_behind(recognizer, tmp_pat
     )
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="everything is readable to root")
-def test_unreadable_file_is_one_sentence(model_folder, recordings, capsys):
-    recordings[0].chmod(0)
-    assert run(model_folder, recordings[0]) == 1
-    assert "cannot be opened (Permission denied)" in capsys.readouterr().err
+@pytest.fixture
+def unprivileged_folder() -> Iterator[Path]:
+    """An empty folder that anybody may enter, during a test that root, too, goes through as nobody."""
+    root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        if root:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            if root:
+                os.seteuid(0)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
+def test_unreadable_file_is_one_sentence(recognizer, unprivileged_folder, capsys, monkeypatch):
+    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda folder, device: recognizer)
+    path = unprivileged_folder / "secret.wav"
+    soundfile.write(path, babble(0.5), SAMPLE_RATE)
+    path.chmod(0)
+    assert run(Path("model"), path) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{path}: cannot be opened (Permission denied)" in line
 
 
 def test_many_bad_files_are_counted(model_folder, recordings, tmp_path, capsys):
