@@ -229,8 +229,8 @@ class ResumableBrain(sb.Brain, ABC):
         if not self.distributed_launch:
             super()._wrap_distributed()
             return
-        # Said of every 1x1 convolution, whose gradient has the same place in memory under either strides.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
+        # Said of a 1x1 convolution, whose gradient lies the same in memory under both strides.
+        warnings.filterwarnings("ignore", r"(?s)Grad strides do not match .*\n *grad\.sizes\(\) = \[\d+, \d+, 1, 1\]")
         devices = None if self.distributed_backend == "gloo" else [self.device]
         for name, module in self.modules.items():
             if any(parameter.requires_grad for parameter in module.parameters()):
