@@ -4,10 +4,11 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# torchaudio and torchvision must come from the same release as torch.
+# The torch that is installed stays. torchaudio's last release is 2.11; it and the torchvision of each torch release
+# ask for no torch of their own that would not fit.
 CORE = [
-    "torch==2.11.*",
-    "torchaudio==2.11.*",
+    "torch>=2.11,<3",
+    "torchaudio>=2.11,<3",
     "speechbrain>=1.1.2,<1.2",
     "fsspec>=2024.6",
     "hyperpyyaml>=1.2",
@@ -23,7 +24,7 @@ CORE = [
     "tensorboard>=2.16",
     "tqdm>=4.66",
 ]
-IMAGES = ["torchvision==0.26.*", "pillow>=10"]
+IMAGES = ["torchvision>=0.26,<1", "pillow>=10"]
 DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
