@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from biglittle_asr.study import Queue, Results, check_out, format_status, read_study
+from biglittle_asr.study import Queue, Results, check_out, format_status, read_study, write_report
 from biglittle_asr.study.locks import try_lock
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -40,7 +40,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "where it was interrupted, and skips what is done."
     )
     parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="which runs there are (docs/studies.md)")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the clone and the runs")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for the clone and the runs")
     parser.add_argument(
         "--data",
         action="append",
@@ -70,14 +70,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 def run(options: argparse.Namespace) -> int:
     """Train, or show how far it is, or report."""
     study = read_study(options.study)
-    folder = options.output.resolve()
+    folder = options.output
+    if folder is None and (options.report in (None, Path()) or options.results is None):
+        raise ValueError("--output is missing: the folder for the clone and the runs.")
+    folder = Path() if folder is None else folder.resolve()
     results = Results(options.results or folder / "results.csv")
     if options.status:
         print(format_status(study, folder, results, options.jobs))
         return 0
     if options.report is not None:
-        from biglittle_asr.study.report import write_report
-
         target = folder / "report" if options.report == Path() else options.report
         for path in write_report(study, results, target, tell):
             print(path)

@@ -66,13 +66,14 @@ note(f"{time.monotonic()} end")
 partial.replace(out / "scores.json")
 '''
 
-PROFILE = '''\
+PROFILE = """\
 import json, sys
 
 assert sys.argv[1] == "profile"
-facts = {"parameters": 1000, "macs": 2000, "encoder_macs": 1900, "head_macs": 100, "latency_ms": {"median": 12.345}}
+facts = {"parameters": 1000, "macs": 2000, "encoder_macs": 1900, "head_macs": 100}
+facts["latency_ms"] = {"median": 12.345, "low": 11}
 print(json.dumps(facts))
-'''
+"""
 
 
 def make_repository(folder: Path) -> Path:
@@ -107,7 +108,16 @@ def write_study(folder: Path, runs: Sequence[dict[str, Any]], **defaults: Any) -
 def command(repository: Path, study: Path, output: Path, *words: str) -> list[str]:
     """The command line of the queue."""
     data = f"toy={study.parent}"
-    return [sys.executable, str(repository / "recipes/study.py"), str(study), "--output", str(output), "--data", data, *words]
+    return [
+        sys.executable,
+        str(repository / "recipes/study.py"),
+        str(study),
+        "--output",
+        str(output),
+        "--data",
+        data,
+        *words,
+    ]
 
 
 def start(argv: Sequence[str]) -> subprocess.Popen[str]:

@@ -71,7 +71,11 @@ def test_every_run_is_a_row_in_the_order_of_the_file(repository: Path, tmp_path:
     assert last["test_wer"] == "" and json.loads(last["overrides"]) == {"errors": 4, "quotes": 'a, "b"'}
     assert len({row["commit"] for row in rows}) == 1 and all(row["cpu"] and row["torch"] for row in rows)
     started = [line for line in text.splitlines() if line.endswith("starts")]
-    assert [line.split(maxsplit=1)[1] for line in started] == ["b, seed 1: starts", "b, seed 2: starts", "a, seed 7: starts"]
+    assert [line.split(maxsplit=1)[1] for line in started] == [
+        "b, seed 1: starts",
+        "b, seed 2: starts",
+        "a, seed 7: starts",
+    ]
     assert running_at_once(output) == jobs
     (start, _) = journal(output, "a", 7)
     assert f"threads 1 in {output / 'clone'}" in start

@@ -2,6 +2,7 @@
 
 from biglittle_asr.study.plan import Run, Study, read_study
 from biglittle_asr.study.queue import Queue
+from biglittle_asr.study.report import summarize, write_report
 from biglittle_asr.study.repository import check_out
 from biglittle_asr.study.results import Results
 from biglittle_asr.study.status import format_status
@@ -14,4 +15,6 @@ __all__ = [
     "check_out",
     "format_status",
     "read_study",
+    "summarize",
+    "write_report",
 ]

@@ -27,7 +27,7 @@ IMAGE_SCORES = ("dev_top1_error", "dev_top5_error", "dev_images")
 COLUMNS = (
     *("study", "name", "seed", "commit", "recipe", "hparams", "overrides", "data", "test"),
     *("cpu", "cores", "cpu_flags", "torch", "threads", "jobs"),
-    *("parameters", "macs", "encoder_macs", "head_macs", "latency_ms"),
+    *("parameters", "macs", "encoder_macs", "head_macs", "latency_ms", "latency_low_ms"),
     *("epochs", "minutes"),
     *(f"{name}_{count}" for name in SETS for count in COUNTS),
     *IMAGE_SCORES,
@@ -169,6 +169,7 @@ def read_costs(path: Path) -> dict[str, Any]:
     costs = {name: facts[name] for name in names if name in facts}
     if facts.get("latency_ms"):
         costs["latency_ms"] = round(facts["latency_ms"]["median"], 2)
+        costs["latency_low_ms"] = round(facts["latency_ms"]["low"], 2)
     return costs
 
 
