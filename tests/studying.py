@@ -1,13 +1,21 @@
-"""A small repository with a recipe that takes a moment, for tests of the queue; and a queue that is killed in it."""
+"""A small repository with a recipe that takes a moment, and a queue that is killed in it.
+
+    python tests/studying.py --kills 50 [--seed 1]
+
+does at as many moments as one likes what tests/test_study.py does at a few.
+"""
 
 from __future__ import annotations
 
+import argparse
+import csv
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +47,9 @@ except BlockingIOError:
 if (out / "scores.json").exists():
     note("trained twice")
 note(f"{time.monotonic()} start {os.getpid()} threads {os.environ['OMP_NUM_THREADS']} in {os.getcwd()}")
+# Wait until so many of the study have started: they only end if they run at the same time.
+while len(list(out.parents[2].glob("*/*/out/journal.txt"))) < int(options.get("meet", 1)):
+    time.sleep(0.02)
 if options.get("fail"):
     sys.exit("error: " + options["fail"])
 (out / "hyperparams.yaml").write_text("number_of_epochs: 3\\n")
@@ -91,10 +102,15 @@ def make_repository(folder: Path) -> Path:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    commit(folder)
+    return folder
+
+
+def commit(folder: Path) -> None:
+    """Make a git repository of a folder, with all that is in it."""
     for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "Begin"]):
         identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", "-C", str(folder), *identity, *words], check=True)
-    return folder
 
 
 def write_study(folder: Path, runs: Sequence[dict[str, Any]], **defaults: Any) -> Path:
@@ -133,34 +149,97 @@ def finish(argv: Sequence[str]) -> tuple[int, str]:
     return process.returncode, text
 
 
-def kill_now_and_then(argv: Sequence[str], kills: int, rng: random.Random) -> list[str]:
-    """Run a queue again and again until it comes to its end, having killed it, or one of its children, meanwhile.
+def kill_and_check(
+    repository: Path, folder: Path, kills: int, runs: int, rng: random.Random
+) -> tuple[list[str], list[str]]:
+    """Train a study whose queue, or one of whose trainings, is killed again and again, and look at what is there.
+
+    Arguments
+    ---------
+    repository : pathlib.Path
+        As :func:`make_repository` makes it.
+    folder : pathlib.Path
+    kills : int
+        At most; a queue that comes to its end before is not disturbed any more.
+    runs : int
+    rng : random.Random
+        Chooses moments and victims.
 
     Returns
     -------
-    list of str
+    problems : list of str
+    killed : list of str
         What was killed each time.
     """
+    study = write_study(folder, [{"name": f"r{number}", "seeds": 1} for number in range(runs)])
+    output = folder / "out"
+    argv = command(repository, study, output, "--jobs", "2", "--retry")
+    killed = _kill_now_and_then(argv, kills, rng)
+    status, text = finish(argv)
+    problems = [] if status == 0 else [text]
+    with (output / "results.csv").open(newline="") as file:
+        names = [row["name"] for row in csv.DictReader(file, strict=True)]
+    if sorted(names) != sorted(f"r{number}" for number in range(runs)):
+        problems.append(f"the table has the rows {names}")
+    for path in sorted(output.glob("runs/*/1/out/journal.txt")):
+        notes = path.read_text().splitlines()
+        if {"two at once", "trained twice"} & set(notes) or not notes[-1].endswith(" end"):
+            problems.append(f"{path}: {notes}")
+    return problems, killed
+
+
+def _kill_now_and_then(argv: Sequence[str], kills: int, rng: random.Random) -> list[str]:
+    """Run a queue again and again, and kill it, or one of its children, until it comes to its end undisturbed."""
     killed = []
     while len(killed) < kills:
         process = start(argv)
-        time.sleep(rng.uniform(0.05, 1.5))
+        # Of its first second or two, in which it finds out what is done, or while trainings run and end.
+        if rng.random() < 0.7:
+            while process.poll() is None and not children_of(process.pid):
+                time.sleep(0.01)
+        time.sleep(rng.uniform(0.0, 1.0))
         if process.poll() is not None:
             break
-        if rng.random() < 0.5:
-            process.send_signal(signal.SIGKILL)
-            killed.append("queue")
+        children = children_of(process.pid)
+        if children and rng.random() < 0.5:
+            os.kill(rng.choice(children), signal.SIGKILL)
+            killed.append("child")
+            time.sleep(rng.uniform(0.0, 0.5))
         else:
-            children = children_of(process.pid)
-            if children:
-                os.kill(rng.choice(children), signal.SIGKILL)
-                killed.append("child")
-                time.sleep(rng.uniform(0.0, 0.3))
-            process.send_signal(signal.SIGKILL)
+            killed.append("queue")
+        process.kill()
         process.communicate()
     return killed
 
 
 def children_of(number: int) -> list[int]:
     """Processes that a process has started and that live."""
-    return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+    try:
+        return [int(word) for word in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description="Kill a queue and its trainings at random moments.")
+    parser.add_argument("--kills", type=int, default=50, help="how often, in all (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of the choice of moments (default: %(default)s)")
+    options = parser.parse_args()
+    rng, every, wrong = random.Random(options.seed), [], 0
+    while len(every) < options.kills:
+        with tempfile.TemporaryDirectory() as name:
+            repository = make_repository(Path(name) / "repository")
+            problems, killed = kill_and_check(repository, Path(name), options.kills - len(every), 12, rng)
+            every += killed
+            wrong += bool(problems)
+            print(
+                f"killed {', '.join(killed)}: {'; '.join(problems) or '12 runs, 12 rows, none trained twice'}",
+                flush=True,
+            )
+    print(f"{wrong} of the studies ended wrong, {len(every)} kills.")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

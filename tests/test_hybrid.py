@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -231,6 +232,7 @@ def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:
     train("Switchboard")([str(hparams), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())])
     assert [row["epochs"] for row in rows(tmp_path / "out")] == ["1", "1"]
     assert (tmp_path / "out" / "hub5_test.txt").stat().st_size > 0
+    assert list(json.loads((tmp_path / "out" / "scores.json").read_text())) == ["dev", "test", "hub5_test"]
     assert "as NIST scores" in (tmp_path / "out" / "log.txt").read_text()
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,9 +17,15 @@ from typing import Any
 import pytest
 import studying
 from conftest import REPOSITORY
+from matplotlib.text import Text
 
-from biglittle_asr.study.plan import StudyError, has_key, read_study
+from biglittle_asr.inference import load_model
+from biglittle_asr.profiling import encoder_costs
+from biglittle_asr.study import Results, Run, Study, read_study, summarize, write_report
+from biglittle_asr.study.plan import StudyError, has_key
+from biglittle_asr.study.report import draw
 from biglittle_asr.study.results import COLUMNS
+from biglittle_asr.tasks.recipe import _read_yaml
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the queue needs a POSIX system")
 
@@ -56,7 +65,7 @@ def running_at_once(output: Path) -> int:
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_every_run_is_a_row_in_the_order_of_the_file(repository: Path, tmp_path: Path, jobs: int) -> None:
     runs = [{"name": "b", "test": True}, {"name": "a", "overrides": {"errors": 4, "quotes": 'a, "b"'}, "seeds": 7}]
-    study, output = studying.write_study(tmp_path, runs), tmp_path / "out"
+    study, output = studying.write_study(tmp_path, runs, overrides={"meet": jobs}), tmp_path / "out"
     argv = studying.command(repository, study, output, "--jobs", str(jobs))
     status, text = studying.finish(argv)
     assert status == 0, text
@@ -68,7 +77,7 @@ def test_every_run_is_a_row_in_the_order_of_the_file(repository: Path, tmp_path:
     expected |= {"encoder_macs": "1900", "latency_ms": "12.35", "jobs": str(jobs), "threads": "1", "data": "toy"}
     assert {name: first[name] for name in expected} == expected
     last = next(row for row in rows if row["name"] == "a")
-    assert last["test_wer"] == "" and json.loads(last["overrides"]) == {"errors": 4, "quotes": 'a, "b"'}
+    assert last["test_wer"] == "" and json.loads(last["overrides"]) == {"meet": jobs, "errors": 4, "quotes": 'a, "b"'}
     assert len({row["commit"] for row in rows}) == 1 and all(row["cpu"] and row["torch"] for row in rows)
     started = [line for line in text.splitlines() if line.endswith("starts")]
     assert [line.split(maxsplit=1)[1] for line in started] == [
@@ -84,24 +93,21 @@ def test_every_run_is_a_row_in_the_order_of_the_file(repository: Path, tmp_path:
     assert status == 0 and "starts" not in text and rows_of(output / "results.csv") == rows
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_no_run_is_lost_and_none_done_twice_whatever_is_killed(repository: Path, tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    study = studying.write_study(tmp_path, [{"name": f"r{i}", "seeds": [1, 2]} for i in range(4)])
-    output = tmp_path / "out"
-    argv = studying.command(repository, study, output, "--jobs", "2", "--retry")
-    killed = studying.kill_now_and_then(argv, 12, rng)
-    assert killed
+def test_no_run_is_lost_and_none_done_twice_whatever_is_killed(repository: Path, tmp_path: Path) -> None:
+    problems, killed = studying.kill_and_check(repository, tmp_path, kills=6, runs=4, rng=random.Random(1))
+    assert killed and not problems
+
+
+def test_a_training_that_ended_before_its_row_was_added_is_not_repeated(repository: Path, tmp_path: Path) -> None:
+    study, output = studying.write_study(tmp_path, [{"name": "a"}]), tmp_path / "out"
+    argv = studying.command(repository, study, output)
+    assert studying.finish(argv)[0] == 0
+    rows, notes = rows_of(output / "results.csv"), journal(output, "a", 1)
+    for lost in ("results.csv", "runs/a/1/costs.json"):
+        (output / lost).unlink()
     status, text = studying.finish(argv)
     assert status == 0, text
-    rows = rows_of(output / "results.csv")
-    every = sorted((f"r{i}", str(seed)) for i in range(4) for seed in (1, 2))
-    assert sorted((row["name"], row["seed"]) for row in rows) == every
-    for name, number in every:
-        notes = journal(output, name, int(number))
-        assert notes.count("two at once") == notes.count("trained twice") == 0, notes
-        assert notes[-1].endswith(" end")
-    assert not list(output.glob("**/.results*")) and len(rows) == 8
+    assert rows_of(output / "results.csv") == rows and journal(output, "a", 1) == notes
 
 
 def test_children_die_with_a_queue_that_is_killed(repository: Path, tmp_path: Path) -> None:
@@ -229,6 +235,7 @@ def test_edits_of_the_work_tree_do_not_reach_the_runs(repository: Path, tmp_path
         ([{"name": "a", "overrides": {"skip_test": True}}], [], "which the queue sets itself"),
         ([{"name": "a"}], ["--commit", "0" * 40], "git rev-parse failed"),
         ([{"name": "a"}], ["--data", "toy=/no/such/folder"], "no such folder"),
+        ([{"name": "a"}], ["--results", "/no/such/folder/results.csv"], "/no/such/folder: no such folder"),
         ([], [], "has no list of runs"),
     ],
 )
@@ -254,8 +261,6 @@ def test_other_settings_need_another_name(repository: Path, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "hparams").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_queue_knows_which_recipes_may_skip_test(path: Path) -> None:
-    from biglittle_asr.tasks.recipe import _read_yaml
-
     assert has_key(path, "skip_test") == ("skip_test" in _read_yaml(path))
 
 
@@ -278,3 +283,112 @@ def wait_for(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < end, "it never happened"
         time.sleep(0.02)
+
+
+# A real recipe
+
+
+def test_a_real_recipe_ends_in_a_row(tmp_path: Path, tiny_an4: Path) -> None:
+    repository = tmp_path / "repository"
+    for name in ("biglittle_asr", "recipes", "hparams"):
+        shutil.copytree(REPOSITORY / name, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+    studying.commit(repository)
+    study = tmp_path / "an4.yaml"
+    study.write_text(REAL)
+    argv = [sys.executable, str(repository / "recipes" / "study.py"), str(study), "--output", str(tmp_path / "out")]
+    status, text = studying.finish([*argv, "--data", f"an4={tiny_an4}"])
+    assert status == 0, text
+    (row,) = rows_of(tmp_path / "out" / "results.csv")
+    out = tmp_path / "out" / "runs" / "tiny" / "3" / "out"
+    assert f"WER {float(row['test_wer']):.2f} %" in (out / "wer_test.txt").read_text()
+    model = load_model(out / "model").model
+    assert int(row["parameters"]) == sum(parameter.numel() for parameter in model.parameters())
+    assert int(row["encoder_macs"]) == encoder_costs(model.encoder).macs
+    assert float(row["latency_ms"]) > 0 and row["epochs"] == "1" and f"commit {row['commit'][:12]}" in text
+
+
+REAL = """\
+defaults: {recipe: recipes/AN4/CTC/train.py, hparams: hparams/AN4/ctc_bl_resnet22.yaml, data: an4}
+runs:
+- name: tiny
+  seeds: 3
+  test: true
+  overrides:
+    encoder: {channels: [4, 8, 8, 16], output_size: 32}
+    corpus_options: {dev_utterances: 6}
+    number_of_epochs: 1
+    average_checkpoints: [1]
+    precision: fp32
+"""
+
+
+# Reports
+
+
+@pytest.fixture
+def three_networks(tmp_path: Path) -> tuple[Study, Results]:
+    """Two networks with three seeds, one with a single run, of invented numbers."""
+    study = Study(
+        "toys",
+        [Run(name, seed, "train.py", "a.yaml") for name in ("bl_small", "small") for seed in (1, 2, 3)]
+        + [Run("bl_large", 1, "train.py", "a.yaml")],
+    )
+    results = Results(tmp_path / "results.csv")
+    machine = {"cpu": "CPU", "cores": 2, "cpu_flags": "avx2", "torch": "2.11", "threads": 1, "jobs": 1}
+    for run in study.runs:
+        macs = {"bl_small": 100_000_000, "small": 150_000_000, "bl_large": 155_000_000}[run.name]
+        facts = {"macs": macs, "encoder_macs": macs, "parameters": macs // 100, "latency_ms": macs / 1e6 + run.seed}
+        facts |= {"epochs": 5, "minutes": 10 + run.seed, "dev_wer": 10.0 + run.seed * (2 if run.name == "small" else 1)}
+        results.add(run, {"commit": "c" * 40, **machine, **facts})
+    return study, results
+
+
+def test_a_report_gives_means_and_ranges_and_calls_a_single_run_so(
+    three_networks: tuple[Study, Results], tmp_path: Path
+) -> None:
+    messages: list[str] = []
+    written = write_report(*three_networks, tmp_path / "report", messages.append)
+    assert [path.name for path in written] == ["table.md", "dev_wer.png", "dev_wer.svg"] and not messages
+    assert all(path.stat().st_size > 0 for path in written)
+    lines = written[0].read_text().splitlines()
+    assert lines[2] == (
+        "| `bl_small` | 1, 2, 3 | 1,000,000 | 100,000,000 | 102.0 (101.0 to 103.0) | 5 | 12.0 (11.0 to 13.0) "
+        "| 12.00 (11.00 to 13.00) |"
+    )
+    assert lines[4].endswith("| 11.0 (single run) | 11.00 (single run) |")
+    assert lines[0].count("|") == lines[1].count("|") == lines[2].count("|") and "test WER" not in lines[0]
+
+
+def test_names_in_a_picture_cover_neither_points_nor_one_another(three_networks: tuple[Study, Results]) -> None:
+    figure = draw(summarize(*three_networks), "dev_wer")
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        assert [text.get_text() for text in axes.texts] == ["bl_small", "small", "bl_large"]
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
+        points = [axes.transData.transform(text.xy) for text in axes.texts]
+        assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
+        assert not any(box.contains(*point) for box in boxes for point in points)
+
+
+def test_a_report_says_what_is_missing(three_networks: tuple[Study, Results], tmp_path: Path) -> None:
+    study, results = three_networks
+    messages: list[str] = []
+    more = Study(study.name, [*study.runs, Run("late", 1, "train.py", "a.yaml")])
+    write_report(more, results, tmp_path / "report", messages.append)
+    assert len(messages) == 1 and messages[0].startswith("1 of 8 runs are not in") and "late, seed 1" in messages[0]
+    with pytest.raises(StudyError, match="has no run of the study"):
+        write_report(Study("other", [Run("late", 1, "train.py", "a.yaml")]), results, tmp_path / "none", print)
+
+
+def test_times_of_two_machines_are_not_drawn_together(three_networks: tuple[Study, Results]) -> None:
+    study, results = three_networks
+    rows = rows_of(results.path)
+    rows[-1]["cpu"] = "another CPU"
+    with results.path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    messages: list[str] = []
+    macs, times = draw(summarize(study, results), "dev_wer", messages.append).axes
+    assert len(macs.texts) == 3 and len(times.texts) == 2
+    assert messages == ["not in the picture of times, for they were not measured on CPU: bl_large"]

@@ -21,6 +21,7 @@ from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.formats import FORMATS
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_hub5, write_ctm
+from biglittle_asr.study.results import COLUMNS, read_scores
 
 TINY = """\
 !include:{base}
@@ -56,6 +57,8 @@ def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path, capsys: pyte
     assert {path.stem for path in (out / "save" / "manifests").glob("*.csv")} == {"train", "dev", "test", "report"}
     references = out / "save" / "manifests" / "test.stm"
     assert (out / "hub5_test.txt").stat().st_size > 0
+    scores = read_scores(out)
+    assert scores is not None and {"dev_wer", "test_wer", "hub5_test_wer"} <= scores.keys() <= set(COLUMNS)
 
     # The same from the words that it leaves, and from the model folder.
     glm = references.with_suffix(".glm")

@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -105,10 +106,13 @@ def test_recipe_runs_and_writes_what_it_promises(
     assert len(EpochHistory(folder / "epochs.csv", COLUMNS).rows) == 2
     assert load_model(folder / "model").sample_rate == 16000
     assert list((folder / "tensorboard").iterdir())
-    before = (folder / "wer_test.txt").read_text()
+    before, scores = (folder / "wer_test.txt").read_text(), json.loads((folder / "scores.json").read_text())
+    assert list(scores) == ["dev", "test"] and scores["test"]["all"]["words"] > 0
+    assert f"WER {scores['test']['all']['wer']:.2f} %" in before
     # Once more: nothing left to train, the same result.
     train_an4()([*arguments, "--test_only"])
     assert (folder / "wer_test.txt").read_text() == before
+    assert json.loads((folder / "scores.json").read_text()) == scores
     assert len(EpochHistory(folder / "epochs.csv", COLUMNS).rows) == 2
 
 
@@ -124,6 +128,7 @@ def test_skip_test_leaves_test_alone(tmp_path: Path) -> None:
     arguments = small(tmp_path, skip_prep=True, number_of_epochs=1, average_checkpoints="[1]")
     train_an4()([*arguments, "--skip_test=True"])
     assert (tmp_path / "wer_dev.txt").is_file() and not (tmp_path / "wer_test.txt").exists()
+    assert list(json.loads((tmp_path / "scores.json").read_text())) == ["dev"]
 
 
 def test_a_sparse_training_ends_in_a_frozen_model_which_pack_makes_as_well(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from biglittle_asr.study.results import (
     describe_machine,
     is_finished,
     read_costs,
+    read_epochs,
     read_scores,
     read_times,
 )
@@ -251,7 +252,7 @@ class Queue:
     def _take_up(self, run: Run, places: Places, lock: int) -> None:
         """Do the next step of a run: train, measure, or add its row."""
         if not is_finished(run, places.out):
-            record = {"settings": run.settings(), "test": run.test, "commit": self.commit, **self._circumstances()}
+            record = {"settings": run.settings(), "commit": self.commit, **self._circumstances()}
             write_atomically(places.record, json.dumps(record, indent=1) + "\n", durable=True)
             words = [run.recipe, *run.arguments(self.data_folders, places.out)]
             self._start(run, places, lock, words, training=True)
@@ -288,7 +289,7 @@ class Queue:
                 pass_fds=(lock,),
                 preexec_fn=_die_with(os.getpid()),
             )
-        epochs = read_times(places.out)["epochs"]
+        epochs = len(read_epochs(places.out))
         self.processes.append(_Process(run, places, popen, lock, time.monotonic(), training, epochs))
         if training:
             self.tell(f"{run.label}: " + (f"goes on after epoch {epochs}" if epochs else "starts"))
@@ -328,7 +329,7 @@ class Queue:
             return
         os.close(process.lock)
         if status < 0 and self.stopped_by is None:
-            further = process.training and read_times(places.out)["epochs"] > process.epochs
+            further = process.training and len(read_epochs(places.out)) > process.epochs
             self.kills[places.folder] = 1 if further else self.kills.get(places.folder, 0) + 1
             if self.kills[places.folder] < MAX_KILLS:
                 self.tell(f"{run.label}: was ended by signal {-status}, and is started again")

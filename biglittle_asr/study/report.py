@@ -319,6 +319,7 @@ def _place_names(
     axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None, renderer: Any
 ) -> None:
     """Write each name beside its point, where it covers least of points, bars, lines and other names."""
+    import numpy as np
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
 
@@ -326,9 +327,11 @@ def _place_names(
     taken: list[Bbox] = []
     for each in summaries:
         x, y = each.values(cost, machine), each.values(error)
-        (left, bottom), (right, top) = (axes.transData.transform((end(x.all), end(y.all))) for end in (min, max))
+        left, bottom = axes.transData.transform((min(x.all), min(y.all)))
+        right, top = axes.transData.transform((max(x.all), max(y.all)))
         across, up = axes.transData.transform((x.mean, y.mean))
-        taken += [Bbox([[across - r * unit, up - s * unit], [across + r * unit, up + s * unit]]) for r, s in ((6, 6),)]
+        # The point, and the bars through it.
+        taken.append(Bbox([[across - 6 * unit, up - 6 * unit], [across + 6 * unit, up + 6 * unit]]))
         taken.append(Bbox([[left, up - 2 * unit], [right, up + 2 * unit]]))
         taken.append(Bbox([[across - 5 * unit, bottom - 2 * unit], [across + 5 * unit, top + 2 * unit]]))
     inside = axes.get_window_extent(renderer)
@@ -347,7 +350,7 @@ def _place_names(
             text.update_positions(renderer)
             # Without the line, which an annotation would count in.
             box = Text.get_window_extent(text, renderer)
-            boxes = [box, *(_along(point, point + unit * _vector(offset), unit) if far else ())]
+            boxes = [box, *(_along(point, point + unit * np.array(offset), unit) if far else ())]
             outside = box.width * box.height - _overlap(box, inside)
             covered = sum(_overlap(one, other) for one in boxes for other in taken) + 5 * outside
             # A pixel of overlap is worse than any distance.
@@ -368,12 +371,6 @@ def _along(start: Any, end: Any, unit: float) -> list[Any]:
 
     middles = [start + part / 12 * (end - start) for part in range(4, 12)]
     return [Bbox([middle - unit, middle + unit]) for middle in middles]
-
-
-def _vector(offset: tuple[float, float]) -> Any:
-    import numpy as np
-
-    return np.array(offset)
 
 
 def _relative(offset: tuple[float, float]) -> tuple[float, float]:

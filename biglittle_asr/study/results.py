@@ -102,7 +102,19 @@ class Results:
         return _find(self.read(), run, self.path)
 
     def check(self, study: Study) -> None:
-        """Check that no run has name and seed of a row with other settings; raises StudyError if one has."""
+        """Check, before anything is trained, that rows can be added.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the file's folder does not exist.
+        StudyError
+            If a run has name and seed of a row with other settings.
+        """
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(
+                f"{self.path.parent}: no such folder; make it, or name another file for the results."
+            )
         rows = self.read()
         for run in study.runs:
             _find(rows, run, self.path)
@@ -156,10 +168,16 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
 
 
 def read_times(folder: Path) -> dict[str, Any]:
-    """Epochs and minutes of a training, without those of its final scores."""
-    rows = read_table(folder / "iterations.csv") or read_table(folder / "epochs.csv")
-    epochs = sum(int(row["epochs"]) for row in rows) if rows and "epochs" in rows[0] else len(rows)
-    return {"epochs": epochs, "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 2)}
+    """Epochs and minutes of a finished training, alignment included, but not its final scores."""
+    epochs = read_epochs(folder)
+    rows = _read_table(folder / "iterations.csv") or epochs
+    return {"epochs": len(epochs), "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 2)}
+
+
+def read_epochs(folder: Path) -> list[dict[str, str]]:
+    """Rows of a training's epochs.csv; of a hybrid system, those of all its iterations."""
+    iterations = sorted(folder.glob("iterations/*/epochs.csv"), key=lambda path: int(path.parent.name))
+    return [row for path in (folder / "epochs.csv", *iterations) for row in _read_table(path)]
 
 
 def read_costs(path: Path) -> dict[str, Any]:
@@ -193,7 +211,7 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
+def _read_table(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file; none if it is not there."""
     try:
         with path.open(encoding="utf-8", newline="") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from ruamel.yaml import YAML, YAMLError
 from biglittle_asr.study.locks import is_locked
 from biglittle_asr.study.plan import Run, Study
 from biglittle_asr.study.queue import Places, find_places, read_record
-from biglittle_asr.study.results import Results, is_finished, read_table, read_times
+from biglittle_asr.study.results import Results, is_finished, read_epochs
 
 ERRORS = ("dev_wer", "dev_top1_error")
 """Columns of epochs.csv that are shown, the first that is there."""
@@ -96,7 +96,8 @@ def _find_state(run: Run, folder: Path, row: Mapping[str, str] | None, results: 
         error = f"{float(error):.2f}" if error else ""
         return State(run, "done", int(row["epochs"] or 0), None, float(row["minutes"] or 0), error)
     places = find_places(folder, run)
-    times, error = read_times(places.out), _last_error(places.out)
+    epochs = read_epochs(places.out)
+    minutes = sum(float(each["seconds"]) for each in epochs) / 60
     failure = read_record(places.failure)
     remark = ""
     if failure is not None:
@@ -107,16 +108,12 @@ def _find_state(run: Run, folder: Path, row: Mapping[str, str] | None, results: 
         state = "running"
     else:
         state = "stopped" if places.out.is_dir() else "waiting"
-    return State(run, state, times["epochs"], _all_epochs(places), times["minutes"], error, remark)
+    return State(run, state, len(epochs), _all_epochs(places), minutes, _last_error(epochs), remark)
 
 
-def _last_error(out: Path) -> str:
-    tables = [out / "epochs.csv", *sorted(out.glob("iterations/*/epochs.csv"), key=lambda path: int(path.parts[-2]))]
-    rows = [row for table in tables for row in read_table(table)]
-    for name in ERRORS:
-        if rows and rows[-1].get(name):
-            return f"{float(rows[-1][name]):.2f}"
-    return ""
+def _last_error(epochs: Sequence[Mapping[str, str]]) -> str:
+    found = [epochs[-1][name] for name in ERRORS if epochs and epochs[-1].get(name)]
+    return f"{float(found[0]):.2f}" if found else ""
 
 
 def _all_epochs(places: Places) -> int | None:
