@@ -272,9 +272,11 @@ class LogMel(nn.Module):
         """The first frames (B, T, F) of samples that begin `left` of them in front of the first frame's time."""
         if not frames:
             return samples.new_zeros(samples.shape[0], 0, self.mel.n_mels, dtype=torch.float32)
-        # The window is shorter than the Fourier transform, so that what is beside it is multiplied by zero.
-        before = self.mel.n_fft // 2 - self.center_samples - left
-        needed = (frames - 1) * self.hop_samples + self.mel.n_fft
+        # The window is shorter than the Fourier transform, so that what is beside it is multiplied by zero. Preemphasis
+        # needs one sample more in front.
+        more = 1 if self.form.preemphasis else 0
+        before = self.mel.n_fft // 2 - self.center_samples - left + more
+        needed = (frames - 1) * self.hop_samples + self.mel.n_fft + more
         return self._log_mel(functional.pad(samples, (before, needed - before - samples.shape[1])))
 
     def _log_mel(self, samples: Tensor) -> Tensor:
@@ -282,7 +284,7 @@ class LogMel(nn.Module):
             samples = samples.float()
             if self.form.preemphasis:
                 # Kaldi does this within each frame. It is the same, for a Hann window begins with zero.
-                samples = samples - self.form.preemphasis * functional.pad(samples[:, :-1], (1, 0))
+                samples = torch.sub(samples[:, 1:], samples[:, :-1], alpha=self.form.preemphasis)
             energies = self.mel(samples).transpose(1, 2)
             return energies.clamp(min=self.floor).log()
 
