@@ -31,7 +31,7 @@ class Form:
     reflect: bool
     """Beyond its ends, an utterance goes on mirrored, its first or last sample repeated; else with zeros."""
     first_center: float
-    """Center of the first frame, in hops: 0 gives n // hop + 1 frames, 0.5 gives n / hop, rounded half up."""
+    """Center of the first frame, in hops: 0 gives n // hop + 1 frames; 0.5 gives n / hop, rounded half up."""
     f_min: float
     """Hz."""
     floor: float
@@ -47,7 +47,7 @@ FORMS = {
 - `sherpa_nemo`: what sherpa-onnx feeds to NeMo's CTC models, so that it runs models trained on this form. These are the
   features of kaldi-native-fbank with a Hann window, Slaney's mel scale and area normalization (librosa's defaults),
   preemphasis, neither dither nor removal of the mean, and `snip_edges=False`. It takes the next power of two for
-  `n_fft`: set that to 256 at 8 kHz.
+  `n_fft`: set that to 256 at 8 kHz. Audio shorter than half a hop has one frame here, and none there.
 """
 
 
@@ -138,10 +138,11 @@ class LogMel(nn.Module):
         self.center_samples = int(self.form.first_center * self.hop_samples)
         # Samples of a window on either side of its center, and where it ends, relative to the frame's t * hop_samples.
         before_center = n_fft // 2 - (n_fft - window_samples) // 2
-        self.after_center = window_samples - before_center
-        self.window_end = self.center_samples + self.after_center
-        # What a stream keeps in front of t * hop_samples: all that the frame's window sees, mirrored at the end or not.
-        self.left_samples = max(0, max(before_center, self.after_center) - self.center_samples)
+        after_center = window_samples - before_center
+        self.window_end = self.center_samples + after_center
+        # What a stream keeps in front of t * hop_samples: all that the frame's window sees, mirrored at the end or not;
+        # and something in any case, which tells a stream that has begun from one that has not.
+        self.left_samples = max(1, max(before_center, after_center) - self.center_samples)
         right_samples = max(self.window_end, self.hop_samples - self.left_samples) - self.center_samples
         right_frames = 2 * DELTA_SPAN if deltas else 0
         self.latency = 1000 * (right_samples + right_frames * self.hop_samples) / sample_rate
@@ -178,11 +179,11 @@ class LogMel(nn.Module):
         frames : Tensor
             (B,) integer frames of each utterance.
         """
-        count = cast(int, self.output_lengths(wavs.shape[1]))
-        if self.form.reflect and count:
-            features = self._windowed(self._mirrored(wavs, num_samples), count, self.left_samples)
+        most = cast(int, self.output_lengths(wavs.shape[1]))
+        if self.form.reflect:
+            features = self._windowed(self._mirrored(wavs, num_samples), most, self.left_samples)
         else:
-            features = self._windowed(wavs, count, 0)
+            features = self._windowed(wavs, most, 0)
         frames = cast(Tensor, self.output_lengths(num_samples))
         if self.deltas:
             first = delta(features, frames)
@@ -252,9 +253,9 @@ class LogMel(nn.Module):
         if unknown.shape[1]:
             # Shorter than a window: no frame is out yet.
             return cast(Tensor, self(samples, torch.full((len(samples),), count, device=samples.device))[0])
-        frames = cast(int, self.output_lengths(count - self.left_samples))
+        frames = cast(int, self._centers(count - self.left_samples))
         if self.form.reflect and frames:
-            places = torch.arange(count, count + self.after_center, device=samples.device)
+            places = torch.arange(count, count + self.window_end, device=samples.device)
             samples = torch.cat([samples, mirrored(samples, places, count)], 1)
         return self._windowed(samples, frames, self.left_samples)
 
@@ -262,9 +263,10 @@ class LogMel(nn.Module):
         """Waveforms (B, S) with `left_samples` in front and some behind, mirrored at each utterance's own ends."""
         lengths = num_samples.unsqueeze(1)
         before = torch.arange(-self.left_samples, 0, device=wavs.device)
-        # The last frame's center is not behind the end.
-        behind = lengths + torch.arange(self.after_center, device=wavs.device)
-        extended = functional.pad(wavs, (self.left_samples, self.after_center))
+        behind = lengths + torch.arange(self.window_end, device=wavs.device)
+        extended = functional.pad(wavs, (self.left_samples, self.window_end))
+        if not wavs.shape[1]:
+            return extended
         extended[:, : self.left_samples] = mirrored(wavs, before, lengths)
         return extended.scatter_(1, self.left_samples + behind, mirrored(wavs, behind, lengths))
 
@@ -289,13 +291,17 @@ class LogMel(nn.Module):
             return energies.clamp(min=self.floor).log()
 
     def output_lengths(self, num_samples: Tensor | int) -> Tensor | int:
-        """Frames of `num_samples` samples.
+        """Frames of `num_samples` samples: as many as have their center in or just behind them, but at least one.
 
         Example
         -------
-        >>> LogMel().output_lengths(1)
-        1
+        >>> LogMel().output_lengths(1), LogMel(form="sherpa_nemo").output_lengths(240)
+        (1, 2)
         """
+        frames = self._centers(num_samples)
+        return max(1, frames) if isinstance(frames, int) else frames.clamp(min=1)
+
+    def _centers(self, num_samples: Tensor | int) -> Tensor | int:
         return (num_samples - self.center_samples) // self.hop_samples + 1
 
 
