@@ -22,11 +22,15 @@ TOKENIZER = CharacterTokenizer(" ABCDE")
 
 
 def make_recognizer(
-    preset: str = "bl_resnet22", normalization: str = "SentenceNormalization", deltas: bool = False, **encoder: object
+    preset: str = "bl_resnet22",
+    normalization: str = "SentenceNormalization",
+    deltas: bool = False,
+    form: str = "hamming",
+    **encoder: object,
 ) -> Recognizer:
     """A small network with random weights that says many words."""
     torch.manual_seed(0)
-    compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas)
+    compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas, form=form)
     samples = torch.from_numpy(babble(4, seed=99))
     features, frames = compute_features(samples[None], torch.tensor([len(samples)]))
     arguments = [] if normalization == "SentenceNormalization" else [compute_features.output_size]

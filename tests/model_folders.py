@@ -82,11 +82,12 @@ def make(
     normalize: Any = None,
     kind: str = "ctc",
     arguments: Any = None,
+    form: str = "hamming",
     **config: Any,
 ) -> Recognizer:
     """A recognizer whose every weight and statistic is random, and whose transcripts have many tokens."""
     generator = torch.manual_seed(0)
-    features = LogMel(deltas=config.get("input_channels") == 3, n_mels=40)
+    features = LogMel(deltas=config.get("input_channels") == 3, n_mels=40, form=form)
     encoder = create_encoder(preset, channels=CHANNELS, input_size=features.output_size, output_size=48, **config)
     tokenizer = tokenizer or TOKENIZERS[kind]
     model: Any = KINDS[kind].build(encoder, tokenizer.size, {**SMALL[kind], **(arguments or {})})

@@ -1,12 +1,22 @@
 """Features, normalization and augmentation: an utterance's result does not depend on what it is batched with."""
 
 import json
+import math
+from itertools import islice
+from pathlib import Path
 
+import kaldi_native_fbank
+import numpy as np
 import pytest
 import torch
-from torch import nn
+from babbling import babble
+from conftest import REPOSITORY
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
+from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.features import (
+    FORMS,
     NORMALIZATIONS,
     GlobalNormalization,
     LogMel,
@@ -17,7 +27,7 @@ from biglittle_asr.features import (
 from biglittle_asr.features.augment import draw_bands
 from biglittle_asr.features.logmel import delta
 
-SAMPLES = [1, 2, 80, 159, 160, 161, 399, 400, 401, 4000, 15999, 16000]
+SAMPLES = [1, 2, 79, 80, 81, 119, 120, 121, 159, 160, 161, *range(200, 480, 7), 399, 400, 401, 4000, 15999, 16000]
 
 
 def padded_batch(samples: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,9 +38,10 @@ def padded_batch(samples: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return wavs, torch.tensor(samples)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("deltas", [False, True])
-def test_features_alone_equal_features_in_batch(deltas: bool) -> None:
-    compute, normalize = LogMel(deltas=deltas), SentenceNormalization()
+def test_features_alone_equal_features_in_batch(deltas: bool, form: str) -> None:
+    compute, normalize = LogMel(deltas=deltas, form=form), SentenceNormalization()
     wavs, samples = padded_batch(SAMPLES)
     features, frames = compute(wavs, samples)
     normalized = normalize(features, frames)
@@ -49,17 +60,24 @@ def test_lengths_are_integers() -> None:
     assert frames.dtype == torch.long
 
 
-def test_digital_silence_is_finite_and_normalizes_to_zero() -> None:
-    features, frames = LogMel()(torch.zeros(1, 800), torch.tensor([800]))
-    assert features.isfinite().all()
-    assert not SentenceNormalization()(features, frames).any()
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("normalize", [SentenceNormalization(), SentenceNormalization(min_std=0.0, epsilon=1e-5)])
+def test_digital_silence_is_finite_and_normalizes_to_zero(form: str, normalize: nn.Module) -> None:
+    compute = LogMel(form=form)
+    for samples in (0, 800):
+        features, frames = compute(torch.zeros(1, samples), torch.tensor([samples]))
+        assert features.numel()
+        torch.testing.assert_close(features, torch.full_like(features, math.log(FORMS[form].floor)))
+        assert not normalize(features, frames).any()
 
 
-def test_features_stay_float32_under_autocast() -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_features_stay_float32_under_autocast(form: str) -> None:
+    compute = LogMel(form=form)
     wavs, samples = padded_batch([3000])
-    expected, _ = LogMel()(wavs, samples)
+    expected, _ = compute(wavs, samples)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        features, frames = LogMel()(wavs, samples)
+        features, frames = compute(wavs, samples)
         normalized = SentenceNormalization()(features, frames)
     assert features.dtype == normalized.dtype == torch.float32
     torch.testing.assert_close(features, expected)
@@ -68,6 +86,69 @@ def test_features_stay_float32_under_autocast() -> None:
 def test_window_longer_than_fft_is_refused() -> None:
     with pytest.raises(ValueError, match="n_fft=256 is shorter than the window of 25.0 ms.*at least 400"):
         LogMel(n_fft=256)
+
+
+def test_unknown_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="form is 'nemo', but must be one of hamming, sherpa_nemo"):
+        LogMel(form="nemo")
+
+
+# What sherpa-onnx feeds to NeMo's models
+
+
+def runtime_features(wav: Tensor, sample_rate: int, n_mels: int) -> Tensor:
+    """(T, F) of kaldi-native-fbank, with the options that sherpa-onnx sets for NeMo's CTC models."""
+    options = kaldi_native_fbank.FbankOptions()
+    options.frame_opts.samp_freq = sample_rate
+    options.frame_opts.dither = 0
+    options.frame_opts.snip_edges = False
+    options.frame_opts.remove_dc_offset = False
+    options.frame_opts.window_type = "hann"
+    options.mel_opts.num_bins = n_mels
+    options.mel_opts.low_freq = 0
+    options.mel_opts.high_freq = 0
+    options.mel_opts.is_librosa = True
+    fbank = kaldi_native_fbank.OnlineFbank(options)
+    fbank.accept_waveform(sample_rate, wav.tolist())
+    fbank.input_finished()
+    frames = [fbank.get_frame(index) for index in range(fbank.num_frames_ready)]
+    return torch.from_numpy(np.array(frames, dtype=np.float32).reshape(-1, n_mels))
+
+
+def real_recordings() -> list[Path]:
+    data = REPOSITORY.parent / "shared" / "data"
+    an4 = islice(sorted((data / "an4" / "wav").rglob("*.sph")), 0, None, 60)
+    return [*an4, *sorted((data / "LibriSpeech").rglob("*.flac"))]
+
+
+@pytest.mark.parametrize("sample_rate, n_fft, n_mels", [(16000, 512, 80), (16000, 512, 40), (8000, 256, 40)])
+def test_sherpa_nemo_equals_the_runtime(sample_rate: int, n_fft: int, n_mels: int) -> None:
+    """To 1e-4 of the features' range, on real speech where it is at hand, alone and in a batch."""
+    compute = LogMel(sample_rate, n_mels=n_mels, n_fft=n_fft, form="sherpa_nemo")
+    wavs = [torch.from_numpy(babble(seconds, seed)) for seed, seconds in enumerate((0.013, 0.3, 1.234, 2))]
+    wavs += [torch.from_numpy(read_audio(str(path))[0]) for path in real_recordings()]
+    wavs += [wavs[1][:count] for count in [*range(80, 900, 31), 239, 240, 241]]
+    samples = torch.tensor([len(wav) for wav in wavs])
+    batch, frames = compute(pad_sequence(wavs, batch_first=True), samples)
+    for index, wav in enumerate(wavs):
+        expected = runtime_features(wav, sample_rate, n_mels)
+        alone, _ = compute(wav[None], samples[index : index + 1])
+        assert len(expected) == alone.shape[1] == int(frames[index])
+        close = 1e-4 * float(expected.max() - expected.min())
+        torch.testing.assert_close(alone[0], expected, atol=close, rtol=0)
+        torch.testing.assert_close(batch[index, : len(expected)], expected, atol=close, rtol=0)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-5, 0.1])
+def test_epsilon_is_added_to_the_deviation_in_one_piece_and_in_blocks(epsilon: float) -> None:
+    features, frames = random_batch(1)
+    normalize = SentenceNormalization(min_std=0.0, epsilon=epsilon)
+    for row, valid, found in zip(features, frames.tolist(), normalize(features, frames), strict=True):
+        double = row[:valid].double()
+        # As sherpa-onnx's NemoNormalizePerFeature.
+        expected = ((double - double.mean(0)) / (double.std(0, correction=0) + epsilon)).float()
+        torch.testing.assert_close(found[:valid], expected, atol=1e-4, rtol=1e-5)
+        torch.testing.assert_close(normalize.fitted(row[:valid].split(7))(row[:valid]), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_normalization_gives_zero_mean_and_unit_variance() -> None:
@@ -136,7 +217,8 @@ def test_global_normalization_without_data_changes_nothing() -> None:
 
 CONFIGURED: list[nn.Module] = [
     LogMel(8000, n_mels=40, n_fft=256, deltas=True),
-    SentenceNormalization(std=False, min_std=0.5),
+    LogMel(form="sherpa_nemo", f_min=5.0),
+    SentenceNormalization(std=False, min_std=0.5, epsilon=0.1),
     GlobalNormalization(7, min_std=0.5),
 ]
 

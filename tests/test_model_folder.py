@@ -16,7 +16,7 @@ from model_folders import CHANNELS, CHARACTERS, assert_same, good, make, speech,
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 
 from biglittle_asr.decoding.tokenizer import SentencePieceTokenizer
-from biglittle_asr.features import NORMALIZATIONS, LogMel, SentenceNormalization
+from biglittle_asr.features import FORMS, NORMALIZATIONS, LogMel, SentenceNormalization
 from biglittle_asr.inference import ModelCard, Recognizer, load_model, save_model
 from biglittle_asr.inference.folder import CARD, CONFIG, FILES, NEEDED, SPEECHBRAIN
 from biglittle_asr.inference.kinds import KINDS
@@ -68,6 +68,21 @@ def test_round_trip_of_every_normalization(tmp_path: Path, kind: str) -> None:
     normalize.train()(torch.randn(2, 30, 40) * 3 + 1, torch.tensor([30, 20]))
     saved = make(normalize=normalize)
     assert_same(load_model(save_model(tmp_path / "model", saved)), saved)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_round_trip_of_every_form_of_features(tmp_path: Path, form: str) -> None:
+    saved = make(form=form)
+    assert_same(load_model(save_model(tmp_path / "model", saved)), saved)
+
+
+def test_folders_from_before_there_were_forms_keep_their_features(tmp_path: Path) -> None:
+    saved = make()
+    folder = save_model(tmp_path / "model", saved)
+    config = json.loads((folder / CONFIG).read_text())
+    del config["features"]["form"]
+    (folder / CONFIG).write_text(json.dumps(config))
+    assert_same(load_model(folder), saved)
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram"])

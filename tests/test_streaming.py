@@ -14,7 +14,7 @@ from test_encoders import OPTION_CASES, PRESET_CASES, Case, build, every
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from biglittle_asr.features import GlobalNormalization, LogMel, SentenceNormalization
+from biglittle_asr.features import FORMS, GlobalNormalization, LogMel, SentenceNormalization
 from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder
 from biglittle_asr.nnet import (
     BigLittleConfig,
@@ -257,11 +257,12 @@ FRONT_ENDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FRONT_ENDS)
 @pytest.mark.parametrize("size", [1, 37, 160, 999, 5000])
-def test_features_of_chunks_are_those_of_the_whole(name: str, size: int) -> None:
-    compute = LogMel(**FRONT_ENDS[name])
-    for count in (0, 1, 199, 200, 201, 321) if size == 1 else (size, 4321):
+def test_features_of_chunks_are_those_of_the_whole(name: str, size: int, form: str) -> None:
+    compute = LogMel(**FRONT_ENDS[name], form=form)
+    for count in (0, 1, 79, 80, 199, 200, 201, 239, 240, 279, 280, 281, 321) if size == 1 else (size, 4321, 4400):
         wavs = 0.1 * torch.randn(2, count)
         whole, frames = compute(wavs, torch.tensor([count, count]))
         outputs, states = stream(compute, wavs, [size] * (count // size))
@@ -272,16 +273,17 @@ def test_features_of_chunks_are_those_of_the_whole(name: str, size: int) -> None
         assert all(state[0].shape[1] <= 2 * compute.config["n_fft"] for state in states)
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FRONT_ENDS)
-def test_latency_is_how_long_a_frame_waits(name: str) -> None:
-    compute = LogMel(**FRONT_ENDS[name])
+def test_latency_is_how_long_a_frame_waits(name: str, form: str) -> None:
+    compute = LogMel(**FRONT_ENDS[name], form=form)
     wait = round(compute.latency * compute.sample_rate / 1000)
     for frame in (0, 3):
-        center = frame * compute.hop_samples
+        center = compute.center_samples + frame * compute.hop_samples
         for count, complete in ((center + wait - 1, frame), (center + wait, frame + 1)):
             features, _ = compute.step(torch.zeros(1, count), compute.initial_state())
             assert features.shape[1] == complete
-    assert LogMel().latency == 12.5
+    assert LogMel(form=form).latency == 12.5
 
 
 def test_what_needs_the_future_cannot_stream() -> None:
@@ -293,9 +295,10 @@ def test_what_needs_the_future_cannot_stream() -> None:
         GlobalNormalization(80).step(torch.zeros(1, 2, 80))
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [1600, 333, 4097])
-def test_samples_to_log_probabilities(size: int) -> None:
-    compute, normalize = LogMel(), GlobalNormalization(80)
+def test_samples_to_log_probabilities(size: int, form: str) -> None:
+    compute, normalize = LogMel(form=form), GlobalNormalization(80)
     encoder = build(("bl_resnet22", {"time_padding": "causal", "input_size": 80}))
     model = CTCModel(encoder, output_neurons=9, dropout=0.5).eval()
     wavs, samples = 0.1 * torch.randn(2, 11111), torch.tensor([11111, 11111])

@@ -18,7 +18,7 @@ from babbling import TOKENIZER, babble, make_recognizer, run, words
 from conftest import SAMPLE_RATE, Terminal
 
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer
-from biglittle_asr.features import LogMel, SentenceNormalization
+from biglittle_asr.features import FORMS, LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, save_model
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.formats import FORMATS
@@ -209,9 +209,9 @@ def test_inputs_are_folders_manifests_and_standard_input(model_folder, recording
 # Streaming
 
 
-@pytest.fixture(scope="module")
-def causal_folder(tmp_path_factory) -> Path:
-    recognizer = make_recognizer(time_padding="causal", normalization="GlobalNormalization")
+@pytest.fixture(scope="module", params=FORMS)
+def causal_folder(request, tmp_path_factory) -> Path:
+    recognizer = make_recognizer(time_padding="causal", normalization="GlobalNormalization", form=request.param)
     return save_model(tmp_path_factory.mktemp("causal") / "model", recognizer)
 
 

@@ -9,7 +9,7 @@ from babbling import babble, make_recognizer
 from conftest import SAMPLE_RATE
 from helpers import assert_near
 
-from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.features import FORMS, NORMALIZATIONS, LogMel
 from biglittle_asr.inference import Recognizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import Failure, transcribe
@@ -17,10 +17,11 @@ from biglittle_asr.inference.windows import feature_blocks, outputs_by_windows
 from biglittle_asr.models import list_encoders
 
 
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("deltas", [False, True])
 @pytest.mark.parametrize("samples", [1, 16000, 160000, 160001, 321234])
-def test_features_in_blocks_are_features(samples, deltas):
-    compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas)
+def test_features_in_blocks_are_features(samples, deltas, form):
+    compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas, form=form)
     wav = torch.from_numpy(babble(samples / SAMPLE_RATE))
     whole, _ = compute_features(wav[None], torch.tensor([samples]))
     for size in (997, 16000, 500000):
@@ -66,9 +67,11 @@ def test_windows_equal_one_pass_whatever_the_encoder_is_made_of(option):
     check_windows(make_recognizer(**option), 7.123, (1.7,))
 
 
-@pytest.mark.parametrize("extra", range(0, 1280, 167))
-def test_windows_equal_one_pass_for_any_length(recognizer, extra):
-    check_windows(recognizer, 4 + extra / SAMPLE_RATE, (2, 1.28))
+@pytest.mark.parametrize("form", FORMS)
+def test_windows_equal_one_pass_for_any_length(form):
+    recognizer = make_recognizer(form=form)
+    for extra in range(0, 1280, 167):
+        check_windows(recognizer, 4 + extra / SAMPLE_RATE, (2, 1.28))
 
 
 @torch.inference_mode()

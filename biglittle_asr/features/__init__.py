@@ -4,10 +4,11 @@ Everything here takes integer lengths and gives each utterance the same result w
 """
 
 from biglittle_asr.features.augment import SpecAugment, SpeedPerturbation
-from biglittle_asr.features.logmel import LogMel
+from biglittle_asr.features.logmel import FORMS, LogMel
 from biglittle_asr.features.normalization import NORMALIZATIONS, GlobalNormalization, SentenceNormalization
 
 __all__ = [
+    "FORMS",
     "NORMALIZATIONS",
     "GlobalNormalization",
     "LogMel",

@@ -27,6 +27,9 @@ class SentenceNormalization(nn.Module):
         Divide by the standard deviation, not only subtract the mean.
     min_std : float
         Standard deviations below it count as it, so that a constant feature becomes zero rather than noise.
+    epsilon : float
+        Added to the standard deviation. `min_std=0.0, epsilon=1e-5` is the normalization that NeMo calls `per_feature`,
+        as sherpa-onnx computes it.
 
     Example
     -------
@@ -35,11 +38,12 @@ class SentenceNormalization(nn.Module):
     [-1.0, 1.0, 0.0]
     """
 
-    def __init__(self, std: bool = True, min_std: float = 1e-2) -> None:
+    def __init__(self, std: bool = True, min_std: float = 1e-2, epsilon: float = 0.0) -> None:
         super().__init__()
-        self.config: dict[str, Any] = {"std": std, "min_std": min_std}
+        self.config: dict[str, Any] = {"std": std, "min_std": min_std, "epsilon": epsilon}
         self.std = std
         self.min_std = min_std
+        self.epsilon = epsilon
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
         """Normalize (B, T, F) features of (B,) integer valid frames; what lies behind them becomes zero."""
@@ -50,7 +54,7 @@ class SentenceNormalization(nn.Module):
         centered = centered.masked_fill(~valid, 0.0)
         if self.std:
             deviation = (centered.square().sum(1, keepdim=True) / count).sqrt()
-            centered = centered / deviation.clamp(min=self.min_std)
+            centered = centered / self._divisor(deviation)
         return centered.to(torch.promote_types(features.dtype, torch.float32))
 
     def fitted(self, blocks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
@@ -77,15 +81,16 @@ class SentenceNormalization(nn.Module):
             double = block.double()
             count, total, squares = count + len(block), total + double.sum(0), squares + double.square().sum(0)
         mean = total / max(1, count)
-        deviation = (squares / max(1, count) - mean.square()).clamp(min=0).sqrt().clamp(min=self.min_std)
+        divisor = self._divisor((squares / max(1, count) - mean.square()).clamp(min=0).sqrt())
 
         def normalize(features: Tensor) -> Tensor:
             centered = features.double() - mean
-            return (centered / deviation if self.std else centered).to(
-                torch.promote_types(features.dtype, torch.float32)
-            )
+            return (centered / divisor if self.std else centered).to(torch.promote_types(features.dtype, torch.float32))
 
         return normalize
+
+    def _divisor(self, deviation: Tensor) -> Tensor:
+        return deviation.clamp(min=self.min_std) + self.epsilon
 
     def step(self, features: Tensor) -> Tensor:
         """Raises ValueError: this normalization cannot stream."""

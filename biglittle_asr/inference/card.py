@@ -106,7 +106,8 @@ def _facts(recognizer: Recognizer) -> str:
         output_macs = round(frame_macs / recognizer.frame_seconds)
         macs = f"{encoder_macs + output_macs:,} (encoder {encoder_macs:,}, {head} {output_macs:,})"
     rows = {
-        "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features",
+        "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features "
+        f"({recognizer.compute_features.config['form']})",
         "output": f"{recognizer.kind.describe_output(recognizer.tokenizer, model)}, "
         f"one frame every {1000 * recognizer.frame_seconds:g} ms",
         "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",

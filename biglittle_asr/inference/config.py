@@ -56,6 +56,8 @@ MOST_WHOLE = 1 << 14
 MOST_REAL = 1e6
 NEEDED = object()
 """Default of an argument that has none; all of these are sizes, whole numbers."""
+FOLLOWS = 1.0
+"""In place of a default None: the default follows from other arguments; all of these are real numbers."""
 LONGEST_TEXT = 64
 
 
@@ -278,6 +280,8 @@ def _like(value: Any, default: Any, where: str, key: str) -> Any:
         return tuple(_like(each, default[0], where, key) for each in value)
     if default is NEEDED:
         default = 1
+    if default is None:
+        default = FOLLOWS
     most = MOST.get(key, MOST_REAL if isinstance(default, float) else MOST_WHOLE)
     kind, fits = {
         bool: ("true or false", lambda: isinstance(value, bool)),

@@ -41,7 +41,8 @@ class Recognizer(nn.Module):
     sample_rate : int
         Hz of the waveforms that :meth:`forward` takes.
     frame_seconds : float
-        Seconds from one output frame to the next.
+        Seconds from one output frame to the next. Frame t counts as audio from `t * frame_seconds` on, with every form
+        of features: times of words are those that sherpa-onnx gives for the same model.
 
     Raises
     ------
