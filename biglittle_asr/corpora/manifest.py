@@ -248,7 +248,7 @@ def copy_indices(
     return {split: output_folder / f"{split}.csv" for split in texts}
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, durable: bool = False) -> None:
     """Write a text file so that a reader, or a run that is interrupted, sees the old or the new, never a part.
 
     Arguments
@@ -257,6 +257,8 @@ def write_atomically(path: Path, text: str) -> None:
         The file; its folder must exist.
     text : str
         All of its content.
+    durable : bool
+        Whether the file outlives a power cut as soon as this returns.
 
     Example
     -------
@@ -269,10 +271,23 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary.write_text(text, encoding="utf-8", newline="\n")
+        if durable:
+            _force_to_disk(temporary)
         os.replace(temporary, path)
+        if durable:
+            _force_to_disk(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _force_to_disk(path: Path) -> None:
+    """Have a file's content, or a folder's names, outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:

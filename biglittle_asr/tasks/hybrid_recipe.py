@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from biglittle_asr.tasks.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid_training import HybridTraining
 from biglittle_asr.tasks.kaldi_start import KaldiStart
 from biglittle_asr.tasks.recipe import HYBRID_KEYS, load_recipe, prepare_manifests
+from biglittle_asr.tasks.training import remove_scores
 
 
 def train_hybrid(argv: Sequence[str], corpus: str) -> None:
@@ -26,6 +28,7 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
         With a sentence for the user.
     """
     hparams, run_opts = load_recipe(argv, HYBRID_KEYS)
+    remove_scores(Path(hparams["output_folder"]))
     manifests = prepare_manifests(corpus, hparams)
     start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart
     start(manifests, hparams, run_opts).train().evaluate(hparams, manifests["test"])

@@ -23,11 +23,11 @@ from biglittle_asr.inference.evaluation import find_references, score_transcript
 from biglittle_asr.inference.formats import timed_words
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.nnet.sparse import freeze
-from biglittle_asr.scoring import Score, score_texts, write_ctm
+from biglittle_asr.scoring import Hub5Score, Score, score_texts, write_ctm
 from biglittle_asr.tasks.data import Datasets
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, Timing
 from biglittle_asr.tasks.model_folder import write_model_folder
-from biglittle_asr.tasks.training import report_by_time
+from biglittle_asr.tasks.training import report_by_time, write_scores
 
 logger = get_logger(__name__)
 
@@ -47,7 +47,7 @@ class HybridSystem:
         """Choose checkpoints and the language model's weight on dev, then score dev and, unless `skip_test`, test once.
 
         Writes wer_dev.txt and wer_test.txt, dev.ctm and test.ctm (word times), the folder `model`, and, where NIST's
-        references lie beside the manifest of test, hub5_test.txt.
+        references lie beside the manifest of test, hub5_test.txt; scores.json comes last.
 
         Arguments
         ---------
@@ -65,7 +65,8 @@ class HybridSystem:
         else:
             model.search_graph = SearchGraph.of(self.graph, self.tying)
             search = AlignedHybridSearch(model, WordTokenizer(self.lexicon), search=settings)
-        scores = {}
+        scores: dict[str, Score] = {}
+        by_time: Hub5Score | None = None
         for name, options in (("dev", "valid_dataloader_opts"), ("test", "test_dataloader_opts")):
             if name == "test" and hparams["skip_test"]:
                 continue
@@ -90,6 +91,7 @@ class HybridSystem:
                 weights=self.brain.weights,
             )
         self.brain.show_profile()
+        write_scores(output_folder, {**scores, "hub5_test": by_time})
         return scores
 
     def _tune(self, hparams: Mapping[str, Any]) -> float:

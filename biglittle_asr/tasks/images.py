@@ -297,7 +297,6 @@ class ImageBrain(ResumableBrain):
     @main_process_only
     def _write_score(self, score: ImageScore, epoch: int, hparams: Mapping[str, Any]) -> None:
         logger.info(f"val: {describe(score)}")
-        write_atomically(self.output_folder / SCORE_NAME, json.dumps(score.to_dict(), indent=1) + "\n")
         results = {"top1_error": 100 - score.top1, "top5_error": 100 - score.top5, "loss": score.loss}
         evaluation = {"Evaluated": "val", "weights": f"epoch {epoch}", **results}
         rewrite_log(self.history.rows, [evaluation], self.hparams.train_logger)
@@ -307,6 +306,8 @@ class ImageBrain(ResumableBrain):
         name = hparams["model"].keywords["name"]
         classifier = Classifier(name, model, self.sets.train.classes, hparams["resize"], hparams["crop"])
         save_classifier(self.output_folder / MODEL, classifier, self._card(name, score, epoch))
+        # Last, for it also says that the recipe is done.
+        write_atomically(self.output_folder / SCORE_NAME, json.dumps(score.to_dict(), indent=1) + "\n")
 
     def _card(self, name: str, score: ImageScore, epoch: int) -> str:
         kind = "moving average of the weights" if self.average is not None else "weights"

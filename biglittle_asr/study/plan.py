@@ -1,0 +1,216 @@
+"""The study file: which trainings there are, in which order, and with which settings."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+DEFAULTS: dict[str, Any] = {
+    "recipe": None,
+    "hparams": None,
+    "data": None,
+    "overrides": {},
+    "seeds": None,
+    "test": False,
+}
+"""Keys of a run besides its name, and what they are where neither the run nor the file's `defaults` says."""
+
+OWN_OPTIONS = ("seed", "data_folder", "output_folder", "skip_test")
+"""Options of a recipe that the queue sets itself."""
+
+
+class StudyError(ValueError):
+    """A study file, or what it is run with, is wrong."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training."""
+
+    name: str
+    """What the table calls it; runs that differ only in their seed share a name."""
+    seed: int
+    recipe: str
+    """train.py, relative to the repository."""
+    hparams: str
+    """YAML file of the recipe, relative to the repository."""
+    data: str | None = None
+    """Name of the data folder, which is given on the command line; None for a recipe that needs none."""
+    test: bool | None = False
+    """Whether test is scored as well as dev; None for a recipe that has no choice, such as that of images."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the YAML file, and options of SpeechBrain, with the values that the command line gives them."""
+
+    @property
+    def label(self) -> str:
+        """Name and seed, for messages.
+
+        Example
+        -------
+        >>> Run("small", 3, "train.py", "small.yaml").label
+        'small, seed 3'
+        """
+        return f"{self.name}, seed {self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, relative to the study's `runs` folder."""
+        return Path(self.name) / str(self.seed)
+
+    def settings(self) -> dict[str, str]:
+        """What decides its result, as the table of results has it."""
+        return {
+            "recipe": self.recipe,
+            "hparams": self.hparams,
+            "overrides": json.dumps(dict(self.overrides), sort_keys=True, ensure_ascii=False),
+            "data": self.data or "",
+        }
+
+    def arguments(self, data_folders: Mapping[str, str], output_folder: Path) -> list[str]:
+        """The command line of train.py.
+
+        Example
+        -------
+        >>> run = Run("small", 3, "train.py", "small.yaml", overrides={"encoder": {"alpha": 2}, "lr": 0.001})
+        >>> run.arguments({}, Path("out"))[:4]
+        ['small.yaml', '--noprogressbar', '--seed=3', '--output_folder=out']
+        >>> run.arguments({}, Path("out"))[4:]
+        ['--skip_test=True', '--encoder={"alpha": 2}', '--lr=0.001']
+        """
+        options: dict[str, Any] = {"seed": self.seed, "output_folder": output_folder}
+        if self.data is not None:
+            options["data_folder"] = data_folders[self.data]
+        if self.test is not None:
+            options["skip_test"] = not self.test
+        options |= self.overrides
+        return [self.hparams, "--noprogressbar", *(f"--{key}={_as_option(value)}" for key, value in options.items())]
+
+
+@dataclass(frozen=True)
+class Study:
+    """What a study file says."""
+
+    name: str
+    runs: list[Run]
+    """In the order of the file; of each entry, one run for each seed."""
+
+    @property
+    def data(self) -> list[str]:
+        """Names of the data folders that are needed."""
+        return sorted({run.data for run in self.runs if run.data is not None})
+
+
+def read_study(path: Path) -> Study:
+    """Read a study file.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        YAML with the keys `runs`, a list, and optionally `name` and `defaults`; docs/studies.md explains them.
+
+    Raises
+    ------
+    StudyError
+        If it is malformed, or two runs have one name and seed.
+    FileNotFoundError
+        If it does not exist.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "widths.yaml"
+    >>> _ = path.write_text('''
+    ... defaults: {recipe: train.py, hparams: small.yaml, seeds: [1, 2]}
+    ... runs:
+    ... - {name: small}
+    ... - {name: wide, overrides: {channels: 64}, seeds: 1, test: true}
+    ... ''')
+    >>> study = read_study(path)
+    >>> study.name, [run.label for run in study.runs]
+    ('widths', ['small, seed 1', 'small, seed 2', 'wide, seed 1'])
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such study file.")
+    try:
+        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        raise StudyError(f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+    if not isinstance(tree, dict) or not isinstance(tree.get("runs"), list) or not tree["runs"]:
+        raise StudyError(f"{path}: has no list of runs; write 'runs:' and '- {{name: NAME, ...}}' below it.")
+    _check_keys(tree, {"name", "defaults", "runs"}, str(path))
+    defaults = tree.get("defaults") or {}
+    _check_keys(defaults, set(DEFAULTS), f"{path}, defaults")
+    runs: list[Run] = []
+    for number, entry in enumerate(tree["runs"], start=1):
+        runs += _read_entry(entry, {**DEFAULTS, **defaults}, f"{path}, run {number}")
+    seen: set[Path] = set()
+    for run in runs:
+        if run.folder in seen:
+            raise StudyError(f"{path}: has {run.label} twice; give one of them another name or seed.")
+        seen.add(run.folder)
+    return Study(str(tree.get("name") or path.stem), runs)
+
+
+def has_key(hparams: Path, key: str) -> bool:
+    """Whether a recipe's YAML file has a key, itself or in a file that it includes as a whole."""
+    tree: Any = YAML().load(hparams.read_text(encoding="utf-8"))
+    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+    if isinstance(tree, Mapping) and key in tree:
+        return True
+    return tag.startswith("!include:") and has_key(hparams.parent / tag.removeprefix("!include:"), key)
+
+
+def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator[Run]:
+    _check_keys(entry, {"name", *DEFAULTS}, where)
+    name = str(entry.get("name") or "")
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise StudyError(f"{where}: its name is '{name}', but must be of letters, digits and _ . + -")
+    where = f"{where} ({name})"
+    settings = {**defaults, **entry}
+    for key in ("recipe", "hparams", "seeds"):
+        if settings[key] is None:
+            raise StudyError(f"{where}: lacks '{key}', and so do the defaults.")
+    overrides = {**_mapping(defaults, where), **_mapping(entry, where)}
+    for key in OWN_OPTIONS:
+        if key in overrides:
+            raise StudyError(f"{where}: overrides {key}, which the queue sets itself; leave it out.")
+    if settings["test"] not in (True, False, None):
+        raise StudyError(f"{where}: test is {settings['test']!r}, but must be true, false or null.")
+    seeds = settings["seeds"] if isinstance(settings["seeds"], list) else [settings["seeds"]]
+    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
+        raise StudyError(f"{where}: seeds are {settings['seeds']!r}, but must be whole numbers, such as [1, 2, 3].")
+    data = None if settings["data"] is None else str(settings["data"])
+    for seed in seeds:
+        yield Run(name, seed, str(settings["recipe"]), str(settings["hparams"]), data, settings["test"], overrides)
+
+
+def _mapping(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
+    overrides = entry.get("overrides") or {}
+    if not isinstance(overrides, dict):
+        raise StudyError(f"{where}: overrides are {overrides!r}, but must be {{key: value, ...}}.")
+    return overrides
+
+
+def _check_keys(entry: Any, known: set[str], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise StudyError(f"{where}: is {entry!r}, but must be {{key: value, ...}}.")
+    for key in entry:
+        if key not in known:
+            close = difflib.get_close_matches(str(key), known, 1)
+            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}."
+            raise StudyError(f"{where}: no key is named '{key}'; {hint}")
+
+
+def _as_option(value: Any) -> str:
+    """A value as a recipe's command line takes it: YAML, of which JSON is a part; text as it is, with any tag."""
+    if isinstance(value, bool):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | None) else str(value)

@@ -1,0 +1,413 @@
+"""What a study has found: a Markdown table, and pictures of error against what a network costs."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.study.plan import Study, StudyError
+from biglittle_asr.study.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ERRORS = {
+    "dev_wer": "dev WER, %",
+    "test_wer": "test WER, %",
+    "hub5_test_wer": "test WER as NIST scores, %",
+    "dev_top1_error": "top-1 error, %",
+    "dev_top5_error": "top-5 error, %",
+}
+"""Columns of the table of results that are errors, and what they are called."""
+
+DRAWN = ("dev_wer", "test_wer", "hub5_test_wer", "dev_top1_error")
+"""Errors that there is a picture of."""
+
+FORMATS = (".png", ".svg")
+
+WIDE = 10.0
+"""Costs that differ by more than this factor are drawn on a logarithmic axis."""
+
+NEAR = 9
+"""Points from the middle of a point to its name, where there is room."""
+
+BIG_LITTLE, PLAIN, INK, FAINT = "#1769aa", "#c2560c", "#1f2933", "#7b8794"
+
+
+@dataclass(frozen=True)
+class Values:
+    """Numbers of several seeds.
+
+    Example
+    -------
+    >>> Values((3.0, 1.0, 2.0)).describe(2), Values((3.0,)).describe(2), Values(()).describe(2)
+    ('2.00 (1.00 to 3.00)', '3.00 (single run)', '')
+    """
+
+    all: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+        return statistics.mean(self.all)
+
+    @property
+    def reach(self) -> tuple[float, float]:
+        """How far the lowest lies below the mean, and the highest above."""
+        return self.mean - min(self.all), max(self.all) - self.mean
+
+    def describe(self, digits: int) -> str:
+        """Mean and range; a single number is called what it is."""
+        if not self.all:
+            return ""
+        if len(self.all) == 1:
+            return f"{self.mean:.{digits}f} (single run)"
+        return f"{self.mean:.{digits}f} ({min(self.all):.{digits}f} to {max(self.all):.{digits}f})"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The rows of one name, a row for each seed."""
+
+    name: str
+    rows: list[Mapping[str, str]]
+
+    def values(self, column: str, machine: tuple[str, ...] | None = None) -> Values:
+        """Numbers of a column, of those rows that have one; only of one machine, if it is given."""
+        rows = [row for row in self.rows if machine is None or machine_of(row) == machine]
+        return Values(tuple(float(row[column]) for row in rows if row[column]))
+
+    @property
+    def big_little(self) -> bool:
+        """Whether its name says that it is a Big-Little network, as `biglittle profile --plot` takes it."""
+        return self.name.startswith("bl_")
+
+
+def summarize(study: Study, results: Results) -> list[Summary]:
+    """The rows of a study, by name in the order of its file; of a seed that is there twice, the last row.
+
+    Raises
+    ------
+    StudyError
+        If there is none.
+    """
+    results.check(study)
+    rows = results.read()
+    summaries = []
+    for name in dict.fromkeys(run.name for run in study.runs):
+        seeds = {str(run.seed) for run in study.runs if run.name == name}
+        found = {row["seed"]: row for row in rows if row["name"] == name and row["seed"] in seeds}
+        if found:
+            summaries.append(Summary(name, [found[seed] for seed in sorted(found, key=int)]))
+    if not summaries:
+        raise StudyError(f"{results.path}: has no run of the study {study.name} yet.")
+    return summaries
+
+
+def write_report(study: Study, results: Results, folder: Path, tell: Callable[[str], None]) -> list[Path]:
+    """Write table.md, and a PNG and an SVG picture of each kind of error.
+
+    Arguments
+    ---------
+    study : Study
+    results : Results
+    folder : pathlib.Path
+        Made if it is not there.
+    tell : callable
+        Takes what is left out.
+
+    Returns
+    -------
+    list of pathlib.Path
+        What was written.
+
+    Raises
+    ------
+    StudyError
+        If no run of the study is in the table.
+    """
+    summaries = summarize(study, results)
+    missing = [run.label for run in study.runs if not results.has(run)]
+    if missing:
+        tell(f"{len(missing)} of {len(study.runs)} runs are not in {results.path} yet: {'; '.join(missing)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    table = folder / "table.md"
+    write_atomically(table, format_table(summaries))
+    written = [table]
+    for error in DRAWN:
+        points = [each for each in summaries if each.values(error).all and each.values("macs").all]
+        if points:
+            figure = draw(points, error, tell)
+            for suffix in FORMATS:
+                path = folder / f"{error}{suffix}"
+                figure.savefig(path)
+                written.append(path)
+    return written
+
+
+# Table
+
+
+def format_table(summaries: Sequence[Summary]) -> str:
+    """A Markdown table with a line for each name, and what it was computed on below."""
+    speech = any(each.values("encoder_macs").all for each in summaries)
+    columns: dict[str, Callable[[Summary], str]] = {
+        "": lambda each: f"`{each.name}`",
+        "seeds": lambda each: ", ".join(row["seed"] for row in each.rows),
+        "parameters": lambda each: _whole(each, "parameters"),
+        f"MACs {'per s of audio' if speech else 'per image'}": lambda each: _whole(each, "macs"),
+        f"{time_label(speech)}": lambda each: each.values("latency_ms").describe(1),
+        "epochs": lambda each: _whole(each, "epochs"),
+        "training, min": lambda each: each.values("minutes").describe(1),
+        **{head: _describe(error) for error, head in ERRORS.items()},
+    }
+    cells = {head: [cell(each) for each in summaries] for head, cell in columns.items()}
+    cells = {head: column for head, column in cells.items() if any(column)}
+    rows = [list(cells), ["---"] * len(cells), *map(list, zip(*cells.values(), strict=True))]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    commits = sorted({row["commit"][:12] for each in summaries for row in each.rows})
+    remarks = ["Mean over the seeds, and in brackets the lowest and highest; a single run has no range."]
+    if speech:
+        remarks.append("Parameters and MACs include the output layer.")
+    remarks += [f"Computed on: {machine}." for machine in _machines(summaries)]
+    remarks.append(f"Commit {', '.join(commits)}.")
+    return "\n".join([*lines, "", "\n".join(remarks), ""])
+
+
+def time_label(speech: bool) -> str:
+    """What the measured time is of."""
+    return f"ms for {'10 s of audio' if speech else 'an image'}"
+
+
+def machine_of(row: Mapping[str, str]) -> tuple[str, ...]:
+    """What the times in a row depend on, besides the network."""
+    return (row["cpu"], row["threads"], row["torch"])
+
+
+def _describe(error: str) -> Callable[[Summary], str]:
+    return lambda each: each.values(error).describe(2)
+
+
+def _whole(summary: Summary, column: str) -> str:
+    """A whole number that all seeds share, or else the lowest and highest."""
+    values = summary.values(column).all
+    if not values:
+        return ""
+    return " to ".join(f"{value:,.0f}" for value in sorted({min(values), max(values)}))
+
+
+def _machines(summaries: Sequence[Summary]) -> list[str]:
+    found: dict[str, list[str]] = {}
+    for each, row in ((summary, row) for summary in summaries for row in summary.rows):
+        threads = f"{row['threads']} thread{'s' if row['threads'] != '1' else ''} each"
+        beside = "alone" if row["jobs"] == "1" else f"up to {row['jobs']} side by side"
+        what = f"{row['cpu']} ({row['cpu_flags'] or 'no known flags'}), {row['cores']} cores"
+        found.setdefault(f"{what}, {threads}, {beside}, PyTorch {row['torch']}", []).append(each.name)
+    if len(found) == 1:
+        return list(found)
+    return [f"{machine} ({', '.join(dict.fromkeys(names))})" for machine, names in found.items()]
+
+
+# Pictures
+
+
+def draw(summaries: Sequence[Summary], error: str, tell: Callable[[str], None] = print) -> Figure:
+    """Error against MACs and, where it was measured, against time; the lower left corner is the place to be.
+
+    Arguments
+    ---------
+    summaries : sequence of Summary
+        With the error, and MACs.
+    error : str
+        One of :data:`ERRORS`.
+    tell : callable
+        Takes what is left out: times of other machines than the one that measured most.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    speech = any(each.values("encoder_macs").all for each in summaries)
+    timed, machine = _timed(summaries, tell)
+    panels: list[tuple[str, str, Sequence[Summary], tuple[str, ...] | None]] = [
+        ("macs", f"multiply-accumulates per {'second of audio' if speech else 'image'}", summaries, None)
+    ]
+    if timed:
+        panels.append(("latency_ms", time_label(speech), timed, machine))
+    figure = Figure(figsize=(0.7 + 5.6 * len(panels), 4.8), layout="constrained", facecolor="white", dpi=150)
+    canvas = FigureCanvasAgg(figure)
+    every: Any = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (cost, label, shown, where) in zip(every, panels, strict=True):
+        _panel(axes, shown, cost, error, where)
+        axes.set_xlabel(label, color=INK)
+    every[0].set_ylabel(ERRORS[error], color=INK)
+    _legend(every[-1], summaries)
+    canvas.draw()
+    # Labels are placed on the finished axes, whose layout then must stay.
+    figure.set_layout_engine("none")
+    for axes, (cost, _, shown, where) in zip(every, panels, strict=True):
+        _place_names(axes, shown, cost, error, where, canvas.get_renderer())
+    return figure
+
+
+def _timed(summaries: Sequence[Summary], tell: Callable[[str], None]) -> tuple[list[Summary], tuple[str, ...] | None]:
+    """The machine that has measured the times of most networks, and these networks."""
+    machines = dict.fromkeys(machine_of(row) for each in summaries for row in each.rows if row["latency_ms"])
+    by_machine = {
+        machine: [each for each in summaries if each.values("latency_ms", machine).all] for machine in machines
+    }
+    if not by_machine:
+        return [], None
+    machine = max(by_machine, key=lambda each: len(by_machine[each]))
+    left_out = [each.name for each in summaries if each not in by_machine[machine]]
+    if left_out:
+        tell(f"not in the picture of times, for they were not measured on {machine[0]}: {', '.join(left_out)}")
+    return by_machine[machine], machine
+
+
+def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+    for each in summaries:
+        x, y = each.values(cost, machine), each.values(error)
+        colour = BIG_LITTLE if each.big_little else PLAIN
+        for value in y.all if len(y.all) > 1 else ():
+            axes.plot(x.mean, value, "_", color=colour, markersize=9, markeredgewidth=1.4, alpha=0.55, zorder=2)
+        vertical, horizontal = ([[part] for part in values.reach] for values in (y, x))
+        fill = colour if each.big_little else "white"
+        axes.errorbar(
+            x.mean, y.mean, vertical, horizontal, fmt="o", color=colour, elinewidth=1.4, capsize=0,
+            markersize=8, markerfacecolor=fill, markeredgewidth=1.8, zorder=3,
+        )  # fmt: skip
+    means = [each.values(cost, machine).mean for each in summaries]
+    if max(means) > WIDE * min(means):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short(value)))
+    axes.margins(x=0.2, y=0.18)
+    axes.grid(color="#e4e7eb", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(colors=INK, labelsize=9)
+
+
+def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
+    """Which colour is what, if there are two, and what the bars are, if there are any."""
+    from matplotlib.lines import Line2D
+
+    handles: list[Line2D] = []
+    if len({each.big_little for each in summaries}) == 2:
+        for colour, fill, label in ((BIG_LITTLE, BIG_LITTLE, "Big-Little"), (PLAIN, "white", "other")):
+            style: dict[str, Any] = {"markerfacecolor": fill, "markeredgewidth": 1.8}
+            handles.append(Line2D([], [], linestyle="", marker="o", color=colour, label=label, **style))
+    if any(len(each.rows) > 1 for each in summaries):
+        handles.append(Line2D([], [], color=FAINT, marker="|", label="lowest to highest seed"))
+    if handles:
+        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles), frameon=False)
+
+
+def _place_names(
+    axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None, renderer: Any
+) -> None:
+    """Write each name beside its point, where it covers least of points, bars, lines and other names."""
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    unit = renderer.points_to_pixels(1.0)
+    taken: list[Bbox] = []
+    for each in summaries:
+        x, y = each.values(cost, machine), each.values(error)
+        (left, bottom), (right, top) = (axes.transData.transform((end(x.all), end(y.all))) for end in (min, max))
+        across, up = axes.transData.transform((x.mean, y.mean))
+        taken += [Bbox([[across - r * unit, up - s * unit], [across + r * unit, up + s * unit]]) for r, s in ((6, 6),)]
+        taken.append(Bbox([[left, up - 2 * unit], [right, up + 2 * unit]]))
+        taken.append(Bbox([[across - 5 * unit, bottom - 2 * unit], [across + 5 * unit, top + 2 * unit]]))
+    inside = axes.get_window_extent(renderer)
+    for each in summaries:
+        place = each.values(cost, machine).mean, each.values(error).mean
+        point = axes.transData.transform(place)
+        colour = BIG_LITTLE if each.big_little else PLAIN
+        best: tuple[float, Text, list[Bbox]] | None = None
+        for number, (offset, (horizontal, vertical)) in enumerate(_offsets()):
+            far = max(map(abs, offset)) > NEAR
+            line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.7, "shrinkB": 6, "relpos": _relative(offset)}
+            text = axes.annotate(
+                each.name, place, offset, textcoords="offset points", color=colour, fontsize=9.5, zorder=4,
+                ha=horizontal, va=vertical, arrowprops=line if far else None,
+            )  # fmt: skip
+            text.update_positions(renderer)
+            # Without the line, which an annotation would count in.
+            box = Text.get_window_extent(text, renderer)
+            boxes = [box, *(_along(point, point + unit * _vector(offset), unit) if far else ())]
+            outside = box.width * box.height - _overlap(box, inside)
+            covered = sum(_overlap(one, other) for one in boxes for other in taken) + 5 * outside
+            # A pixel of overlap is worse than any distance.
+            badness = covered + number / 100
+            if best is None or badness < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = badness, text, boxes
+            else:
+                text.remove()
+        assert best is not None
+        taken += best[2]
+
+
+def _along(start: Any, end: Any, unit: float) -> list[Any]:
+    """Small boxes along a line, without its beginning, which is at the point that it leads to."""
+    from matplotlib.transforms import Bbox
+
+    middles = [start + part / 12 * (end - start) for part in range(4, 12)]
+    return [Bbox([middle - unit, middle + unit]) for middle in middles]
+
+
+def _vector(offset: tuple[float, float]) -> Any:
+    import numpy as np
+
+    return np.array(offset)
+
+
+def _relative(offset: tuple[float, float]) -> tuple[float, float]:
+    """Where a line meets a name that lies at an offset: at the side or corner that is next to the point."""
+    across, up = ((0.5 if part == 0 else 0.0 if part > 0 else 1.0) for part in offset)
+    return across, up
+
+
+def _offsets() -> Iterator[tuple[tuple[float, float], tuple[str, str]]]:
+    """Places of a name around its point, in points, the best first; those far off get a line to it."""
+    across, up = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
+    order = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
+    for radius, (x, y) in itertools.product((NEAR, 16, 28, 42, 60, 80), order):
+        # Beside the point, a corner of the name may lie nearer.
+        nearer = 0.6 if radius == NEAR and x and y else 1.0
+        yield (x * radius * nearer, y * radius * nearer), (across[x], up[y])
+
+
+def _overlap(first: Any, second: Any) -> float:
+    """Area that two boxes share."""
+    width = min(first.x1, second.x1) - max(first.x0, second.x0)
+    height = min(first.y1, second.y1) - max(first.y0, second.y0)
+    return float(max(width, 0.0) * max(height, 0.0))
+
+
+def short(value: float) -> str:
+    """A number for an axis.
+
+    Example
+    -------
+    >>> short(154_000_000), short(2.5e9), short(120), short(0.5)
+    ('154 M', '2.5 G', '120', '0.5')
+    """
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"

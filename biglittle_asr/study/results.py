@@ -1,0 +1,209 @@
+"""The table of results: a CSV file with one row for each finished run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.study.locks import locked_folder
+from biglittle_asr.study.plan import Run, Study, StudyError
+
+SETS = ("dev", "test", "hub5_test")
+"""Sets whose word errors are in the table; hub5_test is test as NIST scores it."""
+
+COUNTS = ("wer", "words", "substitutions", "deletions", "insertions")
+"""What is in the table for each of them."""
+
+IMAGE_SCORES = ("dev_top1_error", "dev_top5_error", "dev_images")
+
+COLUMNS = (
+    *("study", "name", "seed", "commit", "recipe", "hparams", "overrides", "data", "test"),
+    *("cpu", "cores", "cpu_flags", "torch", "threads", "jobs"),
+    *("parameters", "macs", "encoder_macs", "head_macs", "latency_ms", "latency_low_ms"),
+    *("epochs", "minutes"),
+    *(f"{name}_{count}" for name in SETS for count in COUNTS),
+    *IMAGE_SCORES,
+)
+
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
+"""Instructions that change how long a training takes, and whether it is in bfloat16."""
+
+Row = Mapping[str, str]
+
+
+class Results:
+    """The CSV file.
+
+    A row is added by writing the whole file anew, on the disk before it replaces the old one. So the file is whole
+    whatever is killed, and other studies may add to it at the same time.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        Need not exist; its folder must.
+
+    Example
+    -------
+    >>> results = Results(getfixture("tmp_path") / "results.csv")
+    >>> run = Run("small", 1, "train.py", "small.yaml")
+    >>> results.has(run)
+    False
+    >>> results.add(run, {"study": "widths", "dev_wer": 12.5})
+    True
+    >>> results.has(run), results.add(run, {"study": "widths"}), results.read()[0]["dev_wer"]
+    (True, False, '12.5')
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> list[dict[str, str]]:
+        """All rows.
+
+        Raises
+        ------
+        StudyError
+            If it is no such table.
+        """
+        if not self.path.is_file():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            try:
+                rows = list(reader)
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise StudyError(f"{self.path}: is not a CSV file ({error}).") from error
+            names = reader.fieldnames or []
+        unknown = [name for name in names if name not in COLUMNS]
+        if unknown or not {"name", "seed"} <= set(names):
+            what = f"has the column '{unknown[0]}'" if unknown else "lacks the columns name and seed"
+            raise StudyError(f"{self.path}: {what}, so it is not a table of results; name another file.")
+        for number, row in enumerate(rows, start=2):
+            if None in row or None in row.values():
+                raise StudyError(f"{self.path}, row {number}: has another number of cells than the first row.")
+        return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
+
+    def has(self, run: Run) -> bool:
+        """Whether the result of a run is there, and with test if the run scores it.
+
+        Raises
+        ------
+        StudyError
+            If a row has its name and seed, but other settings.
+        """
+        return _find(self.read(), run, self.path)
+
+    def check(self, study: Study) -> None:
+        """Check that no run has name and seed of a row with other settings; raises StudyError if one has."""
+        rows = self.read()
+        for run in study.runs:
+            _find(rows, run, self.path)
+
+    def add(self, run: Run, facts: Mapping[str, Any]) -> bool:
+        """Add the row of a run, unless it is there; returns whether it was added."""
+        values = {"name": run.name, "seed": run.seed, **run.settings(), "test": _truth(run.test), **facts}
+        with locked_folder(self.path.parent):
+            rows: list[Mapping[str, Any]] = [*self.read()]
+            if _find(rows, run, self.path):
+                return False
+            text = io.StringIO()
+            writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([*rows, values])
+            write_atomically(self.path, text.getvalue(), durable=True)
+        return True
+
+
+def _find(rows: list[Any], run: Run, path: Path) -> bool:
+    found = [row for row in rows if (row["name"], row["seed"]) == (run.name, str(run.seed))]
+    for row in found:
+        for key, value in run.settings().items():
+            if row[key] != value:
+                raise StudyError(
+                    f"{path}: has {run.label} with {key} '{row[key]}', not '{value}'; give other settings another name."
+                )
+    return any(not run.test or row["test"] == _truth(True) for row in found)
+
+
+def _truth(value: bool | None) -> str:
+    return "" if value is None else str(value).lower()
+
+
+def is_finished(run: Run, folder: Path) -> bool:
+    """Whether a recipe's output folder holds all that a run is for."""
+    scores = read_scores(folder)
+    return scores is not None and (not run.test or "test_wer" in scores)
+
+
+def read_scores(folder: Path) -> dict[str, Any] | None:
+    """The final scores in a recipe's output folder, by column; None where the recipe has not come to its end."""
+    scores = _read_json(folder / "scores.json")
+    if scores is not None:
+        return {f"{name}_{count}": scores[name]["all"][count] for name in SETS if name in scores for count in COUNTS}
+    images = _read_json(folder / "score.json")
+    if images is not None:
+        values = (100 - images["top1"], 100 - images["top5"], images["images"])
+        return dict(zip(IMAGE_SCORES, values, strict=True))
+    return None
+
+
+def read_times(folder: Path) -> dict[str, Any]:
+    """Epochs and minutes of a training, without those of its final scores."""
+    rows = read_table(folder / "iterations.csv") or read_table(folder / "epochs.csv")
+    epochs = sum(int(row["epochs"]) for row in rows) if rows and "epochs" in rows[0] else len(rows)
+    return {"epochs": epochs, "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 2)}
+
+
+def read_costs(path: Path) -> dict[str, Any]:
+    """Parameters, MACs and latency, of what `biglittle profile --json` printed; nothing if it printed nothing."""
+    facts = _read_json(path) or {}
+    names = ("parameters", "macs", "encoder_macs", "head_macs")
+    costs = {name: facts[name] for name in names if name in facts}
+    if facts.get("latency_ms"):
+        costs["latency_ms"] = round(facts["latency_ms"]["median"], 2)
+        costs["latency_low_ms"] = round(facts["latency_ms"]["low"], 2)
+    return costs
+
+
+def describe_machine() -> dict[str, Any]:
+    """What a run is computed on, by column."""
+    names, flags = [], set[str]()
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = (part.strip() for part in line.partition(":"))
+            if key == "model name":
+                names.append(value)
+            elif key in ("flags", "Features"):
+                flags |= set(value.split())
+    except OSError:
+        pass
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "cpu_flags": " ".join(flag for flag in FLAGS if flag in flags),
+        "torch": metadata.version("torch"),
+    }
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file; none if it is not there."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        return []
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,142 @@
+"""How far a study is: a table of its runs, and an estimate of the time left, all from files."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+
+from biglittle_asr.study.locks import is_locked
+from biglittle_asr.study.plan import Run, Study
+from biglittle_asr.study.queue import Places, find_places, read_record
+from biglittle_asr.study.results import Results, is_finished, read_table, read_times
+
+ERRORS = ("dev_wer", "dev_top1_error")
+"""Columns of epochs.csv that are shown, the first that is there."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is."""
+
+    run: Run
+    state: str
+    """done, trained, running, stopped, waiting or failed."""
+    epochs: int
+    all_epochs: int | None
+    """None where that is not known before it has started."""
+    minutes: float
+    error: str
+    """On dev, in percent: of the last epoch, or the final one."""
+    remark: str = ""
+
+
+def format_status(study: Study, folder: Path, results: Results, jobs: int) -> str:
+    """A table of the runs with their state, and one line that sums it up.
+
+    Arguments
+    ---------
+    study : Study
+    folder : pathlib.Path
+        Of the study's files.
+    results : Results
+    jobs : int
+        Trainings at a time, for the estimate.
+    """
+    rows = {(row["name"], row["seed"]): row for row in results.read()}
+    states = [_find_state(run, folder, rows.get((run.name, str(run.seed))), results) for run in study.runs]
+    table = [("run", "seed", "state", "epoch", "minutes", "dev error %", "")]
+    for each in states:
+        of = f" of {each.all_epochs}" if each.all_epochs and each.state != "done" else ""
+        epoch = f"{each.epochs}{of}" if each.epochs or of else ""
+        minutes = f"{each.minutes:.1f}" if each.epochs else ""
+        table.append((each.run.name, str(each.run.seed), each.state, epoch, minutes, each.error, each.remark))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    counts = {name: sum(each.state == name for each in states) for name in dict.fromkeys(s.state for s in states)}
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    left = minutes_left(states, jobs)
+    if left:
+        summary += f"; about {_duration(left)} left with {jobs} at a time"
+    elif left is None:
+        summary += "; time left is not known yet"
+    return "\n".join([*lines, "", summary])
+
+
+def minutes_left(states: list[State], jobs: int) -> float | None:
+    """Minutes until all is trained, going by the epochs so far; None while nothing is known.
+
+    Runs that have not begun take what others of their name take, or else what all others take on average.
+    """
+    whole: dict[str, list[float]] = {}
+    for each in states:
+        if each.state in ("done", "trained"):
+            whole.setdefault(each.run.name, []).append(each.minutes)
+        elif each.epochs and each.all_epochs:
+            whole.setdefault(each.run.name, []).append(each.minutes / each.epochs * each.all_epochs)
+    known = [minutes for each in whole.values() for minutes in each]
+    left = []
+    for each in states:
+        if each.state in ("done", "trained", "failed"):
+            continue
+        if not known:
+            return None
+        left.append(max(statistics.mean(whole.get(each.run.name, known)) - each.minutes, 0.0))
+    # Neither faster than all processes together, nor than the longest run alone.
+    return max(sum(left) / jobs, max(left, default=0.0))
+
+
+def _find_state(run: Run, folder: Path, row: Mapping[str, str] | None, results: Results) -> State:
+    if row is not None and results.has(run):
+        error = row["dev_wer"] or row["dev_top1_error"]
+        error = f"{float(error):.2f}" if error else ""
+        return State(run, "done", int(row["epochs"] or 0), None, float(row["minutes"] or 0), error)
+    places = find_places(folder, run)
+    times, error = read_times(places.out), _last_error(places.out)
+    failure = read_record(places.failure)
+    remark = ""
+    if failure is not None:
+        state, remark = "failed", str(failure["reason"])
+    elif is_finished(run, places.out):
+        state = "trained"
+    elif is_locked(places.lock):
+        state = "running"
+    else:
+        state = "stopped" if places.out.is_dir() else "waiting"
+    return State(run, state, times["epochs"], _all_epochs(places), times["minutes"], error, remark)
+
+
+def _last_error(out: Path) -> str:
+    tables = [out / "epochs.csv", *sorted(out.glob("iterations/*/epochs.csv"), key=lambda path: int(path.parts[-2]))]
+    rows = [row for table in tables for row in read_table(table)]
+    for name in ERRORS:
+        if rows and rows[-1].get(name):
+            return f"{float(rows[-1][name]):.2f}"
+    return ""
+
+
+def _all_epochs(places: Places) -> int | None:
+    """Epochs that a run trains for, by the YAML file that its recipe has left."""
+    try:
+        tree: Any = YAML().load((places.out / "hyperparams.yaml").read_text(encoding="utf-8"))
+        if tree.get("iterations"):
+            return sum(int(each["epochs"]) for each in tree["iterations"])
+        return int(tree["number_of_epochs"])
+    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _duration(minutes: float) -> str:
+    """Such as 3 h 05 min.
+
+    Example
+    -------
+    >>> _duration(185.2), _duration(0.6)
+    ('3 h 05 min', '1 min')
+    """
+    whole = max(round(minutes), 1)
+    return f"{whole // 60} h {whole % 60:02} min" if whole >= 60 else f"{whole} min"
