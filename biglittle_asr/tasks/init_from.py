@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.inference import Recognizer, load_model
+from biglittle_asr.inference.config import differences
 from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.recipe import RecipeError
@@ -28,6 +29,8 @@ from biglittle_asr.tasks.recipe import RecipeError
 logger = get_logger(__name__)
 
 ENCODER = "encoder."
+COUNTER = ".num_batches_tracked"
+"""Of a BatchNorm."""
 RECORD = "init_from.json"
 """In the save_folder: which folder a training started from. A training that goes on does not read that folder again."""
 
@@ -106,8 +109,8 @@ class Start:
     def _report(
         self,
         model: Any,
-        there: Mapping[str, Tensor],
-        here: Mapping[str, Tensor],
+        there: Collection[str],
+        here: Collection[str],
         taken: Mapping[str, Tensor],
         whole: bool,
         tokenizer: Tokenizer | None,
@@ -125,6 +128,8 @@ class Start:
                 + (f" ({some(new)})" if new else "")
                 + (f"; {lost} of the folder's are not used here" if lost else "")
             )
+        # These counters fit always, and so would keep the modules around them from being named as one.
+        there, here = ([name for name in state if not name.endswith(COUNTER)] for state in (there, here))
         unlike = [name for name in here if name in there and name not in taken]
         for what, names, all_names in (
             ("of another shape there, left as initialized", unlike, here),
@@ -133,12 +138,11 @@ class Start:
         ):
             if names:
                 logger.warning(f"init_from: {what}: {', '.join(compact(names, all_names))}")
-        settings = [dataclasses.asdict(self.recognizer.model.encoder.config)]
-        if dataclasses.is_dataclass(getattr(model.encoder, "config", None)):
-            settings.append(dataclasses.asdict(model.encoder.config))
-            differences = _differences(*settings)
-            if differences:
-                logger.warning(f"init_from: the encoders differ, and so do their outputs: {differences}")
+        # An encoder of which a layer fits is ours, as that of the folder is.
+        trained, encoder = (dataclasses.asdict(each.encoder.config) for each in (self.recognizer.model, model))
+        unequal = differences(trained, encoder)
+        if unequal:
+            logger.warning(f"init_from: the encoders differ, and so do their outputs: {unequal}")
 
 
 def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start | None:
@@ -195,30 +199,11 @@ def _check_front_end(folder: str, recognizer: Recognizer, hparams: Mapping[str, 
     }
     for key, (there, here) in pairs.items():
         if type(there) is not type(here):
-            differences = f"{type(there).__name__} there, {type(here).__name__} here"
+            unequal = f"{type(there).__name__} there, {type(here).__name__} here"
         else:
-            differences = _differences(there.config, here.config)
-        if differences:
-            raise RecipeError(
-                f"init_from: {folder} was trained on other features: {key} has {differences}; set it alike."
-            )
-
-
-def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What two settings differ in, for people.
-
-    Example
-    -------
-    >>> _differences({"n_mels": 80, "deltas": True}, {"n_mels": 40, "deltas": True})
-    'n_mels 80 there, 40 here'
-    """
-    pairs = {key: (_listed(there.get(key)), _listed(here.get(key))) for key in sorted({*there, *here})}
-    return "; ".join(f"{key} {one} there, {other} here" for key, (one, other) in pairs.items() if one != other)
-
-
-def _listed(value: Any) -> Any:
-    """A YAML file has lists where a class has tuples."""
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+            unequal = differences(there.config, here.config)
+        if unequal:
+            raise RecipeError(f"init_from: {folder} was trained on other features: {key} has {unequal}; set it alike.")
 
 
 def _encoder_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -247,14 +232,12 @@ def compact(names: Sequence[str], all_names: Collection[str]) -> list[str]:
     >>> compact(["a.b.weight", "a.b.bias", "c.bias"], ["a.b.weight", "a.b.bias", "a.d", "c.weight", "c.bias"])
     ['a.b.* (2)', 'c.bias']
     """
-    chosen = set(names)
-    inside = {
-        prefix: all(other in chosen for other in all_names if other.startswith(prefix))
-        for prefix in {name[: place + 1] for name in names for place in range(len(name)) if name[place] == "."}
-    }
-    found: dict[str, int] = {}
+    chosen, found = set(names), []
     for name in names:
-        prefixes = [name[: place + 1] for place in range(len(name)) if name[place] == "."]
-        whole = next((prefix for prefix in prefixes if inside[prefix]), name)
-        found[whole] = found.get(whole, 0) + 1
-    return [f"{name}* ({count})" if name.endswith(".") else name for name, count in found.items()]
+        ends = [place + 1 for place, letter in enumerate(name) if letter == "."]
+        for module in [*(name[:end] for end in ends), name]:
+            inside = [other for other in all_names if other.startswith(module)]
+            if chosen.issuperset(inside):
+                found.append(f"{module}* ({len(inside)})" if len(inside) > 1 else name)
+                break
+    return list(dict.fromkeys(found))
