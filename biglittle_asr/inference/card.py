@@ -31,6 +31,8 @@ class ModelCard:
     """Set -> its word errors; "dev" is the one on which the weights were chosen."""
     decoding: str = ""
     """How the scores were found, if not as the folder decodes by itself."""
+    start: str = ""
+    """Model folder whose weights the training started from, if it did."""
 
     def training(self) -> dict[str, str]:
         """What of this is kept in config.json, for programs."""
@@ -118,7 +120,8 @@ def _facts(recognizer: Recognizer) -> str:
 
 def _training(card: ModelCard) -> str:
     command = textwrap.indent(card.command, "    ") if card.command else NOT_KNOWN
-    facts = {"Precision": card.precision, "Weights": card.weights}
+    start = f"`{card.start}`, whose card says what that was trained on" if card.start else ""
+    facts = {"Started from": start, "Precision": card.precision, "Weights": card.weights}
     return "\n\n".join([command, " ".join(f"{name}: {fact}." for name, fact in facts.items() if fact)])
 
 

@@ -21,6 +21,7 @@ from biglittle_asr.decoding.tokenizer import WordTokenizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import find_references, score_transcripts
 from biglittle_asr.inference.formats import timed_words
+from biglittle_asr.inference.packing import started_from
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Hub5Score, Score, score_texts, write_ctm
@@ -89,6 +90,7 @@ class HybridSystem:
                 data_folder=str(hparams["data_folder"]),
                 precision=self.brain.precision,
                 weights=self.brain.weights,
+                start=started_from(Path(hparams["save_folder"])),
             )
         self.brain.show_profile()
         write_scores(output_folder, {**scores, "hub5_test": by_time})
