@@ -47,7 +47,7 @@ $(INSTALLED): setup.py
 	if ! $(PY) -m pip --version >/dev/null 2>&1; then \
 	    echo "Making .venv with $$("$$python" --version)"; "$$python" -m venv --clear .venv || exit 1; \
 	fi; \
-	echo 'Installing into .venv, once: about 5 GB with PyTorch; minutes, as fast as the network is.'; \
+	echo 'Installing into .venv, once: about 6 GB with PyTorch; minutes, as fast as the network is.'; \
 	$(PY) -m pip install --disable-pip-version-check --editable '.[dev,demo]' || { \
 	    echo 'The install failed, see above; the same command goes on from there.' >&2; exit 1; }
 	@touch $@

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-# The torch that is installed stays. torchaudio's last release is 2.11; it and the torchvision of each torch release
-# ask for no torch of their own that would not fit.
+# The torch that is installed stays: torchaudio 2.11, its last release, asks for 2.11 or newer, and pip finds the
+# torchvision that fits. 0.26.0 to 0.29.0 ask for exactly one torch each, 0.29.1 for 2.14 or newer.
 CORE = [
     "torch>=2.11,<3",
     "torchaudio>=2.11,<3",

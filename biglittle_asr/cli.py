@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from biglittle_asr import __version__
 from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, score, shard, transcribe, tune
 from biglittle_asr.commands.shared import tell
+from biglittle_asr.threads import bound_spinning
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
@@ -82,6 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     WER 0.00 % (0 errors in 2 words: 0 sub, 0 del, 0 ins), CER 0.00 %, SER 0.00 % (0 of 1 utterances)
     0
     """
+    bound_spinning()  # While torch is not imported: subcommands import it as they run.
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

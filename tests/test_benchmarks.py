@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +16,27 @@ import torch
 from conftest import REPOSITORY
 
 
-@pytest.fixture
-def throughput() -> Any:
-    spec = importlib.util.spec_from_file_location("throughput", REPOSITORY / "benchmarks" / "throughput.py")
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, REPOSITORY / "benchmarks" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their annotations up there.
-    import sys
-
-    sys.modules["throughput"] = module
+    # Dataclasses look their annotations up there, and processes their functions.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
-    yield module
+    return module
+
+
+@pytest.fixture
+def throughput() -> Any:
+    yield load("throughput")
     del sys.modules["throughput"]
+
+
+@pytest.fixture
+def gpu_check(monkeypatch: Any) -> Any:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    yield load("gpu_check")
+    del sys.modules["gpu_check"]
 
 
 SMALL = ["--device=cpu", "--batch=2", "--pixels=32", "--utterances=1", "--seconds=0.2", "--time=0"]
@@ -45,3 +59,67 @@ def test_throughput_is_measured_and_a_missing_compiler_told(throughput: Any, mon
     throughput.main([*SMALL, "--images", "--encoders", "bl_resnet22", "--no-compile"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and all("s of audio/s" in line for line in lines[2:])
+
+
+def test_every_gpu_check_runs_on_a_cpu_and_leaves_a_row(gpu_check: Any, tmp_path: Path) -> None:
+    assert sum(check.budget for check in gpu_check.CHECKS.values()) <= 480
+    output = tmp_path / "table.md"
+    command = ["bash", "benchmarks/gpu_check.sh", "--device=cpu", "--quick", "--patience=30", f"--output={output}"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = output.read_text()
+    assert done.stdout == table
+    rows = re.findall(r"^\| (\S+) \| .+ \| (pass|not run) \| (.*) \| .* \|$", table, re.MULTILINE)
+    assert {name for name, _, _ in rows} == set(gpu_check.CHECKS)
+    assert {name for name, result, _ in rows if result == "not run"} == {"images-fp16", "speech-fp16"}
+
+
+def test_a_gpu_check_that_fails_or_hangs_leaves_the_others(gpu_check: Any, capsys: Any, monkeypatch: Any) -> None:
+    """Run in this process: what becomes of rows and exceptions, and of a check that runs out of time."""
+    row = gpu_check.Row("difference", False, "1e-1", "1e-4")
+
+    class Rows(list[Any]):
+        put = list.append
+
+    def broken(device: Any, sizes: Any) -> Any:
+        yield row
+        raise RuntimeError("a|b\nno such | thing")
+
+    monkeypatch.setitem(gpu_check.CHECKS, "logits", gpu_check.Check(broken, 1))
+    monkeypatch.setattr(os, "setsid", lambda: None)
+    rows = Rows()
+    gpu_check.report("logits", "cpu", gpu_check.SIZES["quick"], rows)
+    assert rows == [row, gpu_check.Row("all", False, "no such / thing"), None]
+    monkeypatch.setattr(gpu_check, "run_check", lambda name, *_: iter(rows[:2]))
+    assert gpu_check.main(["--device=cpu", "--checks", "logits", "processes"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("**FAIL**") == 4 and out.endswith("0 passed, 4 failed, 0 not run.\n")
+
+
+def test_a_gpu_check_out_of_time_is_ended(gpu_check: Any) -> None:
+    rows = list(gpu_check.run_check("logits", torch.device("cpu"), gpu_check.SIZES["full"], patience=0.0))
+    assert [(row.what, row.passed) for row in rows] == [("time", False)]
+
+
+def test_deviations_that_are_not_numbers_fail(gpu_check: Any) -> None:
+    nan = float("nan")
+    assert gpu_check.worst("", {"a": 1e-6, "b": 1e-5}, 1e-4).passed
+    assert not gpu_check.worst("", {"a": 1e-6, "b": nan, "c": 1e-5}, 1e-4).passed
+    assert gpu_check.deviation(torch.ones(2), torch.tensor([1.0, 2.0])) == 0.5
+    assert gpu_check.deviation(torch.ones(2), torch.ones(3)) == float("inf")
+
+
+def test_networks_need_no_module_but_torch_and_numpy() -> None:
+    """What a bare machine can still check."""
+    code = (
+        "import importlib.metadata, sys\n"
+        "import torch\n"
+        "known = set(sys.modules)\n"
+        "import biglittle_asr.models\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - known}\n"
+        "print(*(new & set(importlib.metadata.packages_distributions())))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"biglittle_asr", "numpy", "torch"}

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +58,9 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
     >>> {key: tuple(value.shape) for key, value in read_checkpoint(folder / "net.pth.tar").items()}
     {'fc.bias': (10,)}
     """
+    # Here, so that networks can be made without it.
+    import safetensors.torch
+
     path = Path(path)
     with path.open("rb"):
         pass  # a missing file is the system's error, whatever the readers below would make of it

@@ -4,6 +4,11 @@
 python recipes/ImageNet/train.py hparams/ImageNet/authors_bl_resnet50.yaml --data_folder /path/to/imagenet
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.images import ImageBrain, find_image_sets

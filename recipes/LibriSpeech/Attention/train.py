@@ -4,6 +4,11 @@
 python recipes/LibriSpeech/Attention/train.py hparams/LibriSpeech/attention_bl_resnet22.yaml --data_folder DATA
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.attention import AttentionBrain

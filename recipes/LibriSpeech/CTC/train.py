@@ -4,6 +4,11 @@
 python recipes/LibriSpeech/CTC/train.py hparams/LibriSpeech/ctc_bl_resnet22.yaml --data_folder /path/to/LibriSpeech
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.ctc import CTCBrain

@@ -5,6 +5,11 @@ python recipes/Switchboard/CTC/train.py hparams/Switchboard/ctc_bl_resnet22.yaml
     --hub5_folder /path/to/hub5
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.ctc import CTCBrain

@@ -5,6 +5,11 @@ python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet2
     --data_folder /path/to/switchboard --hub5_folder /path/to/hub5 --language_model /path/to/3gram.arpa
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.hybrid_recipe import train_hybrid
