@@ -28,6 +28,10 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE = 16000
 AN4 = Path(os.environ.get("BIGLITTLE_AN4", REPOSITORY.parent / "shared" / "data" / "an4"))
 """Where the real corpus may be."""
+SPEECHOCEAN762 = Path(
+    os.environ.get("BIGLITTLE_SPEECHOCEAN762", REPOSITORY.parent / "shared" / "data" / "speechocean762")
+)
+"""The same of speechocean762."""
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +67,12 @@ def tiny_an4(tmp_path: Path) -> Path:
 def tiny_librispeech(tmp_path: Path) -> Path:
     """LibriSpeech's layout with 3 splits of 2 readers, 3 utterances each."""
     return make_librispeech(tmp_path / "data" / "LibriSpeech")
+
+
+@pytest.fixture
+def tiny_speechocean762(tmp_path: Path) -> Path:
+    """speechocean762's layout with 8 training speakers and 4 test speakers, 3 utterances each."""
+    return make_speechocean762(tmp_path / "data" / "speechocean762")
 
 
 @pytest.fixture(scope="session")
@@ -135,6 +145,34 @@ def make_librispeech(folder: Path) -> Path:
                 lines.append(f"{utterance} STEW FOR DINNER {'TURNIPS ' * index}".strip())
                 soundfile.write(chapter / f"{utterance}.flac", tone(SAMPLE_RATE // 2 + index), SAMPLE_RATE)
             (chapter / f"{reader}-77.trans.txt").write_text("\n".join(lines))
+    return folder
+
+
+def make_speechocean762(folder: Path) -> Path:
+    """Write speechocean762 as its repository has it: of every four speakers, a girl, a boy, a woman and a man."""
+    sentences = ("WE CALL IT BEAR", "IT'S A BEAR", "WE SEE {}")
+    lexicon = {"WE": ["W IY0"], "CALL": ["K AO0 L"], "IT": ["IH0 T"], "BEAR": ["B EH0 R"], "IT'S": ["IH0 T S"]}
+    lexicon |= {"A": ["AH0", "EY0", "AH1"], "SEE": ["S IY0"], "TWO": ["T UW0"], "ZOOS": ["Z UW1 Z"]}
+    for name, speakers in (("train", range(1, 9)), ("test", range(9, 13))):
+        (folder / name).mkdir(parents=True)
+        tables: dict[str, list[str]] = {each: [] for each in ("text", "wav.scp", "utt2spk", "spk2age", "spk2gender")}
+        for number in speakers:
+            speaker = f"{number:04d}"
+            tables["spk2age"].append(f"{speaker}\t{6 if number % 4 < 2 else 21}\n")
+            tables["spk2gender"].append(f"{speaker}\t{'fm'[number % 2]}\n")
+            (folder / "WAVE" / f"SPEAKER{speaker}").mkdir(parents=True)
+            for index, sentence in enumerate(sentences):
+                utterance = f"{speaker}{index:05d}"
+                wav = f"WAVE/SPEAKER{speaker}/{utterance}.WAV"
+                tables["text"].append(f"{utterance}\t{sentence.format('TWO' if name == 'train' else 'ZOOS')}\n")
+                tables["wav.scp"].append(f"{utterance}\t{wav}\n")
+                tables["utt2spk"].append(f"{utterance} {speaker}\n")
+                soundfile.write(folder / wav, tone(SAMPLE_RATE + index), SAMPLE_RATE, format="WAV")
+        for each, lines in tables.items():
+            (folder / name / each).write_text("".join(lines))
+    (folder / "resource").mkdir()
+    lines = [f"{word}\t{phones}\n" for word, each in lexicon.items() for phones in each]
+    (folder / "resource" / "lexicon.txt").write_text("".join(lines))
     return folder
 
 

@@ -18,10 +18,12 @@ from conftest import (
     FILE_FAULTS,
     REPOSITORY,
     SAMPLE_RATE,
+    SPEECHOCEAN762,
     break_an4,
     break_audio,
     make_an4,
     make_librispeech,
+    make_speechocean762,
     make_telephone,
     tone,
     write_sphere,
@@ -40,6 +42,7 @@ EXAMPLES: dict[str, tuple[Callable[[Path], Path], dict[str, object]]] = {
     "fisher": (functools.partial(make_telephone, "fisher"), {"dev_conversations": 2}),
     "hub5": (functools.partial(make_telephone, "hub5"), {}),
     "librispeech": (make_librispeech, {}),
+    "speechocean762": (make_speechocean762, {"dev_speakers": 4}),
     "switchboard": (functools.partial(make_telephone, "switchboard"), {"dev_conversations": 2}),
 }
 """A maker of a small corpus, and options that fit it, for each registered corpus."""
@@ -57,6 +60,10 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, 
 def read_rows(manifest: Path) -> list[dict[str, str]]:
     with manifest.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def audio_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".sph", ".flac", ".wav"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -96,7 +103,7 @@ def test_ids_are_unique_and_speakers_disjoint(example, tmp_path):
     ids = [row["ID"] for split in rows.values() for row in split]
     assert len(ids) == len(set(ids))
     wavs = [row["wav"] for split in rows.values() for row in split]
-    assert len(set(wavs)) == len(list(folder.rglob("*.sph"))) + len(list(folder.rglob("*.flac")))
+    assert len(set(wavs)) == len(audio_files(folder))
     assert "start" in next(iter(rows.values()))[0] or len(wavs) == len(set(wavs))
     speakers = [{row["spk_id"] for row in split} for split in rows.values()]
     assert sum(map(len, speakers)) == len(set().union(*speakers))
@@ -130,7 +137,7 @@ def test_damaged_manifest_is_written_again(example, tmp_path, damage):
 
 
 def test_parent_folder_will_do(tmp_path):
-    for corpus, folder_name in (("an4", "an4"), ("librispeech", "LibriSpeech")):
+    for corpus, folder_name in (("an4", "an4"), ("librispeech", "LibriSpeech"), ("speechocean762", "speechocean762")):
         make, options = EXAMPLES[corpus]
         folder = make(tmp_path / corpus / folder_name)
         direct = prepare(corpus, folder, tmp_path / "out" / corpus, **options)
@@ -198,7 +205,7 @@ def test_faults_are_left_out_of_training_and_counted_elsewhere(example, tmp_path
 
 def test_a_corpus_that_is_mostly_faulty_is_refused(example, tmp_path):
     corpus, folder, options = example
-    audio = sorted([*folder.rglob("*.sph"), *folder.rglob("*.flac")])
+    audio = audio_files(folder)
     # A test set alone is refused only if nothing of it is there.
     for path in audio if corpus == "hub5" else audio[: -len(audio) // 8]:
         path.unlink()
@@ -397,12 +404,130 @@ def test_librispeech_line_without_words(tiny_librispeech, tmp_path):
     assert (row["ID"], row["fault"], row["action"]) == ("1-77-0001", "no_words", KEPT)
 
 
+# speechocean762
+
+
+def test_speechocean762_dev_is_half_children_and_half_female(tiny_speechocean762, tmp_path):
+    ages, genders = (
+        dict(line.split() for line in (tiny_speechocean762 / "train" / name).open())
+        for name in ("spk2age", "spk2gender")
+    )
+    for count in (2, 4, 6):
+        manifests = prepare("speechocean762", tiny_speechocean762, tmp_path / str(count), dev_speakers=count)
+        speakers = {row["spk_id"] for row in read_rows(manifests["dev"])}
+        assert len(speakers) == count and len(read_rows(manifests["train"])) == 3 * (8 - count)
+        assert sum(int(ages[speaker]) < 16 for speaker in speakers) == count / 2
+        assert sum(genders[speaker] == "f" for speaker in speakers) == count / 2
+    for count, left in ((0, "no dev"), (8, "no train"), (100, "no train")):
+        with pytest.raises(ValueError, match=f"dev_speakers: {count} of the 8 .* leave {left}") as error:
+            prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=count)
+        one_sentence(error)
+
+
+def test_speechocean762_says_what_is_missing(tiny_speechocean762, tmp_path, caplog):
+    next(tiny_speechocean762.rglob("000900001.WAV")).unlink()
+    prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+    train, test = (record.getMessage() for record in caplog.records[:2])
+    assert "train: holds 24 of 2500 utterances (" in train and "train/text has 24 lines)" in train
+    assert "test: holds 11 of 2500 utterances (" in test and "no audio for 1 of its transcripts, such as" in test
+    assert "test/text:2" in test and "\n" not in test
+    with pytest.raises(ValueError, match="holds 24 of 2500 .*; clone the repository again") as error:
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "no", dev_speakers=4, complete=True)
+    one_sentence(error)
+
+
+@pytest.mark.parametrize("name", ["text", "wav.scp", "utt2spk", "spk2age", "spk2gender"])
+@pytest.mark.parametrize("damage", ["gone", "short", "twice", "empty"])
+def test_speechocean762_lists_that_disagree(tiny_speechocean762, tmp_path, name, damage):
+    path = tiny_speechocean762 / "train" / name
+    first, *others = path.read_text().splitlines(keepends=True)
+    place = f"{path}:{len(others) + 2}" if damage == "twice" else str(path)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "empty":
+        path.write_text("".join([f"{first.split()[0]}\n", *others]))
+    else:
+        path.write_text("".join(others if damage == "short" else [first, *others, first]))
+    if (name, damage) == ("text", "empty"):
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+        (row,) = read_rows(tmp_path / "out" / "report.csv")
+        assert (row["ID"], row["fault"]) == (first.split()[0], "no_words")
+        return
+    with pytest.raises((ValueError, FileNotFoundError), match="restore|data folder") as error:
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+    message = one_sentence(error)
+    assert place in message and (damage == "gone" or first.split()[0] in message)
+
+
+@pytest.mark.parametrize(
+    "name, wrong, message",
+    [
+        ("spk2age", "0003\tsix\n", "spk2age:3: 'six' is no age in years"),
+        ("spk2gender", "0003\tx\n", "spk2gender:3: 'x' is neither f nor m"),
+    ],
+)
+def test_speechocean762_impossible_ages_and_genders(tiny_speechocean762, tmp_path, name, wrong, message):
+    path = tiny_speechocean762 / "train" / name
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], wrong, *lines[3:]]))
+    with pytest.raises(ValueError, match=message) as error:
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+    one_sentence(error)
+
+
+def test_speechocean762_speaker_of_both_sets(tiny_speechocean762, tmp_path):
+    path = tiny_speechocean762 / "test" / "utt2spk"
+    path.write_text(path.read_text().replace(" 0009", " 0001"))
+    with pytest.raises(ValueError, match="test/text:1: speaker 0001 is also in train") as error:
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+    one_sentence(error)
+
+
+def test_speechocean762_lexicon(tiny_speechocean762, tmp_path, caplog):
+    prepare("speechocean762", tiny_speechocean762, tmp_path / "out", dev_speakers=4)
+    lines = (tmp_path / "out" / "lexicon.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith(("A ", "ZOOS "))] == ["A AH", "A EY", "ZOOS Z UW Z"]
+    lexicon = tiny_speechocean762 / "resource" / "lexicon.txt"
+    lexicon.write_text("A\tAH0\nBEAR\n")
+    with pytest.raises(ValueError, match="lexicon.txt:2: the word BEAR has no phones") as error:
+        prepare("speechocean762", tiny_speechocean762, tmp_path / "bad", dev_speakers=4)
+    one_sentence(error)
+    lexicon.unlink()
+    caplog.clear()
+    prepare("speechocean762", tiny_speechocean762, tmp_path / "none", dev_speakers=4)
+    assert not (tmp_path / "none" / "lexicon.txt").exists()
+    assert f"{lexicon}: no such file; hybrid recipes need a lexicon" in caplog.text
+
+
+def test_real_speechocean762(tmp_path, caplog):
+    if not (SPEECHOCEAN762 / "train" / "text").is_file():
+        pytest.skip(f"no speechocean762 in {SPEECHOCEAN762}; set BIGLITTLE_SPEECHOCEAN762")
+    rows = {k: read_rows(path) for k, path in prepare("speechocean762", SPEECHOCEAN762, tmp_path / "out").items()}
+    assert {split: len(of_split) for split, of_split in rows.items()} == {"train": 2260, "dev": 240, "test": 2500}
+    speakers = {split: {row["spk_id"] for row in of_split} for split, of_split in rows.items()}
+    assert {split: len(names) for split, names in speakers.items()} == {"train": 113, "dev": 12, "test": 125}
+    hours = {split: sum(float(row["duration"]) for row in of_split) / 3600 for split, of_split in rows.items()}
+    assert hours["train"] + hours["dev"] == pytest.approx(2.88, abs=0.005)
+    assert hours["test"] == pytest.approx(2.69, abs=0.005)
+    words = {split: [word for row in of_split for word in row["wrd"].split()] for split, of_split in rows.items()}
+    assert (len(words["train"]) + len(words["dev"]), len(words["test"])) == (15849, 15967)
+    assert sum(word not in {*words["train"], *words["dev"]} for word in words["test"]) == 916
+    ages = dict(line.split() for line in (SPEECHOCEAN762 / "train" / "spk2age").open())
+    genders = dict(line.split() for line in (SPEECHOCEAN762 / "train" / "spk2gender").open())
+    dev = [(int(ages[speaker]) < 16, genders[speaker]) for speaker in speakers["dev"]]
+    assert all(dev.count((child, gender)) == 3 for child in (True, False) for gender in "fm")
+    lexicon = [line.split() for line in (tmp_path / "out" / "lexicon.txt").open()]
+    assert len({line[0] for line in lexicon}) == 2604 and len({phone for line in lexicon for phone in line[1:]}) == 39
+    assert not read_rows(tmp_path / "out" / "report.csv") and not caplog.records
+
+
 # Registry
 
 
 def test_unknown_corpus(tmp_path):
     with pytest.raises(
-        ValueError, match="Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, switchboard"
+        ValueError,
+        match="Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, speechocean762, switchboard",
     ):
         prepare("an5", tmp_path, tmp_path / "out")
 

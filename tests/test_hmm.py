@@ -234,6 +234,7 @@ def test_the_graph_says_what_was_said(tying: Tying, tmp_path: Path) -> None:
 def test_costs_are_those_of_the_language_model_and_of_silence(tmp_path: Path) -> None:
     tying = monophones(LEXICON.phones, 1, 1)
     graph = build_graph(LEXICON, tying, write_unigrams(tmp_path / "a.lm", ["EIGHT", "A"]))
+    assert graph.vocabulary() == {"EIGHT", "A"} < LEXICON.pronunciations.keys()
     log_likelihoods = said(Aligner(LEXICON, tying), ["EIGHT"], 20, sharpness=100.0)
     aligned = Aligner(LEXICON, tying).align(["EIGHT"], log_likelihoods)
     language = 2 * np.log(10.0) + 2 * np.log(2.0)

@@ -14,7 +14,7 @@ import kaldi_native_io
 import numpy as np
 import pytest
 import torch
-from conftest import REPOSITORY, telephone_corpora
+from conftest import REPOSITORY, make_speechocean762, telephone_corpora
 from test_recognition import placeholders
 from test_tasks import write_tones
 
@@ -234,6 +234,66 @@ def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "hub5_test.txt").stat().st_size > 0
     assert list(json.loads((tmp_path / "out" / "scores.json").read_text())) == ["dev", "test", "hub5_test"]
     assert "as NIST scores" in (tmp_path / "out" / "log.txt").read_text()
+
+
+def speechocean762(tmp_path: Path, **overrides: Any) -> list[str]:
+    """Command line of the speechocean762 recipe on a corpus of its layout, with a tiny network."""
+    options = {
+        "data_folder": tmp_path / "speechocean762",
+        "output_folder": tmp_path / "out",
+        "corpus_options": "{dev_speakers: 4}",
+        "encoder": f"{{channels: [4, 4, 8, 8], {SHALLOW}, output_size: 16, time_stride: 4}}",
+        "states_per_phone": 1,
+        "silence_states": 1,
+        "iterations": "[{epochs: 1, tied: True}]",
+        "tied_states": 30,
+        "min_frames": 5,
+        "average_checkpoints": "[1]",
+        "lm_weights": "[3]",
+        "precision": "fp32",
+        **overrides,
+    }
+    hparams = REPOSITORY / "hparams" / "SpeechOcean762" / "hybrid_bl_resnet22_context.yaml"
+    return [str(hparams), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())]
+
+
+def test_speechocean762_with_a_language_model_of_its_training_transcripts(tmp_path: Path) -> None:
+    make_speechocean762(tmp_path / "speechocean762")
+    out = tmp_path / "out"
+    main_of_recipe = train("SpeechOcean762")
+    main_of_recipe(speechocean762(tmp_path, skip_test=True))
+    arpa = out / "save" / "language_model.arpa"
+    assert main(["lm", str(out / "save" / "manifests" / "train.csv"), str(tmp_path / "3gram.arpa")]) == 0
+    assert arpa.read_bytes() == (tmp_path / "3gram.arpa").read_bytes()
+    log = (out / "log.txt").read_text()
+    assert f"{arpa}: trained on the 12 training transcripts, 11 1-grams, " in log
+    assert "too little text to estimate the discounts" in log
+    vocabularies = "out of the training transcripts' vocabulary of 8 words, {} out of the decoding graph's of 8"
+    dev = "0 of 40 words (0.00 %)"
+    assert log.count(f"dev: {dev} are {vocabularies.format(dev)}") == 1 and "INFO - test: " not in log
+    # Nothing is left to train, and test is scored now. ZOOS is said there alone: the lexicon has it, and the graph not.
+    trained = arpa.read_bytes(), (out / "iterations.csv").read_text(), (out / "wer_dev.txt").read_text()
+    main_of_recipe(speechocean762(tmp_path))
+    assert trained == (arpa.read_bytes(), (out / "iterations.csv").read_text(), (out / "wer_dev.txt").read_text())
+    test = "4 of 40 words (10.00 %)"
+    assert f"test: {test} are {vocabularies.format(test)}" in (out / "log.txt").read_text()
+    assert "ZOOS" in (out / "save" / "manifests" / "lexicon.txt").read_text()
+
+
+@pytest.mark.parametrize("wanted", ["null", "{}", "{order: 0}", "{order: 3.0}", "{n: 3}", "{order: 3, text: a}", "[3]"])
+def test_an_impossible_language_model_is_refused(tmp_path: Path, wanted: str) -> None:
+    write_corpus(tmp_path, TEXTS[:1])
+    with pytest.raises(recipe.RecipeError, match=r"language_model: is .*, but must be an ARPA file, or \{order: 3\}"):
+        start(small(tmp_path, language_model=wanted))
+
+
+def test_a_corpus_without_its_lexicon_is_named(tmp_path: Path) -> None:
+    lexicon = make_speechocean762(tmp_path / "speechocean762") / "resource" / "lexicon.txt"
+    lexicon.unlink()
+    with pytest.raises(FileNotFoundError, match="has no lexicon to prepare; .* --lexicon FILE") as error:
+        train("SpeechOcean762")(speechocean762(tmp_path))
+    assert "\n" not in str(error.value) and str(tmp_path / "speechocean762") in str(error.value)
+    assert f"{lexicon}: no such file" in (tmp_path / "out" / "log.txt").read_text()
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,14 +54,10 @@ def run(options: argparse.Namespace) -> None:
     else:
         model = train_ngrams(sentences, options.order)
     write_arpa(options.arpa, model.orders)
-    if len(model.orders) < options.order:
-        tell(f"no sentence has words for {options.order}-grams; the longest are of {len(model.orders)}.")
-    if model.fallback_orders:
-        orders = ", ".join(f"{order}-grams" for order in model.fallback_orders)
-        tell(f"too little text to estimate the discounts of {orders}; they are a guess.")
-    counts = [len(grams) for grams in model.orders]
+    for remark in model.remarks(options.order):
+        tell(remark)
     if options.json:
+        counts = [len(grams) for grams in model.orders]
         print(json.dumps({"arpa": str(options.arpa), "ngrams": counts, "fallback_orders": model.fallback_orders}))
     else:
-        numbers = ", ".join(f"{count} {order}-grams" for order, count in enumerate(counts, start=1))
-        print(f"{options.arpa}: {numbers}")
+        print(f"{options.arpa}: {model}")

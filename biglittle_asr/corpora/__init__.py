@@ -20,6 +20,7 @@ CORPORA = {
     "fisher": "biglittle_asr.corpora.fisher",
     "hub5": "biglittle_asr.corpora.hub5",
     "librispeech": "biglittle_asr.corpora.librispeech",
+    "speechocean762": "biglittle_asr.corpora.speechocean762",
     "switchboard": "biglittle_asr.corpora.switchboard",
 }
 """Module of each corpus, imported when it is asked for."""
@@ -50,7 +51,7 @@ def prepare(
     """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
 
     Where utterances are parts of recordings, channel (from 1) and start (s) are two columns more. What else a corpus
-    brings, such as Hub5'00's test.stm and test.glm and Switchboard's lexicon.txt, goes beside them.
+    brings, such as Hub5'00's test.stm and test.glm or Switchboard's lexicon.txt, goes beside them.
 
     Utterances whose audio or transcript is faulty are left out of training, and report.csv beside the manifests lists
     them; see `write_manifests`. Deterministic, and quick where it was done before: audio is read again only if
@@ -89,7 +90,7 @@ def prepare(
     >>> prepare("an5", "data", "results")
     Traceback (most recent call last):
     ...
-    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, switchboard.
+    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, speechocean762, switchboard.
     """
     if corpus not in CORPORA:
         raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")

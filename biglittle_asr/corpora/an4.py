@@ -9,13 +9,12 @@ The SPHERE files are read where they lie. The corpus has no development set: one
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.utterance import Utterance, read_lines
+from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
 
 TRANSCRIPT_LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
 SENTENCE_MARKS = {"<s>", "</s>"}
@@ -149,11 +148,6 @@ def _interleave_sexes(people: dict[str, int]) -> list[str]:
     """All people in an order of which every beginning has women and men in about the proportion of the whole."""
     placed = []
     for sex in sorted({person[:1] for person in people}):
-        same = sorted((person for person in people if person[:1] == sex), key=_stable_hash)
+        same = sorted((person for person in people if person[:1] == sex), key=stable_hash)
         placed += [((rank + 0.5) / len(same), person) for rank, person in enumerate(same)]
     return [person for _, person in sorted(placed)]
-
-
-def _stable_hash(text: str) -> str:
-    """Python's own `hash` of a string differs from run to run."""
-    return hashlib.sha256(text.encode()).hexdigest()

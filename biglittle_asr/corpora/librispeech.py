@@ -11,16 +11,12 @@ without transcripts, and does not count; here a test set keeps its utterances, a
 
 from __future__ import annotations
 
-import hashlib
-import logging
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.report import TRAINING
-from biglittle_asr.corpora.utterance import Utterance, read_lines
-
-logger = logging.getLogger(__name__)
+from biglittle_asr.corpora.report import TRAINING, tell_incomplete
+from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
 
 CHAPTERS_NAME = "CHAPTERS.TXT"
 TRANSCRIPTS = "*.trans.txt"
@@ -92,9 +88,9 @@ def read(
     return utterances
 
 
-def _lot(utterance: Utterance) -> bytes:
+def _lot(utterance: Utterance) -> str:
     """Sorts utterances as if they were shuffled."""
-    return hashlib.sha256(utterance.id.encode()).digest()
+    return stable_hash(utterance.id)
 
 
 def _find(data_folder: Path) -> tuple[Path, list[str]]:
@@ -143,11 +139,7 @@ def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], comp
     silent = [utterance for utterance in utterances if not utterance.wav.is_file()]
     if silent:
         problems.append(f"{len(silent)} transcripts have no audio, such as {silent[0].source}")
-    because = f" ({'; '.join(problems)})" if problems else ""
-    message = f"{folder / split}: holds {there} of {expected} utterances{because}"
-    if complete:
-        raise ValueError(f"{message}; unpack the archive again, or leave out the option complete.")
-    logger.warning(f"{message}; unpack the archive again, unless a part is all you want.")
+    tell_incomplete(folder / split, f"{there} of {expected}", problems, "unpack the archive again", complete)
 
 
 def _missing_chapters(folder: Path, split: str) -> list[str]:

@@ -52,6 +52,41 @@ def report_rows(
     return rows
 
 
+def tell_incomplete(folder: Path, counts: str, problems: Sequence[str], remedy: str, refuse: bool) -> None:
+    """Say that utterances of a corpus are missing.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        Of the split.
+    counts : str
+        Utterances that are there and that the corpus has, such as "5 of 2620".
+    problems : sequence of str
+        What is known of those that are missing.
+    remedy : str
+        How to get them.
+    refuse : bool
+        Raise the message rather than log it.
+
+    Raises
+    ------
+    ValueError
+        If `refuse`.
+
+    Example
+    -------
+    >>> tell_incomplete(Path("train"), "1 of 2", ["b.wav is missing"], "copy it again", refuse=True)
+    Traceback (most recent call last):
+    ...
+    ValueError: train: holds 1 of 2 utterances (b.wav is missing); copy it again, or leave out the option complete.
+    """
+    because = f" ({'; '.join(problems)})" if problems else ""
+    message = f"{folder}: holds {counts} utterances{because}; {remedy}"
+    if refuse:
+        raise ValueError(f"{message}, or leave out the option complete.")
+    logger.warning(f"{message}, unless a part is all you want.")
+
+
 def judge(
     corpus: str,
     splits: Mapping[str, Sequence[Utterance]],

@@ -11,7 +11,6 @@ and a split of lines, and another format between them and our manifests.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -20,7 +19,7 @@ from typing import NamedTuple
 
 from biglittle_asr.corpora.audio import Segment
 from biglittle_asr.corpora.transcripts import NOISES, UNINTELLIGIBLE, without_noises
-from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
 
 CHANNELS = {"A": 1, "B": 2}
 """Channel of each side."""
@@ -215,7 +214,7 @@ def split_by_conversation(
     >>> len(train), len(dev), len({utterance.wav for utterance in dev})
     (6, 2, 1)
     """
-    conversations = sorted({each.wav.stem.lower() for each in utterances}, key=_stable_hash)
+    conversations = sorted({each.wav.stem.lower() for each in utterances}, key=stable_hash)
     if not 0 < dev_conversations < len(conversations):
         raise ValueError(
             f"dev_conversations: {dev_conversations} of {len(conversations)} conversations leave no "
@@ -225,8 +224,3 @@ def split_by_conversation(
     train = [each for each in utterances if each.wav.stem.lower() not in chosen]
     dev = [each for each in utterances if each.wav.stem.lower() in chosen]
     return train, dev
-
-
-def _stable_hash(text: str) -> str:
-    """Python's own `hash` of a string differs from run to run."""
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,17 @@ class Utterance:
     """What of the audio file it is."""
     tokens: frozenset[str] = frozenset()
     """Words in brackets that may be in its transcript, such as [NOISE]."""
+
+
+def stable_hash(text: str) -> str:
+    """Sorts names as if they were shuffled, alike on every machine; Python's own `hash` differs from run to run.
+
+    Example
+    -------
+    >>> sorted(["anna", "bea", "carl", "dora"], key=stable_hash)
+    ['anna', 'carl', 'dora', 'bea']
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def read_lines(path: Path, advice: str = "check the data folder") -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr.decoding.arpa import NEVER, SENTENCE_END, SENTENCE_START, SPECIAL_WORDS, UNKNOWN
@@ -30,6 +30,17 @@ class NGramModel:
     """For each order, n-gram -> (log10 probability, log10 backoff weight or None where no n-gram goes on from it)."""
     fallback_orders: tuple[int, ...]
     """Orders whose discounts could not be estimated and are `FALLBACK_DISCOUNTS`."""
+
+    def __str__(self) -> str:
+        return ", ".join(f"{len(grams)} {order}-grams" for order, grams in enumerate(self.orders, start=1))
+
+    def remarks(self, order: int) -> Iterator[str]:
+        """What is not as whoever asked for N-grams of this order may expect, in a sentence each."""
+        if len(self.orders) < order:
+            yield f"no sentence has words for {order}-grams; the longest are of {len(self.orders)}."
+        if self.fallback_orders:
+            orders = ", ".join(f"{each}-grams" for each in self.fallback_orders)
+            yield f"too little text to estimate the discounts of {orders}; they are a guess."
 
 
 def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramModel:
@@ -56,8 +67,8 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
     Example
     -------
     >>> model = train_ngrams([["CALL", "ANN"], ["CALL", "BOB"]], order=2)
-    >>> [len(grams) for grams in model.orders]
-    [6, 5]
+    >>> str(model), list(model.remarks(order=2))
+    ('6 1-grams, 5 2-grams', ['too little text to estimate the discounts of 1-grams, 2-grams; they are a guess.'])
     """
     if order < 1:
         raise ValueError(f"order: {order} is no number of words; take 1 or more.")

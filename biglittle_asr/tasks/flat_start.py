@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.logger import get_logger
 
+from biglittle_asr.decoding.arpa import write_arpa
 from biglittle_asr.decoding.hmm import (
     Aligner,
     Alignment,
@@ -33,6 +34,7 @@ from biglittle_asr.decoding.hmm import (
 )
 from biglittle_asr.decoding.hmm.graph import Graph, build_graph
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.decoding.ngram import train_ngrams
 from biglittle_asr.features import SentenceNormalization
 from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.data import build_audio_dataset
@@ -40,6 +42,7 @@ from biglittle_asr.tasks.hybrid import HybridBrain, Output
 from biglittle_asr.tasks.hybrid_training import Failed, HybridTraining, add_no_targets
 from biglittle_asr.tasks.iterations import Row, change, write_alignments
 from biglittle_asr.tasks.linear_start import SECONDS, fit, linear_model
+from biglittle_asr.tasks.recipe import RecipeError
 
 logger = get_logger(__name__)
 
@@ -51,17 +54,50 @@ class FlatStart(HybridTraining):
     ------
     ValueError
         If the lexicon lacks words of the training transcripts, or a setting cannot be.
+    FileNotFoundError
+        If there is no lexicon.
     """
 
     lexicon: Lexicon
 
     def __init__(self, manifests: Mapping[str, Path], hparams: dict[str, Any], run_opts: Any = None) -> None:
         super().__init__(manifests, hparams, run_opts)
-        # Manifests have words in upper case.
-        self.lexicon = read_lexicon(hparams["lexicon"], upper=True)
+        self.lexicon = self._read_lexicon()
         texts = [row["wrd"] for row in build_audio_dataset(manifests["train"], self.read).data.values()]
         self.lexicon.check(texts, str(manifests["train"]))
         self.counts = Counter(word for text in texts for word in text.split())
+        self.language_model = self._find_language_model(texts)
+
+    def _read_lexicon(self) -> Lexicon:
+        """The recipe's, with words in upper case, as manifests have them."""
+        path = Path(self.hparams["lexicon"])
+        if path.parent == self.manifests["train"].parent and not path.is_file():
+            raise FileNotFoundError(
+                f"{path}: no such file, because the corpus at {self.hparams['data_folder']} has no lexicon to prepare; "
+                "complete it there, or give another lexicon: --lexicon FILE."
+            )
+        return read_lexicon(path, upper=True)
+
+    def _find_language_model(self, texts: Sequence[str]) -> Path:
+        """The ARPA file that the recipe names, or one that is trained on the training transcripts."""
+        wanted = self.hparams["language_model"]
+        if isinstance(wanted, str):
+            return Path(wanted)
+        order = wanted.get("order") if isinstance(wanted, Mapping) and len(wanted) == 1 else None
+        if type(order) is not int or order < 1:
+            raise RecipeError(
+                f"language_model: is {wanted}, but must be an ARPA file, or {{order: 3}}, which trains one of such "
+                "n-grams on the training transcripts."
+            )
+        # The same transcripts give the same file: a run that goes on writes it again, and needs no record of it.
+        path = self.save_folder / "language_model.arpa"
+        model = train_ngrams((text.split() for text in texts), order)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_arpa(path, model.orders)
+        logger.info(f"{path}: trained on the {len(texts)} training transcripts, {model}")
+        for remark in model.remarks(order):
+            logger.warning(f"{path}: {remark}")
+        return path
 
     def first_tying(self) -> Tying:
         """States that are the same in every context."""
@@ -70,7 +106,7 @@ class FlatStart(HybridTraining):
     def graph(self, tying: Tying) -> Graph:
         """HCLG."""
         start = time.monotonic()
-        graph = build_graph(self.lexicon, tying, self.hparams["language_model"], self.counts)
+        graph = build_graph(self.lexicon, tying, self.language_model, self.counts)
         seconds = time.monotonic() - start
         logger.info(f"HCLG: {graph.num_states} states, {graph.num_arcs} arcs, built in {seconds:.1f} s")
         return graph

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +71,11 @@ class HybridSystem:
         scores: dict[str, Score] = {}
         by_time: Hub5Score | None = None
         for name, options in (("dev", "valid_dataloader_opts"), ("test", "test_dataloader_opts")):
-            if name == "test" and hparams["skip_test"]:
-                continue
+            if name == "test":
+                if hparams["skip_test"]:
+                    continue
+                # Of dev it is said before the training.
+                report_unknown_words(name, self.datasets, self.graph)
             scores[name], transcripts = self._transcribe(name, search, hparams[options])
             scores[name].write(output_folder / f"wer_{name}.txt")
             words = sorted((word for each in transcripts for word in timed_words(each)), key=lambda word: word[:3])
@@ -149,6 +154,38 @@ class HybridSystem:
         logger.info(f"{name}: {timing}")
         logger.info(f"{name}: {score.summary()}")
         return score, transcripts
+
+
+def report_unknown_words(name: str, datasets: Datasets, graph: Graph) -> None:
+    """Log how many words of a set no system can know: those that are not in training, or not in the decoding graph.
+
+    Arguments
+    ---------
+    name : str
+        "dev" or "test".
+    datasets : Datasets
+    graph : Graph
+    """
+    texts, known = ([row["wrd"] for row in each.data.values()] for each in (getattr(datasets, name), datasets.train))
+    trained, spoken = {word for text in known for word in text.split()}, graph.vocabulary()
+    logger.info(
+        f"{name}: {oov_rate(texts, trained)} are out of the training transcripts' vocabulary of {len(trained)} words, "
+        f"{oov_rate(texts, spoken)} out of the decoding graph's of {len(spoken)}"
+    )
+
+
+def oov_rate(texts: Iterable[str], vocabulary: AbstractSet[str]) -> str:
+    """How many words of some texts are out of a vocabulary.
+
+    Example
+    -------
+    >>> oov_rate(["A TEA", "A COFFEE"], {"A", "TEA"})
+    '1 of 4 words (25.00 %)'
+    """
+    counts = Counter(word for text in texts for word in text.split())
+    total = counts.total()
+    unknown = total - sum(counts[word] for word in vocabulary)
+    return f"{unknown} of {total} words ({100 * unknown / max(total, 1):.2f} %)"
 
 
 def make_decoder(graph: Graph, hparams: Mapping[str, Any], lm_weight: float | None = None) -> GraphDecoder:

@@ -32,7 +32,7 @@ from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.data import OUTPUT_KEYS, AudioReader, Datasets, build_audio_dataset
 from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.hybrid import HybridBrain, stretched
-from biglittle_asr.tasks.hybrid_system import HybridSystem, make_decoder
+from biglittle_asr.tasks.hybrid_system import HybridSystem, make_decoder, report_unknown_words
 from biglittle_asr.tasks.init_from import find_start
 from biglittle_asr.tasks.iterations import Iteration, PartOfSchedule, Table, read_alignments, read_iterations
 from biglittle_asr.tasks.mmi import Denominator
@@ -134,6 +134,8 @@ class HybridTraining(ABC):
             coarse = model
             if model is None or tying.size != last.size:
                 graph = self.graph(tying)
+                if model is None:
+                    report_unknown_words("dev", datasets, graph)
                 model = self.hparams["model"](output_neurons=tying.size)
                 if coarse is None and self.start is not None:
                     # Networks of later iterations have the same encoder.

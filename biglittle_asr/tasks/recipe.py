@@ -172,8 +172,9 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     tree = _read_yaml(path)
     changes = _parse_overrides(overrides + profile)
     _check_keys(path, tree, changes, keys)
-    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces.
-    for key in [key for key in changes if _tag(changes[key])]:
+    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
+    # refuses a mapping in place of anything else.
+    for key in [key for key in changes if _tag(changes[key]) or _replaces_plain_value(changes[key], tree[key])]:
         tree[key] = changes.pop(key)
     run_opts = _join_processes(run_opts)
     try:
@@ -444,6 +445,11 @@ def _optional(keys: Set[str]) -> Set[str]:
 
 def _tag(node: Any) -> str:
     return str(getattr(getattr(node, "tag", None), "value", None) or "")
+
+
+def _replaces_plain_value(change: Any, node: Any) -> bool:
+    """Whether a mapping takes the place of a number, text, list or reference."""
+    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not _tag(node).startswith("!include:")
 
 
 def _referred(tree: Any, path: Path) -> set[str]:

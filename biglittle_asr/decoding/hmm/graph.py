@@ -76,6 +76,10 @@ class Graph:
         """Of the graph."""
         return sum(self.fst.num_arcs(state) for state in range(self.num_states))
 
+    def vocabulary(self) -> frozenset[str]:
+        """The words that its paths say: of those of the lexicon, the ones that the language model has too."""
+        return frozenset(self.words[label] for label in np.unique(Arcs.of(self.fst).outputs).tolist() if label)
+
     def write(self, folder: str | PathLike[str]) -> None:
         """Write HCLG.fst and words.txt, as Kaldi calls them."""
         folder = Path(folder)

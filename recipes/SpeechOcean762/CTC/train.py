@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+r"""Train a CTC model on speechocean762, then score dev and test by greedy decoding.
+
+python recipes/SpeechOcean762/CTC/train.py hparams/SpeechOcean762/ctc_bl_resnet22_context.yaml \
+    --data_folder /path/to/speechocean762
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.ctc import CTCBrain
+from biglittle_asr.tasks.recipe import run
+from biglittle_asr.tasks.training import train_recognizer
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_recognizer(argv, "speechocean762", CTCBrain)
+
+
+if __name__ == "__main__":
+    run(main)

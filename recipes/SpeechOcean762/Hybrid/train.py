@@ -1,0 +1,20 @@
+#!/usr/bin/env python3
+r"""Train a hybrid system on speechocean762 from a flat start, then score dev and test through a decoding graph.
+
+python recipes/SpeechOcean762/Hybrid/train.py hparams/SpeechOcean762/hybrid_bl_resnet22_context.yaml \
+    --data_folder /path/to/speechocean762
+"""
+
+from collections.abc import Sequence
+
+from biglittle_asr.tasks.hybrid_recipe import train_hybrid
+from biglittle_asr.tasks.recipe import run
+
+
+def main(argv: Sequence[str]) -> None:
+    """Train and score."""
+    train_hybrid(argv, "speechocean762")
+
+
+if __name__ == "__main__":
+    run(main)
