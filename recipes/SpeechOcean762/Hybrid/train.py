@@ -5,6 +5,11 @@ python recipes/SpeechOcean762/Hybrid/train.py hparams/SpeechOcean762/hybrid_bl_r
     --data_folder /path/to/speechocean762
 """
 
+from biglittle_asr.threads import bound_spinning
+
+if __name__ == "__main__":
+    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.hybrid_recipe import train_hybrid
