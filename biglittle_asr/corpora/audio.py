@@ -26,7 +26,6 @@ from biglittle_asr.corpora import ffmpeg, sphere
 from biglittle_asr.corpora.containers import (
     DamageError,
     FileBytes,
-    Part,
     StreamBytes,
     View,
     examine,

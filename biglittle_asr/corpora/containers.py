@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 MAGIC_BYTES = 16
@@ -311,7 +310,9 @@ def _examine_ogg(file: Bytes) -> list[Part]:
             raise DamageError("ends amid a page, as a download that was cut off; replace the file.")
         magic, _, kind, _, _, _, _, segments = OGG_HEADER.unpack_from(header)
         if magic != b"OggS":
-            raise DamageError(f"has no Ogg page at byte {place}, where one should begin; replace the file.", "unreadable")
+            raise DamageError(
+                f"has no Ogg page at byte {place}, where one should begin; replace the file.", "unreadable"
+            )
         is_first = bool(kind & OGG_FIRST)
         # Streams that are played at the same time begin together.
         if is_first and not in_headers:
@@ -436,11 +437,11 @@ def _alike(one: bytes, other: bytes) -> bool:
 
 
 def _count_frames(file: Bytes, start: int) -> tuple[int, bool]:
-    """Frames from the first on, and whether the last is whole; what lies between frames, such as tags, is passed over."""
+    """Frames from the first on, and whether the last is whole; what lies between them, such as tags, is passed over."""
     alike = file.at(start, 4)
     frames, place, complete = 0, start, True
     block, begin = b"", 0
-    # Bytes 1 and 2 of a header, less what may change from frame to frame, decide what its size is.
+    # A recording has few different headers, and most frames have one that was read before.
     sizes: dict[bytes, int | None] = {}
     while place < file.size - 3:
         if not begin <= place <= begin + len(block) - 10:
@@ -490,6 +491,7 @@ def _xing_frame(header: bytes, frames: int) -> bytes:
 
 
 # Streams
+
 
 class StreamBytes:
     """The bytes of a pipe, of which the first so many are kept; `size` is unknown, hence very large.

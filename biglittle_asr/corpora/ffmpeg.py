@@ -46,11 +46,11 @@ FORMATS = (
 
 
 def recognize(magic: bytes) -> Format | None:
-    """The format of a file that begins with these bytes; None if ffmpeg is of no help.
+    r"""The format of a file that begins with these bytes; None if ffmpeg is of no help.
 
     Example
     -------
-    >>> recognize(b"\\0\\0\\0\\x1cftypM4A ").name
+    >>> recognize(b"\0\0\0\x1cftypM4A ").name
     'MPEG-4 audio'
     >>> recognize(b"RIFF")
     """
@@ -86,16 +86,19 @@ def decode(path: str | PathLike[str], form: Format) -> BinaryIO:
         raise ValueError(
             f"is {form.name}, which needs ffmpeg; install it, or convert the file elsewhere (ffmpeg -i FILE FILE.flac)."
         )
-    decoded = tempfile.NamedTemporaryFile(suffix=".w64", buffering=0)  # noqa: SIM115 (the caller closes it)
     # A name may look like an option or an address; "file:" says that it is neither.
+    name = f"file:{os.fspath(path)}"
     arguments = ["-v", "error", "-nostdin", "-y", "-xerror", "-protocol_whitelist", "file", "-f", form.demuxer]
-    arguments += ["-i", f"file:{os.fspath(path)}", "-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "w64", decoded.name]
-    done = subprocess.run([program, *arguments], stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    complaint = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0].rpartition("] ")[2].strip()
-    if done.returncode == 0 and not complaint and os.fstat(decoded.fileno()).st_size > 0:
-        return decoded
-    decoded.close()
+    arguments += ["-i", name, "-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "w64"]
+    with tempfile.NamedTemporaryFile() as decoded:
+        done = subprocess.run(
+            [program, *arguments, decoded.name], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        # ffmpeg puts the part of itself that speaks in front, in brackets.
+        complaint = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0].rpartition("] ")[2].strip()
+        if done.returncode == 0 and not complaint:
+            return open(decoded.name, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)
     if "matches no streams" in complaint:
         raise ValueError(f"is {form.name} without any sound; leave it out.")
-    complaint = complaint.replace(f"file:{os.fspath(path)}: ", "").rstrip(".") or f"exit status {done.returncode}"
+    complaint = complaint.replace(f"{name}: ", "").rstrip(".") or f"exit status {done.returncode}"
     raise ValueError(f"is {form.name} that ffmpeg cannot decode whole ({complaint}); replace the file.")
