@@ -39,11 +39,13 @@ STANDARD_INPUT = Path("/dev/stdin")
 UNKNOWN_SAMPLES = 2**60
 """libsndfile gives lengths beyond it where it does not know."""
 BLOCK_SAMPLES = 65536
+MPEG_CODECS = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
 SEEKABLE_CODECS = (
     *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
-    *("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III"),
+    *MPEG_CODECS,
 )
-"""In which libsndfile finds any sample; in others, such as GSM, it fails or is not exact."""
+"""In which libsndfile finds any sample. In GSM it finds none, and in Vorbis some that are up to 800 samples off; such
+files are decoded from the beginning up to the sample that is wanted."""
 FLAC_BUFFER = 65536
 """Bytes that the decoder reads ahead, at most."""
 MPEG_RUN_UP = 40 * 1152
@@ -394,14 +396,20 @@ class AudioFile:
             raise AudioFileError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
 
     def _go_to(self, first: int) -> None:
+        """Make a sample the next to be read, in a way that does not change it."""
         if self._is_pipe or self._place == first:
             return
-        if self._sound.subtype not in SEEKABLE_CODECS:
-            self._unroll([] if self._view is None else [self._view])
-        run_up = min(first, MPEG_RUN_UP if self._sound.subtype.startswith("MPEG") else 0)
-        self._sound.seek(first - run_up)
-        self._sound.read(run_up, dtype="float32")
-        self._place = first
+        codec = self._sound.subtype
+        if codec in SEEKABLE_CODECS:
+            run_up = min(first, MPEG_RUN_UP if codec in MPEG_CODECS else 0)
+            self._sound.seek(first - run_up)
+            self._place = first - run_up
+        elif first < self._place:
+            self._sound.close()
+            view = None if self._view is None else View(self._view.file, self._view.part)
+            self._sound = self._open_sound(view, "replace the file")
+        while self._place < first:
+            self._place += len(self._sound.read(min(BLOCK_SAMPLES, first - self._place), dtype="float32"))
 
     def _cut_off(self, held: int, promised: int) -> AudioFileError:
         return AudioFileError(

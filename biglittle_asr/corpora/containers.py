@@ -389,14 +389,14 @@ def _examine_mpeg(file: Bytes) -> list[Part]:
             return []
     counted, complete = _count_frames(file, start)
     if promised is not None:
-        counted -= 1
+        # The frame that tells the number has no sound.
+        start, counted = start + first.bytes, counted - 1
         if counted < promised - 1 or (counted < promised and not complete):
             raise DamageError(f"holds {counted} of the {promised} frames its header promises; replace the file.")
-        if promised <= counted <= promised + 1:
-            return []
-        start += first.bytes
-    elif not complete:
+    if not complete:
         raise DamageError("ends amid a frame, as a download that was cut off; replace the file.")
+    if promised is not None and promised <= counted <= promised + 1:
+        return []
     if first.layer != 3:
         # libsndfile takes the bit rate of the first frame for that of all.
         if abs((file.size - start) / first.bytes - counted) > 1:

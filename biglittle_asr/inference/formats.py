@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -234,7 +235,9 @@ class Output:
         else:
             text = self.format.one(transcripts[0])
         if self.file is None:
-            print(text, end="")
+            # A name that the terminal's encoding lacks costs nobody the words.
+            encoding = sys.stdout.encoding or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
         else:
             write_atomically(self.file, text)
 
