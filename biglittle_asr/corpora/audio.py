@@ -111,9 +111,10 @@ class AudioFile:
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or SPHERE compressed by Shorten, which is
-        decoded as a whole; or a pipe, in formats that need no way back (WAV, not FLAC). A file in a shard is named by
-        the text of a :class:`~biglittle_asr.corpora.shards.ShardMember`.
+        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or one that is decoded as a whole: SPHERE
+        compressed by Shorten, what ffmpeg knows, chained Ogg, FLAC of unknown length. Or a pipe, in formats that need
+        no way back (WAV, FLAC, not MP3), and :data:`STANDARD_INPUT`, which may be a socket. A file in a shard is named
+        by the text of a :class:`~biglittle_asr.corpora.shards.ShardMember`.
     label : str
         What to call it in error messages; its path if not given.
 
@@ -132,7 +133,8 @@ class AudioFile:
     OSError
         If it may not be read.
     AudioFileError, ShardError
-        If the file is unreadable, empty, or shorter than its own header says, or its shard is; a ValueError.
+        If the file is unreadable, empty, or shorter than its own header says, or its shard is, or ffmpeg is needed and
+        not installed; a ValueError.
 
     Example
     -------
@@ -279,6 +281,11 @@ class AudioFile:
             self._sound.close()
             self._replace(decoded)
             self._sound = self._open_sound(None, "replace the file")
+        except soundfile.SoundFileError as error:
+            decoded.close()
+            place = tempfile.gettempdir()
+            reason = _reason(error)
+            raise OSError(f"{self.label}: cannot be decoded into {place} ({reason}); make room.") from error
         except BaseException:
             decoded.close()
             raise
@@ -409,7 +416,10 @@ class AudioFile:
             view = None if self._view is None else View(self._view.file, self._view.part)
             self._sound = self._open_sound(view, "replace the file")
         while self._place < first:
-            self._place += len(self._sound.read(min(BLOCK_SAMPLES, first - self._place), dtype="float32"))
+            passed = len(self._sound.read(min(BLOCK_SAMPLES, first - self._place), dtype="float32"))
+            if passed == 0:
+                raise self._cut_off(self._place, self.num_samples)
+            self._place += passed
 
     def _cut_off(self, held: int, promised: int) -> AudioFileError:
         return AudioFileError(
