@@ -75,7 +75,7 @@ def bad_files() -> dict[str, Callable[[Path], Path]]:
     add("3 Hz", "slow.wav", audio(samples, 3))
     add("2 GHz", "fast.wav", content(change(whole["wav"], 24, 2_000_000_000)))
     add("0 Hz", "still.wav", content(change(whole["wav"], 24, 0)))
-    add("2 GB claim", "claim.wav", content(change(whole["wav"], 40, 0x7F000000)))
+    add("2 GB claim", "claim.wav", content(change(whole["wav"], 40, 0x7E000000)))
     add("65535 channels", "many.wav", content(whole["wav"][:22] + b"\xff\xff" + whole["wav"][24:]))
     add("missing", "missing.wav", lambda path: None)
     add("link to nowhere", "link.wav", lambda path: path.symlink_to("nowhere"))

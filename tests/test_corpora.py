@@ -79,6 +79,20 @@ def one_sentence(error: pytest.ExceptionInfo[BaseException]) -> str:
 # Every registered corpus
 
 
+def test_litter_of_operating_systems_is_no_corpus(example, tmp_path):
+    name, folder, options = example
+    prepare(name, folder, tmp_path / "clean", **options)
+    for path in [path for path in folder.rglob("*") if path.is_file()]:
+        thumbnails = path.parent / "@eaDir"
+        thumbnails.mkdir(exist_ok=True)
+        for litter in (path.with_name(f"._{path.name}"), thumbnails / path.name, path.with_name(".DS_Store")):
+            litter.write_bytes(b"\0\5\x16\7")
+    # Whole folders, too, as Synology's file server and macOS' archives have them.
+    shutil.copytree(folder, folder / "@eaDir" / "again", ignore=shutil.ignore_patterns("@eaDir", "._*"))
+    prepare(name, folder, tmp_path / "littered", **options)
+    assert contents(tmp_path / "littered") == contents(tmp_path / "clean")
+
+
 def test_manifests_are_sorted_and_complete(example, tmp_path):
     corpus, folder, options = example
     manifests = prepare(corpus, folder, tmp_path / "out", **options)

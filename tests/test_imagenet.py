@@ -168,6 +168,26 @@ def test_every_kind_of_picture_is_prepared_as_published_to_the_pixel(
     assert torch.equal(evaluation_transform()(read_image(path)), judged(path))
 
 
+@pytest.mark.parametrize("suffix", [".png", ".tiff", ".pgm"])
+def test_grey_of_16_bits_keeps_its_shades(tmp_path: Path, suffix: str) -> None:
+    shades = np.linspace(0, 65535, 4096).astype(np.uint16).reshape(64, 64)
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".pgm":
+        path.write_bytes(b"P5 64 64 65535\n" + shades.astype(">u2").tobytes())
+    else:
+        Image.fromarray(shades).save(path)
+    found = np.asarray(read_image(path))
+    assert found.shape == (64, 64, 3)
+    np.testing.assert_allclose(found, np.repeat((shades / 257)[:, :, None], 3, axis=2), atol=1)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_of_32_bits_are_refused(tmp_path: Path, kind: type) -> None:
+    Image.fromarray(np.ones((8, 8), dtype=kind)).save(tmp_path / "a.tiff")
+    with pytest.raises(UnreadableImageError, match="its pixels have 32 bits"):
+        read_image(tmp_path / "a.tiff")
+
+
 def test_real_photographs_are_prepared_as_published_to_the_pixel() -> None:
     folder = os.environ.get("BIGLITTLE_IMAGENET", REPOSITORY.parent / "shared" / "data" / "imagenet_sample")
     paths = sorted(Path(folder).rglob("*.JPEG"))

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 from contextlib import redirect_stderr
 from pathlib import Path
@@ -204,6 +205,58 @@ def test_inputs_are_folders_manifests_and_standard_input(model_folder, recording
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
     assert run(model_folder, "-") == 0
     assert f"r1\t{capsys.readouterr().out}" == lines[1] + "\n"
+
+
+def test_what_a_folder_walk_leaves_out_is_told(model_folder, recordings, tmp_path, capsys):
+    folder = tmp_path / "folder"
+    (folder / "inner" / "@eaDir").mkdir(parents=True)
+    recordings[1].rename(folder / "inner" / "r1.wav")
+    for name in ("._r1.wav", ".DS_Store", "@eaDir/r1.wav", "notes.txt", "more.txt", "film.mov", "README"):
+        (folder / "inner" / name).write_text("not audio")
+    (folder / "linked").symlink_to(tmp_path)
+    os.mkfifo(folder / "live.wav")
+    assert run(model_folder, folder) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    linked, pipe, others = sorted(err.splitlines(), key=lambda line: ("linked" in line, "pipe" in line), reverse=True)
+    assert f"{folder / 'linked'}: left out, for it is a link" in linked
+    assert f"{folder / 'live.wav'}: left out, for it is a pipe" in pipe
+    assert f"{folder}: 4 files left out" in others and "2 .txt" in others and "1 .mov" in others
+
+
+def test_a_terminal_without_unicode_shows_escapes(model_folder, recordings, tmp_path, monkeypatch):
+    shutil.copy(recordings[1], tmp_path / "日.wav")
+    buffer = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(buffer, encoding="latin-1"))
+    assert run(model_folder, recordings[1], tmp_path / "日.wav") == 0
+    sys.stdout.flush()
+    first, second = buffer.getvalue().decode("latin-1").splitlines()
+    assert second == first.replace("r1", r"\u65e5")
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"two\nlines.wav", "naïve.wav".encode()])
+def test_no_file_name_costs_a_batch_its_words(model_folder, recordings, tmp_path, capsys, form, name):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for path in recordings[1:3]:
+        path.rename(folder / path.name)
+    odd = os.fsencode(folder) + b"/" + name
+    shutil.copy(folder / "r1.wav", odd)
+    status = run(model_folder, folder, "--format", form, "--output", f"{tmp_path}/out/")
+    _, err = capsys.readouterr()
+    suffix = FORMATS[form].suffix.encode()
+    written = set(os.listdir(os.fsencode(tmp_path / "out")))
+    assert {b"r1" + suffix, b"r2" + suffix} <= written
+    if b"\n" in name:
+        assert status == 1 and "'two\\nlines' is no name for a file" in err and len(written) == 2
+    else:
+        assert status == 0 and name.removesuffix(b".wav") + suffix in written
+    if FORMATS[form].several is not None:
+        assert run(model_folder, folder, "--format", form, "--output", tmp_path / "all") == 0
+        (tmp_path / "all").read_bytes().decode("utf-8")
+        assert run(model_folder, folder, "--format", form) == 0
+        assert capsys.readouterr().out == (tmp_path / "all").read_text(encoding="utf-8")
 
 
 # Streaming

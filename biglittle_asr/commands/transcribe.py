@@ -82,22 +82,35 @@ def run(options: argparse.Namespace) -> None:
         on_gpu = recognizer.model.output.weight.is_cuda
         recognizer.stopwatch = Stopwatch(synchronize=torch.cuda.synchronize if on_gpu else None)
     with TemporaryDirectory(prefix="biglittle") as spool:
-        recordings = find_recordings(options.audio, Path(spool), options.channel)
+        recordings = find_recordings(options.audio, Path(spool), options.channel, tell)
         output = Output(options.format, options.output, len(recordings) > 1)
         failures: list[Failure] = []
+
+        def fail(failure: Failure) -> None:
+            failures.append(failure)
+            output.add(failure)
+            if len(recordings) > 1:
+                tell(str(failure.error))
+
+        writable = []
+        for recording in recordings:
+            try:
+                output.check(recording)
+                writable.append(recording)
+            except ValueError as error:
+                fail(Failure(recording, error))
         with audio_progress("transcribing") as progress:
             for result in transcribe(
                 recognizer,
-                recordings,
+                writable,
                 window_seconds=options.window,
                 batch_seconds=options.batch_seconds,
                 progress=progress,
             ):
                 if isinstance(result, Failure):
-                    failures.append(result)
-                    if len(recordings) > 1:
-                        tell(str(result.error))
-                output.add(result)
+                    fail(result)
+                else:
+                    output.add(result)
         output.finish([recording.name for recording in recordings])
     if options.profile:
         tell("where the time went, without loading the model:\n" + recognizer.stopwatch.table())

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
+from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.shards import ShardMember, read_index
 
 SPLITS = frozenset({"train", "val", "test"})
@@ -53,8 +54,8 @@ def read_image_folder(
 ) -> ImageFolder:
     """Find the images of a folder of class folders.
 
-    Every file in a class folder, or in folders inside it, counts as an image, but those whose names begin with a dot:
-    one that is no image is found when it is read.
+    Every file in a class folder, or in folders inside it, counts as an image, but hidden ones and litter of
+    operating systems: one that is no image is found when it is read.
 
     Arguments
     ---------
@@ -93,7 +94,7 @@ def read_image_folder(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; give one that has a folder of images for each class.")
-    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    found = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_litter(entry.name))
     if not found:
         raise ValueError(f"{folder}: has no class folders; give a folder that has a folder of images for each class.")
     found, index = _choose_classes(str(folder), found, classes, limit_classes, ignore_others)
@@ -184,7 +185,7 @@ def split_folder(folder: str | PathLike[str], split: str) -> Path:
     """
     folder = Path(folder)
     if folder.is_dir():
-        names = {entry.name for entry in os.scandir(folder) if entry.is_dir()}
+        names = {entry.name for entry in os.scandir(folder) if entry.is_dir() and not is_litter(entry.name)}
         if split in names and names <= SPLITS:
             return folder / split
     return folder
@@ -192,7 +193,7 @@ def split_folder(folder: str | PathLike[str], split: str) -> Path:
 
 def _files(folder: Path) -> Iterator[Path]:
     for entry in os.scandir(folder):
-        if entry.name.startswith("."):
+        if is_litter(entry.name):
             continue
         if entry.is_dir():
             yield from _files(Path(entry.path))

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
+from biglittle_asr.corpora.litter import without_litter
 from biglittle_asr.corpora.report import TRAINING, tell_incomplete
 from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
 
@@ -98,7 +99,8 @@ def _find(data_folder: Path) -> tuple[Path, list[str]]:
     data_folder = data_folder.expanduser().absolute()
     for folder in (data_folder, data_folder / "LibriSpeech"):
         if folder.is_dir():
-            present = sorted(each.name for each in folder.iterdir() if any(each.glob(f"*/*/{TRANSCRIPTS}")))
+            splits = without_litter(folder.iterdir(), folder)
+            present = [each.name for each in splits if without_litter(each.glob(f"*/*/{TRANSCRIPTS}"), folder)]
             if present:
                 return folder, present
     problem = "holds no split of LibriSpeech" if data_folder.is_dir() else "no such folder"
@@ -107,9 +109,9 @@ def _find(data_folder: Path) -> tuple[Path, list[str]]:
 
 def _read_split(split: Path) -> list[Utterance]:
     utterances = []
-    for chapter in sorted(each for each in split.glob("*/*") if each.is_dir()):
-        untold = {path.stem for path in chapter.glob("*.flac")}
-        lists = sorted(chapter.glob(TRANSCRIPTS))
+    for chapter in [each for each in without_litter(split.glob("*/*"), split) if each.is_dir()]:
+        untold = {path.stem for path in without_litter(chapter.glob("*.flac"), chapter)}
+        lists = without_litter(chapter.glob(TRANSCRIPTS), chapter)
         if untold and not lists:
             raise ValueError(
                 f"{chapter}: has audio, such as {min(untold)}.flac, but no transcripts; restore the folder."

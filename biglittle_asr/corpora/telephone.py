@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from biglittle_asr.corpora.audio import Segment
+from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.transcripts import NOISES, UNINTELLIGIBLE, without_noises
 from biglittle_asr.corpora.utterance import Utterance, stable_hash
 
@@ -91,6 +92,7 @@ def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
             folders.clear()
             continue
         seen.add(real)
+        folders[:] = [name for name in folders if not is_litter(name)]
         for name in names:
             match = re.fullmatch(pattern, name.lower())
             if not match:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -50,7 +51,8 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     Raises
     ------
     UnreadableImageError
-        If the file is missing, no image, damaged, cut off, or claims more pixels than PIL dares to decode.
+        If the file is missing, no image, damaged, cut off, or claims more pixels than PIL dares to decode, or has
+        pixels of 32 bits.
 
     Example
     -------
@@ -65,7 +67,7 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
             # That it is large, or has a broken EXIF part or a transparent palette, changes nothing here.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
-                return image.convert("RGB")
+                return _to_rgb(image)
     except Image.DecompressionBombError as error:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000
         raise UnreadableImageError(f"{label}: claims more than {most} megapixels; remove or shrink it.") from error
@@ -76,6 +78,17 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     except UNREADABLE as error:
         reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
         raise UnreadableImageError(f"{label}: cannot be decoded ({reason}); replace it.") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """PIL's own conversion cuts off what is above 255: of grey with more than 8 bits it leaves black and white."""
+    # Pillow opens 16-bit PNM, and in older releases PNG, as "I"; these have no more bits.
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        # The upper byte, which is what PIL takes of color with 16 bits.
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError("its pixels have 32 bits, and it does not say which value is white; convert it to 8 bits")
+    return image.convert("RGB")
 
 
 def evaluation_transform(resize: int = 256, crop: int = 224) -> Any:

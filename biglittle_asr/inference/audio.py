@@ -20,6 +20,9 @@ SAMPLE_RATES = (4000, 768000)
 BLOCK_SECONDS = 4.0
 BLOCK_VALUES = 2**22
 """Samples of all channels of a block, at most: a header may claim a thousand channels."""
+CANCELLED = 1e-4
+"""Energy of the mean of all channels relative to theirs, up to which they cancel out: -40 dB. One channel is the other
+turned upside down then, as a cable with swapped wires makes it; independent channels lose 3 dB."""
 ZERO_CROSSINGS = 6
 """Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
 perturbed in training."""
@@ -154,7 +157,8 @@ class Recording:
         Raises
         ------
         OSError, ValueError
-            If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel.
+            If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel,
+            channels that cancel each other out.
         """
         with self._open() as file:
             size = max(1, min(round(block_seconds * file.sample_rate), BLOCK_VALUES // file.channels))
@@ -179,14 +183,22 @@ class Recording:
         return file
 
     def _one_channel(self, file: AudioFile, size: int) -> Iterator[Samples]:
-        silent = True
+        # Energies of the channels, and of what is taken of them.
+        channels, taken = 0.0, 0.0
         for block in file.blocks(size, *self._place(file)):
             if self.channel is not None:
                 samples = block[:, self.channel - 1]
             else:
                 samples = block[:, 0] if file.channels == 1 else block.mean(axis=1)
-            silent = silent and not samples.any()
+                if file.channels > 1:
+                    channels += float(np.square(block, dtype=np.float64).mean(axis=1).sum())
+            taken += float(np.dot(samples, samples))
             yield samples
-        if silent:
+        if taken <= channels * CANCELLED:
+            if channels > 0:
+                raise ValueError(
+                    f"{file.label}: its channels cancel each other out when they are mixed; take one of them, with "
+                    "--channel 1."
+                )
             place = "" if self.channel is None else f" in channel {self.channel}"
             raise ValueError(f"{file.label}: holds nothing but zeros{place}; check the recording.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import Word
 from biglittle_asr.decoding.words import milliseconds
+from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import Failure, Transcript
 from biglittle_asr.scoring import TimedWord
 
@@ -107,8 +109,8 @@ def format_srt(transcript: Transcript) -> str:
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
     """A transcript as it stands in JSON."""
     found: dict[str, Any] = {
-        "name": transcript.recording.name,
-        "path": transcript.recording.label or str(transcript.recording.path),
+        "name": readable(transcript.recording.name),
+        "path": readable(transcript.recording.label or str(transcript.recording.path)),
         "channel": transcript.recording.channel,
         "duration": round(transcript.duration, 3),
         "text": transcript.text,
@@ -141,7 +143,7 @@ def _several_text(transcripts: Sequence[Transcript], failures: Sequence[Failure]
 def _several_json(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
     everything = {
         "transcripts": [transcript_object(each) for each in transcripts],
-        "failures": [{"name": each.recording.name, "error": str(each.error)} for each in failures],
+        "failures": [{"name": readable(each.recording.name), "error": readable(str(each.error))} for each in failures],
     }
     return json.dumps(everything, ensure_ascii=False) + "\n"
 
@@ -192,6 +194,17 @@ class Output:
         if self.file is not None and not self.file.parent.is_dir():
             raise ValueError(f"{self.file.parent}: no such folder; make it, or write the output elsewhere.")
 
+    def check(self, recording: Recording) -> None:
+        """Refuse a recording whose name, from a manifest or of a file, is none for a file in the folder.
+
+        Raises
+        ------
+        ValueError
+            If it leads out of the folder, or has control characters, such as a line's end.
+        """
+        if self.folder is not None:
+            inside(recording.name, self.format.suffix)
+
     def add(self, result: Transcript | Failure) -> None:
         """Take a result; one that goes into a folder is written at once.
 
@@ -200,7 +213,7 @@ class Output:
         OSError
             If that fails.
         ValueError
-            If the recording's name, from a manifest, leads out of the folder.
+            As :meth:`check`.
         """
         if self.folder is None or isinstance(result, Failure):
             self._results.append(result)
@@ -222,7 +235,9 @@ class Output:
         else:
             text = self.format.one(transcripts[0])
         if self.file is None:
-            print(text, end="")
+            # A name that the terminal's encoding lacks costs nobody the words.
+            encoding = sys.stdout.encoding or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
         else:
             write_atomically(self.file, text)
 
@@ -242,11 +257,11 @@ def inside(name: str, suffix: str) -> Path:
     >>> inside("../a", ".srt")
     Traceback (most recent call last):
     ...
-    ValueError: '../a' is no name for a file in the output folder; correct the manifest.
+    ValueError: '../a' is no name for a file in the output folder; rename it.
     """
     parts = PurePosixPath(name).parts
     if not parts or name.startswith("/") or ".." in parts or any(ord(character) < 32 for character in name):
-        raise ValueError(f"{name!r} is no name for a file in the output folder; correct the manifest.")
+        raise ValueError(f"{name!r} is no name for a file in the output folder; rename it.")
     return Path(*parts[:-1], parts[-1] + suffix)
 
 
@@ -258,7 +273,18 @@ def one_word(name: str) -> str:
     >>> one_word("my call")
     'my_call'
     """
-    return re.sub(r"\s+", "_", name)
+    return re.sub(r"\s+", "_", readable(name))
+
+
+def readable(name: str) -> str:
+    r"""A name that any file takes: bytes of a file's name that are not UTF-8 become escapes.
+
+    Example
+    -------
+    >>> print(readable(b"caf\xe9".decode("utf-8", "surrogateescape")))
+    caf\xe9
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _captions(words: Sequence[Word]) -> list[list[Word]]:

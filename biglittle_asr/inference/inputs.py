@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from biglittle_asr.corpora import audio
+from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.corpora.shards import ShardMember, has_shards
 from biglittle_asr.inference.audio import Recording
 
 AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .w64 .wav .wave .wv1 .wv2".split()
+    ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "
+    ".w64 .wav .wave .webm .wma .wv1 .wv2".split()
 )
 """Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
+NAMED_SUFFIXES = 5
+"""Kinds of files that are left out of a folder and named, the most frequent first."""
 STANDARD_INPUT = "-"
 
 
-def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = None) -> list[Recording]:
+def find_recordings(
+    inputs: Sequence[str], spool: Path, channel: int | None = None, tell: Callable[[str], None] = lambda message: None
+) -> list[Recording]:
     """Make a list of what is to be transcribed; no audio is opened.
 
     Arguments
@@ -33,11 +42,15 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
         Folder for a copy of standard input, or of another pipe: what cannot be read twice.
     channel : int
         See :class:`Recording`.
+    tell : function of str
+        Is told what of a folder is left out: linked folders, folders that may not be read, pipes, and files that are
+        not called as audio is.
 
     Raises
     ------
     ValueError
-        If a folder has no audio, a manifest is none, or two recordings have the same name.
+        If standard input is closed or a terminal, a folder has no audio, a manifest is none, or two recordings have
+        the same name.
 
     Example
     -------
@@ -46,7 +59,7 @@ def find_recordings(inputs: Sequence[str], spool: Path, channel: int | None = No
     >>> [recording.name for recording in find_recordings([str(folder), "c.wav"], folder)]
     ['a', 'b', 'c']
     """
-    recordings = [recording for text in inputs for recording in _find(text, spool, channel)]
+    recordings = [recording for text in inputs for recording in _find(text, spool, channel, tell)]
     paths: dict[str, Path | ShardMember] = {}
     for recording in recordings:
         if recording.name in paths:
@@ -64,7 +77,7 @@ def find_stream(text: str, channel: int | None = None) -> Recording:
     Raises
     ------
     ValueError
-        If standard input is a terminal.
+        If standard input is closed or a terminal.
 
     Example
     -------
@@ -72,20 +85,23 @@ def find_stream(text: str, channel: int | None = None) -> Recording:
     'talk'
     """
     if text == STANDARD_INPUT:
-        _refuse_terminal()
-        return Recording("stdin", Path("/dev/stdin"), channel, label="standard input")
+        _check_standard_input()
+        return Recording("stdin", audio.STANDARD_INPUT, channel, label="standard input")
     return Recording(Path(text).stem, Path(text), channel)
 
 
-def _refuse_terminal() -> None:
+def _check_standard_input() -> None:
+    # Python has none where the number was closed, as `<&-` does.
+    if sys.stdin is None:
+        raise ValueError("standard input: is closed; pipe audio into it, as in `arecord | biglittle ...`.")
     if sys.stdin.isatty():
         raise ValueError("standard input: is a terminal; pipe audio into it, as in `arecord | biglittle ...`.")
 
 
-def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
+def _find(text: str, spool: Path, channel: int | None, tell: Callable[[str], None]) -> list[Recording]:
     path = Path(text)
     if text == STANDARD_INPUT:
-        _refuse_terminal()
+        _check_standard_input()
         copy = spool / "standard input"
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
@@ -93,7 +109,7 @@ def _find(text: str, spool: Path, channel: int | None) -> list[Recording]:
     if path.is_dir():
         if has_shards(path):
             raise ValueError(f"{path}: holds shards; name the index of one of its sets, such as {path / 'test.csv'}.")
-        files = sorted(each for each in path.rglob("*") if _is_audio(each.relative_to(path)) and not each.is_dir())
+        files = sorted(_audio_inside(path, tell))
         if not files:
             raise ValueError(f"{path}: holds no audio ({', '.join(sorted(AUDIO_SUFFIXES))}); check the folder.")
         return [Recording(each.relative_to(path).with_suffix("").as_posix(), each, channel) for each in files]
@@ -113,6 +129,32 @@ def _recording(row: Mapping[str, str], channel: int | None) -> Recording:
     return recording if recording.channel is not None else replace(recording, channel=channel)
 
 
-def _is_audio(path: Path) -> bool:
-    """By its name; hidden files, such as the "._a.wav" that some systems leave on others' disks, are none."""
-    return path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
+def _audio_inside(top: Path, tell: Callable[[str], None]) -> Iterator[Path]:
+    """Files that are called as audio is, in a folder and its folders; what is left out, but litter, is told."""
+    others: Counter[str] = Counter()
+    folders = [top]
+    while folders:
+        folder = folders.pop()
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            tell(f"{folder}: left out, for it cannot be read ({error.strerror}); check its permissions.")
+            continue
+        for entry in entries:
+            path = Path(entry.path)
+            if is_litter(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(path)
+            elif entry.is_dir():
+                tell(f"{path}: left out, for it is a link to another folder; name it to have it read.")
+            elif path.suffix.lower() not in AUDIO_SUFFIXES:
+                others[path.suffix.lower() or "no suffix"] += 1
+            elif path.exists() and not entry.is_file():
+                tell(f"{path}: left out, for it is a pipe or device; name it to have it read.")
+            else:
+                yield path
+    if others:
+        kinds = [f"{count} {suffix}" for suffix, count in others.most_common(NAMED_SUFFIXES)]
+        kinds += ["others"] if len(others) > NAMED_SUFFIXES else []
+        tell(f"{top}: {others.total()} files left out that are not called as audio is ({', '.join(kinds)}).")
