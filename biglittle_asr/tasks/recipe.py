@@ -174,7 +174,7 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     _check_keys(path, tree, changes, keys)
     # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
     # refuses a mapping in place of anything else.
-    for key in [key for key in changes if _tag(changes[key]) or _replaces_plain_value(changes[key], tree[key])]:
+    for key in [key for key in changes if _tag(changes[key]) or _replaces_plain_value(changes[key], tree.get(key))]:
         tree[key] = changes.pop(key)
     run_opts = _join_processes(run_opts)
     try:
