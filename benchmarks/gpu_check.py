@@ -321,7 +321,7 @@ def train(argv: Sequence[str], last_step: int | None = None) -> tuple[int, str]:
     # A process that has used CUDA cannot be forked; on a CPU the imports, seconds each time, are done once.
     context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
     if isinstance(context, multiprocessing.context.ForkServerContext):
-        context.set_forkserver_preload(["biglittle_asr.tasks.images", "biglittle_asr.tasks.training"])
+        context.set_forkserver_preload(["biglittle_asr.tasks.images.brain", "biglittle_asr.tasks.speech.train"])
     with tempfile.NamedTemporaryFile("r", suffix=".log") as log:
         process = context.Process(target=run_recipe, args=(list(argv), last_step, log.name))
         process.start()
@@ -331,7 +331,7 @@ def train(argv: Sequence[str], last_step: int | None = None) -> tuple[int, str]:
 
 def run_recipe(argv: list[str], last_step: int | None, log: str) -> None:
     """Run a recipe's script as its command line does."""
-    from biglittle_asr.tasks.brain import ResumableBrain
+    from biglittle_asr.tasks.engine.brain import ResumableBrain
 
     fit_batch = ResumableBrain.fit_batch
     steps = 0

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
-from biglittle_asr.corpora.synthesis import Recipe, synthesize
+from biglittle_asr.corpora.synthesis.librispeech_like import Recipe, synthesize
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

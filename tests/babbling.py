@@ -11,12 +11,12 @@ from conftest import SAMPLE_RATE
 from helpers import randomize_batchnorm
 
 from biglittle_asr.cli import main
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.inference import Recognizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import Transcript, transcribe
 from biglittle_asr.models import CTCModel, create_encoder
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
 TOKENIZER = CharacterTokenizer(" ABCDE")
 

@@ -179,7 +179,7 @@ def make_speechocean762(folder: Path) -> Path:
 @functools.cache
 def telephone_corpora() -> Path:
     """Switchboard, Fisher and Hub5'00 as our generator makes them; of real digits where they are at hand."""
-    from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
+    from biglittle_asr.corpora.telephone.synthesis import Sizes, synthesize_telephone
 
     folder = Path(tempfile.mkdtemp(prefix="telephone"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

@@ -29,17 +29,17 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 STEPS_NAME = "steps.txt"
 
 MOMENTS = {
-    "before a step": ("biglittle_asr.tasks.ctc", "CTCBrain.fit_batch"),
-    "between gradient and weights": ("biglittle_asr.tasks.ctc", "CTCBrain.optimizers_step"),
+    "before a step": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.fit_batch"),
+    "between gradient and weights": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.optimizers_step"),
     "half a file of a checkpoint written": ("torch", "save"),
-    "before a file of a checkpoint is forced to the disk": ("biglittle_asr.tasks.checkpoints", "_force_to_disk"),
-    "before a checkpoint is deleted": ("biglittle_asr.tasks.checkpoints", "Checkpointer._delete"),
+    "before a file of a checkpoint is forced to the disk": ("biglittle_asr.tasks.engine.checkpoints", "_force_to_disk"),
+    "before a checkpoint is deleted": ("biglittle_asr.tasks.engine.checkpoints", "Checkpointer._delete"),
     "half a checkpoint deleted": ("shutil", "rmtree"),
-    "in evaluation, on dev or test": ("biglittle_asr.tasks.ctc", "CTCBrain.evaluate_batch"),
-    "before an epoch is logged": ("biglittle_asr.tasks.brain", "log_epoch"),
-    "between two logs of an epoch": ("biglittle_asr.tasks.brain", "draw_epoch"),
-    "before the scores are written": ("biglittle_asr.tasks.ctc", "CTCBrain._write_scores"),
-    "before the model folder is written": ("biglittle_asr.tasks.recognition", "write_model_folder"),
+    "in evaluation, on dev or test": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.evaluate_batch"),
+    "before an epoch is logged": ("biglittle_asr.tasks.engine.brain", "log_epoch"),
+    "between two logs of an epoch": ("biglittle_asr.tasks.engine.brain", "draw_epoch"),
+    "before the scores are written": ("biglittle_asr.tasks.speech.ctc", "CTCBrain._write_scores"),
+    "before the model folder is written": ("biglittle_asr.tasks.speech.brain", "write_model_folder"),
 }
 """Functions at a call of which a training can be killed."""
 
@@ -85,7 +85,7 @@ def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 
     """
     # One process imports everything once; each training is a copy of it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["biglittle_asr.tasks.ctc", "biglittle_asr.tasks.recipe", "killing"])
+    context.set_forkserver_preload(["biglittle_asr.tasks.speech.ctc", "biglittle_asr.tasks.recipe", "killing"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(list(argv), log, moment, count, sender))
     process.start()

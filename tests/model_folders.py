@@ -16,14 +16,14 @@ from torch import Tensor
 
 from biglittle_asr.cli import main
 from biglittle_asr.decoding.hmm import Lexicon, Tying, monophones
+from biglittle_asr.decoding.hmm.decoder import SearchGraph
 from biglittle_asr.decoding.hmm.graph import Graph, build_graph
-from biglittle_asr.decoding.hybrid import SearchGraph
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, Tokenizer, WordTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
-from biglittle_asr.inference.config import recognizer_config
-from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.inference.folder.config import recognizer_config
+from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.models import create_encoder
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer, Tokenizer, WordTokenizer
 
 CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 CHANNELS = (8, 16, 32, 64)

@@ -10,8 +10,8 @@ from helpers import randomize_batchnorm
 from speechbrain.dataio.dataio import load_data_csv
 from torch.nn.utils.rnn import pad_sequence
 
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.corpora import prepare
-from biglittle_asr.corpora.audio import read_audio
 from biglittle_asr.decoding import ctc_greedy
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.models import CTCModel, create_encoder

@@ -29,12 +29,12 @@ from biglittle_asr.decoding import (
     read_settings,
     write_settings,
 )
-from biglittle_asr.decoding.arpa import write_arpa
 from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
-from biglittle_asr.decoding.ngram import train_ngrams
-from biglittle_asr.decoding.sentences import token_sentences
+from biglittle_asr.decoding.lm.arpa import write_arpa
+from biglittle_asr.decoding.lm.ngram import train_ngrams
+from biglittle_asr.decoding.lm.sentences import token_sentences
 from biglittle_asr.decoding.settings import read_hotwords
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 
 SENTENCES = [["A", "AB"], ["AB", "B"], ["BA", "A", "AB"], ["A"], ["B", "A"]]
 WORDS = ("A", "AB", "B", "BA")

@@ -29,13 +29,13 @@ from conftest import (
     write_sphere,
 )
 
+from biglittle_asr.audio.files import audio_info, read_audio
 from biglittle_asr.corpora import list_corpora, prepare
-from biglittle_asr.corpora.audio import audio_info, read_audio
 from biglittle_asr.corpora.checks import FAULTS
 from biglittle_asr.corpora.librispeech import COUNTS
 from biglittle_asr.corpora.manifest import COLUMNS, SEGMENT_COLUMNS
 from biglittle_asr.corpora.report import KEPT, LEFT_OUT, REPORT_COLUMNS
-from biglittle_asr.corpora.synthesis import SLOTS, TEMPLATES, Recipe, synthesize
+from biglittle_asr.corpora.synthesis.librispeech_like import SLOTS, TEMPLATES, Recipe, synthesize
 
 EXAMPLES: dict[str, tuple[Callable[[Path], Path], dict[str, object]]] = {
     "an4": (make_an4, {"dev_utterances": 7}),
@@ -633,7 +633,7 @@ def test_synthesis_keeps_what_is_complete_and_mends_what_is_not(tmp_path, monkey
     corpus = synthesize(tmp_path / "corpus", recipe)
     before = contents(corpus)
     with monkeypatch.context() as patch:
-        patch.setattr("biglittle_asr.corpora.synthesis.Espeak", lambda: pytest.fail("spoke again"))
+        patch.setattr("biglittle_asr.corpora.synthesis.librispeech_like.Espeak", lambda: pytest.fail("spoke again"))
         synthesize(corpus, recipe)
     next(corpus.glob("train/*/*/*.flac")).unlink()
     synthesize(corpus, recipe)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import REPOSITORY
 
-from biglittle_asr.corpora.synthesis import Recipe
+from biglittle_asr.corpora.synthesis.librispeech_like import Recipe
 from biglittle_asr.tasks import recipe
 
 sys.path.insert(0, str(REPOSITORY / "recipes"))

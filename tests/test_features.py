@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from biglittle_asr.corpora.audio import read_audio
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.features import (
     FORMS,
     NORMALIZATIONS,

@@ -22,9 +22,9 @@ from model_folders import SMALL, Payload, assert_refused, assert_same, good, mak
 from torch import Tensor
 
 from biglittle_asr.inference import load_model, save_model
-from biglittle_asr.inference.folder import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
-from biglittle_asr.inference.kinds import KINDS
-from biglittle_asr.inference.weights import DTYPES, read_weights
+from biglittle_asr.inference.folder.kinds import KINDS
+from biglittle_asr.inference.folder.store import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
+from biglittle_asr.inference.folder.weights import DTYPES, read_weights
 
 __all__ = ["good"]
 

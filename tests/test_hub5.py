@@ -24,7 +24,7 @@ from biglittle_asr.scoring import (
     write_ctm,
     write_stm,
 )
-from biglittle_asr.scoring.matched_pairs import pieces
+from biglittle_asr.scoring.nist.matched_pairs import pieces
 
 NAMES = "segments words correct substitutions deletions insertions errors segments_with_errors".split()
 REPOSITORY = Path(__file__).resolve().parent.parent

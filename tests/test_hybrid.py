@@ -26,11 +26,11 @@ from biglittle_asr.decoding.hmm.graph import build_graph
 from biglittle_asr.inference import load_model
 from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.flat_start import FlatStart
-from biglittle_asr.tasks.hybrid import frame_loss, stretched
-from biglittle_asr.tasks.iterations import change, read_alignments, read_iterations
-from biglittle_asr.tasks.kaldi_start import KaldiStart
-from biglittle_asr.tasks.linear_start import EveryFrame, fit, linear_model
+from biglittle_asr.tasks.hybrid.brain import frame_loss, stretched
+from biglittle_asr.tasks.hybrid.flat_start import FlatStart
+from biglittle_asr.tasks.hybrid.iterations import change, read_alignments, read_iterations
+from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
+from biglittle_asr.tasks.hybrid.linear_start import EveryFrame, fit, linear_model
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "hybrid_bl_resnet22.yaml"
 TEXTS = ["BAD CAB", "DAB", "CAB DAB", "ACE BAD", "BED", "ACE DAB"]

@@ -22,9 +22,10 @@ from PIL import Image
 from torchvision import datasets, transforms
 
 from biglittle_asr.cli import main
-from biglittle_asr.corpora import image_folder, imagenet
+from biglittle_asr.corpora.images import folder as image_folder
+from biglittle_asr.corpora.images import imagenet
 from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
-from biglittle_asr.inference.images import (
+from biglittle_asr.inference.classification import (
     Classifier,
     count_top,
     find_images,
@@ -33,9 +34,9 @@ from biglittle_asr.inference.images import (
     save_classifier,
 )
 from biglittle_asr.models import create_model
-from biglittle_asr.tasks.images import ImageBrain, find_image_sets  # noqa: E402
+from biglittle_asr.tasks.engine.schedule import ByEpoch
+from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
 from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe  # noqa: E402
-from biglittle_asr.tasks.schedule import ByEpoch  # noqa: E402
 
 YAML_FILES = sorted((REPOSITORY / "hparams" / "ImageNet").glob("*.yaml"))
 PLAIN = REPOSITORY / "hparams" / "ImageNet" / "reproduction_resnet18.yaml"

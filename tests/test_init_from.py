@@ -15,15 +15,15 @@ from model_folders import CHANNELS, CHARACTERS, SEARCH, SMALL, assert_same, make
 from test_recognition import TASKS, command, placeholders, train
 from test_tasks import write_tones
 
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.features import GlobalNormalization, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, pack, save_model
-from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.nnet.sparse import report
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.brain import ResumableBrain
-from biglittle_asr.tasks.hybrid import HybridBrain
-from biglittle_asr.tasks.init_from import Start, compact
+from biglittle_asr.tasks.engine.brain import ResumableBrain
+from biglittle_asr.tasks.hybrid.brain import HybridBrain
+from biglittle_asr.tasks.speech.init_from import Start, compact
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer, load_tokenizer, train_tokenizer
 
 OUR_KINDS = [kind for kind in KINDS if KINDS[kind].token_layers]
 """Kinds whose outputs are tokens."""

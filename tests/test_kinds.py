@@ -18,7 +18,7 @@ from biglittle_asr.cli import main
 from biglittle_asr.decoding import DecodingSettings
 from biglittle_asr.decoding.aligned import align_ctc, align_transducer
 from biglittle_asr.inference import Recognizer, Recording, Transcript, load_model, save_model, transcribe
-from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.inference.folder.kinds import KINDS
 
 SEARCHED = [kind for kind in KINDS if not KINDS[kind].streams]
 """Kinds whose words are known at the end of an utterance."""

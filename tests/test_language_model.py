@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from biglittle_asr.cli import main
-from biglittle_asr.decoding.arpa import read_arpa, write_arpa
-from biglittle_asr.decoding.language_model import load_kenlm, open_language_model
-from biglittle_asr.decoding.ngram import train_ngrams
-from biglittle_asr.decoding.tokenizer import train_tokenizer
+from biglittle_asr.decoding.lm.arpa import read_arpa, write_arpa
+from biglittle_asr.decoding.lm.language_model import load_kenlm, open_language_model
+from biglittle_asr.decoding.lm.ngram import train_ngrams
+from biglittle_asr.tokens.tokenizer import train_tokenizer
 
 TEXT = "A B A B C\nA B\nC A B\nB\n"
 TRIGRAMS = """\

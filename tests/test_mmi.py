@@ -12,7 +12,7 @@ from model_folders import LEXICON, spelled
 
 from biglittle_asr.decoding.hmm import Aligner
 from biglittle_asr.decoding.hmm.graph import Arcs, Graph
-from biglittle_asr.tasks.mmi import Denominator, mmi_loss
+from biglittle_asr.tasks.hybrid.mmi import Denominator, mmi_loss
 
 LINES = ["0 1 1 1 0.3", "1 1 1 0 0.1", "1 2 0 0 0.7", "2 3 2 1 0.2", "3 3 2 0 0.4", "3 2 0 0 0.9", "2 1 1 1 0.5"]
 TEXT = "\n".join([*LINES, "1 0.6", "2 0.8", "3 0.25", ""])

@@ -15,15 +15,15 @@ from conftest import SAMPLE_RATE
 from model_folders import CHANNELS, CHARACTERS, assert_same, good, make, speech, transcripts
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 
-from biglittle_asr.decoding.tokenizer import SentencePieceTokenizer
 from biglittle_asr.features import FORMS, NORMALIZATIONS, LogMel, SentenceNormalization
 from biglittle_asr.inference import ModelCard, Recognizer, load_model, save_model
-from biglittle_asr.inference.folder import CARD, CONFIG, FILES, NEEDED, SPEECHBRAIN
-from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.inference.folder.kinds import KINDS
+from biglittle_asr.inference.folder.store import CARD, CONFIG, FILES, NEEDED, SPEECHBRAIN
 from biglittle_asr.models import CTCModel, TransducerModel, create_encoder, list_encoders
 from biglittle_asr.profiling import encoder_costs
 from biglittle_asr.scoring import score_texts
-from biglittle_asr.tasks.model_folder import write_model_folder
+from biglittle_asr.tasks.speech.model_folder import write_model_folder
+from biglittle_asr.tokens.tokenizer import SentencePieceTokenizer
 
 __all__ = ["good"]
 

@@ -13,9 +13,9 @@ from test_tasks import load, small, train_an4, write_tones
 
 from biglittle_asr.cli import main
 from biglittle_asr.inference import Recognizer, load_model
-from biglittle_asr.inference.folder import CARD, NEEDED, SPEECHBRAIN, TOKENIZER
-from biglittle_asr.inference.kinds import KINDS
-from biglittle_asr.inference.packing import best_checkpoint
+from biglittle_asr.inference.folder.kinds import KINDS
+from biglittle_asr.inference.folder.packing import best_checkpoint
+from biglittle_asr.inference.folder.store import CARD, NEEDED, SPEECHBRAIN, TOKENIZER
 
 
 def test_pack_copies_the_model_of_a_finished_training(tmp_path: Path, tiny_an4: Path, capsys: Any) -> None:

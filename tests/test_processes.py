@@ -17,10 +17,10 @@ from test_imagenet import PLAIN, make_folder, tiny
 from test_tasks import WORDS, load, small, write_tones
 from torch import distributed, multiprocessing
 
-from biglittle_asr.tasks.brain import ResumableBrain
-from biglittle_asr.tasks.data import EpochBatches, collate, fixed_batches
-from biglittle_asr.tasks.images import ImageBrain, find_image_sets
+from biglittle_asr.tasks.engine.brain import ResumableBrain
+from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
 from biglittle_asr.tasks.recipe import IMAGE_KEYS, RecipeError, load_recipe
+from biglittle_asr.tasks.speech.data import EpochBatches, collate, fixed_batches
 
 PROCESSES = 2
 

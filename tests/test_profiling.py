@@ -10,10 +10,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.cli import main
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
-from biglittle_asr.inference.images import Classifier, save_classifier
+from biglittle_asr.inference.classification import Classifier, save_classifier
 from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.profiling import (
@@ -27,6 +26,7 @@ from biglittle_asr.profiling import (
     micronet_scores,
 )
 from biglittle_asr.tasks import recipe
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
 CTC_RECIPE = "hparams/AN4/ctc_bl_resnet22.yaml"
 ROOT = os.path.dirname(os.path.dirname(__file__))

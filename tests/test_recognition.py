@@ -15,18 +15,18 @@ from helpers import randomize_batchnorm
 from speechbrain.decoders.transducer import TransducerBeamSearcher
 from test_tasks import write_manifests, write_tones
 
-from biglittle_asr.corpora.audio import read_audio
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher
 from biglittle_asr.inference import Recognizer, Recording, evaluate, load_model, pack, save_model, transcribe
-from biglittle_asr.inference.config import recognizer_config
+from biglittle_asr.inference.folder.config import recognizer_config
 from biglittle_asr.models import TransducerModel, create_encoder
 from biglittle_asr.tasks import recipe
-from biglittle_asr.tasks.attention import AttentionBrain
-from biglittle_asr.tasks.ctc import CTCBrain
-from biglittle_asr.tasks.data import Datasets, build_datasets
-from biglittle_asr.tasks.recognition import RecognitionBrain
-from biglittle_asr.tasks.transducer import TransducerBrain, transducer_loss
+from biglittle_asr.tasks.speech.attention import AttentionBrain
+from biglittle_asr.tasks.speech.brain import RecognitionBrain
+from biglittle_asr.tasks.speech.ctc import CTCBrain
+from biglittle_asr.tasks.speech.data import Datasets, build_datasets
+from biglittle_asr.tasks.speech.transducer import TransducerBrain, transducer_loss
 
 TASKS: dict[str, tuple[type[RecognitionBrain], frozenset[str]]] = {
     "ctc": (CTCBrain, recipe.CTC_KEYS),

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from biglittle_asr.audio.files import AudioFile, Segment, read_audio
 from biglittle_asr.corpora import checks
-from biglittle_asr.corpora.audio import AudioFile, Segment, read_audio
 from biglittle_asr.corpora.manifest import COLUMNS, SEGMENT_COLUMNS, read_manifest, write_manifests
 from biglittle_asr.corpora.utterance import Utterance
 
@@ -129,10 +129,10 @@ def test_manifests_say_where_segments_are(recording: Path, tmp_path: Path) -> No
 
 
 def test_training_and_evaluation_read_the_segment(recording: Path, tmp_path: Path) -> None:
-    from biglittle_asr.decoding.tokenizer import CharacterTokenizer
     from biglittle_asr.inference.audio import Recording
     from biglittle_asr.inference.inputs import find_recordings
-    from biglittle_asr.tasks.data import AudioReader, Utterances, build_dataset
+    from biglittle_asr.tasks.speech.data import AudioReader, Utterances, build_dataset
+    from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
     times = [(0.0, 1.0), (1.25, 0.5), (3.0, None), (2.0, -0.5)]
     manifest = write_manifests("calls", {"test": utterances(recording, "test", times)}, tmp_path / "out")["test"]

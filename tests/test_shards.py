@@ -19,19 +19,19 @@ from conftest import SAMPLE_RATE, Terminal, tone
 from test_imagenet import PLAIN, break_image, make_folder, tiny, train
 from test_tasks import WORDS, load, small, write_tones
 
+from biglittle_asr.audio.files import audio_info, read_audio
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import sharding
-from biglittle_asr.corpora.audio import audio_info, read_audio
-from biglittle_asr.corpora.image_folder import read_image_folder, read_image_shards
+from biglittle_asr.corpora.images.folder import read_image_folder, read_image_shards
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.corpora.sharding import write_shards
-from biglittle_asr.corpora.shards import ShardError, ShardMember, has_shards, read_index
 from biglittle_asr.features.images import evaluation_transform
-from biglittle_asr.inference.images import Classifier, save_classifier
+from biglittle_asr.inference.classification import Classifier, save_classifier
 from biglittle_asr.models import create_model
-from biglittle_asr.tasks.data import Failure
-from biglittle_asr.tasks.images import ImageBrain, Images, find_image_sets
+from biglittle_asr.shards import ShardError, ShardMember, has_shards, read_index
+from biglittle_asr.tasks.images.brain import ImageBrain, Images, find_image_sets
 from biglittle_asr.tasks.recipe import OWN_SPLITS
+from biglittle_asr.tasks.speech.data import Failure
 
 NAMES = ["u.with.dots", "ünïcode", "n" * 120, *(f"u{number:02d}" for number in range(9))]
 

@@ -30,11 +30,11 @@ from speechbrain.utils.callchains import lengths_arg_exists
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.inference.speechbrain import load_encoder
 from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder, list_encoders
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
 SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "input_size": 20, "output_size": 24}
 TOKENS = 6

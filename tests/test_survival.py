@@ -15,7 +15,7 @@ from conftest import FILE_FAULTS, break_an4, break_audio
 from test_tasks import WORDS, load, small, train_an4, write_tones
 
 from biglittle_asr.corpora import prepare
-from biglittle_asr.tasks import brain as shared
+from biglittle_asr.tasks.engine import brain as shared
 
 CHAIN = [
     ("between gradient and weights", 4),

@@ -18,8 +18,8 @@ from biglittle_asr.decoding import Word
 from biglittle_asr.inference import evaluation
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
-from biglittle_asr.inference.formats import FORMATS
 from biglittle_asr.inference.transcription import Transcript
+from biglittle_asr.inference.transcripts import FORMATS
 from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_hub5, write_ctm
 from biglittle_asr.study.results import COLUMNS, read_scores
 

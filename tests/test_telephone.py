@@ -13,12 +13,19 @@ import pytest
 import soundfile
 from conftest import make_telephone, telephone_corpora
 
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.cli import main
-from biglittle_asr.corpora import fisher, hub5, prepare, switchboard
-from biglittle_asr.corpora.audio import read_audio
-from biglittle_asr.corpora.telephone_synthesis import Sizes, synthesize_telephone
-from biglittle_asr.corpora.telephone_synthesis import main as synthesize_main
-from biglittle_asr.corpora.transcripts import fisher_words, hub5_words, mend_stm, spelled_words, switchboard_words
+from biglittle_asr.corpora import prepare
+from biglittle_asr.corpora.telephone import fisher, hub5, switchboard
+from biglittle_asr.corpora.telephone.synthesis import Sizes, synthesize_telephone
+from biglittle_asr.corpora.telephone.synthesis import main as synthesize_main
+from biglittle_asr.corpora.telephone.transcripts import (
+    fisher_words,
+    hub5_words,
+    mend_stm,
+    spelled_words,
+    switchboard_words,
+)
 from biglittle_asr.corpora.utterance import Utterance
 
 READERS = {"switchboard": switchboard.read, "fisher": fisher.read, "hub5": hub5.read}

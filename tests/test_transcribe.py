@@ -18,15 +18,15 @@ import torch
 from babbling import TOKENIZER, babble, make_recognizer, run, words
 from conftest import SAMPLE_RATE, Terminal
 
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 from biglittle_asr.features import FORMS, LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, save_model
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.formats import FORMATS
 from biglittle_asr.inference.inputs import find_stream
 from biglittle_asr.inference.streaming import transcribe_stream
 from biglittle_asr.inference.transcription import Failure, Transcript, decode, transcribe
+from biglittle_asr.inference.transcripts import FORMATS
 from biglittle_asr.models import CTCModel, create_encoder
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer, SentencePieceTokenizer
 
 # Batches
 

@@ -13,8 +13,8 @@ from conftest import SAMPLE_RATE, Terminal
 
 from biglittle_asr.cli import main
 from biglittle_asr.decoding import read_settings
-from biglittle_asr.decoding.arpa import write_arpa
-from biglittle_asr.decoding.ngram import train_ngrams
+from biglittle_asr.decoding.lm.arpa import write_arpa
+from biglittle_asr.decoding.lm.ngram import train_ngrams
 from biglittle_asr.inference import save_model
 
 

@@ -20,8 +20,8 @@ import soundfile
 from babbling import babble, run
 from conftest import SAMPLE_RATE
 
-from biglittle_asr.corpora import containers
-from biglittle_asr.corpora.audio import STANDARD_INPUT, AudioFile, AudioFileError, Segment, audio_info, read_audio
+from biglittle_asr.audio import containers
+from biglittle_asr.audio.files import STANDARD_INPUT, AudioFile, AudioFileError, Segment, audio_info, read_audio
 from biglittle_asr.corpora.checks import inspect_audio
 from biglittle_asr.inference.audio import Recording
 

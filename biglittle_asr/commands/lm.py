@@ -39,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
-    from biglittle_asr.decoding.arpa import write_arpa
-    from biglittle_asr.decoding.ngram import train_ngrams
-    from biglittle_asr.decoding.sentences import read_sentences, token_sentences
-    from biglittle_asr.decoding.tokenizer import load_tokenizer
+    from biglittle_asr.decoding.lm.arpa import write_arpa
+    from biglittle_asr.decoding.lm.ngram import train_ngrams
+    from biglittle_asr.decoding.lm.sentences import read_sentences, token_sentences
+    from biglittle_asr.tokens.tokenizer import load_tokenizer
 
     check_output(options.arpa)
     if options.arpa in options.text:

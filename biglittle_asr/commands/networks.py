@@ -40,7 +40,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     path = Path(word)
     if path.is_dir():
         from biglittle_asr.inference import load_model
-        from biglittle_asr.inference.images import is_classifier, read_classifier
+        from biglittle_asr.inference.classification import is_classifier, read_classifier
 
         if overrides:
             raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")

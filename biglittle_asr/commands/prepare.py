@@ -62,8 +62,8 @@ def run(options: argparse.Namespace) -> None:
 def _prepare_images(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from biglittle_asr.corpora.image_folder import read_image_folder
-    from biglittle_asr.corpora.imagenet import arrange
+    from biglittle_asr.corpora.images.folder import read_image_folder
+    from biglittle_asr.corpora.images.imagenet import arrange
 
     with tqdm(unit=" images", disable=None) as bar:
 

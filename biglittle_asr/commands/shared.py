@@ -84,7 +84,7 @@ def find_manifest(options: argparse.Namespace, split: str, folder: Path) -> Path
     """
     from biglittle_asr.corpora import list_corpora, prepare
     from biglittle_asr.corpora.manifest import copy_indices
-    from biglittle_asr.corpora.shards import has_shards, is_url, list_sets
+    from biglittle_asr.shards import has_shards, is_url, list_sets
 
     data, chosen = options.data, options.split or split
     if has_shards(data):

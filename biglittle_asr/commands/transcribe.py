@@ -69,9 +69,9 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from biglittle_asr.inference import load_model
-    from biglittle_asr.inference.formats import Output
     from biglittle_asr.inference.inputs import find_recordings
     from biglittle_asr.inference.transcription import Failure, transcribe
+    from biglittle_asr.inference.transcripts import Output
     from biglittle_asr.profiling import Stopwatch
 
     recognizer = load_model(options.model, usable_device(options.device))

@@ -17,11 +17,11 @@ from biglittle_asr.corpora.manifest import write_atomically, write_manifests
 
 CORPORA = {
     "an4": "biglittle_asr.corpora.an4",
-    "fisher": "biglittle_asr.corpora.fisher",
-    "hub5": "biglittle_asr.corpora.hub5",
+    "fisher": "biglittle_asr.corpora.telephone.fisher",
+    "hub5": "biglittle_asr.corpora.telephone.hub5",
     "librispeech": "biglittle_asr.corpora.librispeech",
     "speechocean762": "biglittle_asr.corpora.speechocean762",
-    "switchboard": "biglittle_asr.corpora.switchboard",
+    "switchboard": "biglittle_asr.corpora.telephone.switchboard",
 }
 """Module of each corpus, imported when it is asked for."""
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from biglittle_asr.corpora.audio import WHOLE, AudioFile, AudioFileError, Segment
+from biglittle_asr.audio.files import WHOLE, AudioFile, AudioFileError, Segment
 
 FAULTS = {
     "missing": True,

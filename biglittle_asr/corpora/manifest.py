@@ -20,11 +20,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.corpora.audio import WHOLE, Segment
+from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
-from biglittle_asr.corpora.shards import ShardMember, check_shards, is_url, read_index
 from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
@@ -235,7 +235,7 @@ def copy_indices(
     Raises
     ------
     FileNotFoundError, ShardError
-        As :func:`~biglittle_asr.corpora.shards.read_index`.
+        As :func:`~biglittle_asr.shards.read_index`.
     """
     output_folder = Path(output_folder)
     texts = {}

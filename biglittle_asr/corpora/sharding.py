@@ -1,4 +1,4 @@
-"""Packing a manifest's audio, or a folder of images, into the shards that :mod:`biglittle_asr.corpora.shards` reads."""
+"""Packing a manifest's audio, or a folder of images, into the shards that :mod:`biglittle_asr.shards` reads."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.audio import WHOLE
-from biglittle_asr.corpora.image_folder import read_image_folder
+from biglittle_asr.audio.files import WHOLE
+from biglittle_asr.corpora.images.folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment, write_atomically
-from biglittle_asr.corpora.shards import SHARD_NAME, ShardMember
+from biglittle_asr.shards import SHARD_NAME, ShardMember
 
 SHARD_MEGABYTES = 256
 """By default. A sample costs one request whatever this is; 960 hours of FLAC are then some 240 files, few to copy and

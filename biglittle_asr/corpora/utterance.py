@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from biglittle_asr.corpora.audio import WHOLE, Segment
+from biglittle_asr.audio.files import WHOLE, Segment
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@
 - `arpa.py`, `ngram.py`, `sentences.py`: ARPA files, and training n-grams on text
 """
 
-from biglittle_asr.decoding.beam import BeamSearch, Hypothesis
+from biglittle_asr.decoding.ctc.beam import BeamSearch, Hypothesis
+from biglittle_asr.decoding.ctc.greedy import GreedyDecoder, Token, ctc_greedy
 from biglittle_asr.decoding.decoder import BeamWords, Decoder, GreedyWords, Search
-from biglittle_asr.decoding.greedy import GreedyDecoder, Token, ctc_greedy
 from biglittle_asr.decoding.settings import DecodingSettings, read_settings, write_settings
-from biglittle_asr.decoding.words import Word, WordBuilder
+from biglittle_asr.tokens.words import Word, WordBuilder
 
 __all__ = [
     "BeamSearch",

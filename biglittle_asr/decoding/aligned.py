@@ -18,12 +18,12 @@ from torch import Tensor
 from torchaudio.functional import forced_align
 
 from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
-from biglittle_asr.decoding.beam import Hypothesis
-from biglittle_asr.decoding.greedy import Token
+from biglittle_asr.decoding.ctc.beam import Hypothesis
+from biglittle_asr.decoding.ctc.greedy import Token
 from biglittle_asr.decoding.settings import DecodingSettings
-from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
-from biglittle_asr.decoding.words import TAIL_SECONDS
+from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
+from biglittle_asr.tokens.words import TAIL_SECONDS
 
 
 class AlignedSearch(ABC):
@@ -100,7 +100,7 @@ class AlignedAttentionSearch(AlignedSearch):
     Example
     -------
     >>> from speechbrain.nnet.RNN import AttentionalRNNDecoder
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.models import AttentionModel, create_encoder
     >>> encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64))
     >>> decoder = AttentionalRNNDecoder("gru", "content", 32, 32, 1, enc_dim=encoder.output_size, input_size=16)
@@ -194,7 +194,7 @@ class AlignedTransducerSearch(AlignedSearch):
 
     Example
     -------
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.models import TransducerModel, create_encoder
     >>> model = TransducerModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4).eval()
     >>> encoded, frames = model.encode(torch.randn(1, 24, 80), torch.tensor([24]))

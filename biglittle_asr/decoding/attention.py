@@ -7,7 +7,7 @@ import torch
 from speechbrain.decoders import CTCScorer, S2SRNNBeamSearcher, ScorerBuilder
 from torch import Tensor
 
-from biglittle_asr.decoding.tokenizer import BLANK
+from biglittle_asr.tokens.tokenizer import BLANK
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from biglittle_asr.decoding.beam import Hypothesis
-from biglittle_asr.decoding.greedy import GreedyDecoder
+from biglittle_asr.decoding.ctc.beam import Hypothesis
+from biglittle_asr.decoding.ctc.greedy import GreedyDecoder
 from biglittle_asr.decoding.settings import DecodingSettings
-from biglittle_asr.decoding.tokenizer import Tokenizer
-from biglittle_asr.decoding.words import Word, WordBuilder
+from biglittle_asr.tokens.tokenizer import Tokenizer
+from biglittle_asr.tokens.words import Word, WordBuilder
 
 SEGMENT_SECONDS = 30.0
 """What a search takes at once. Longer utterances are cut at their longest pauses: nothing that is said half a
@@ -61,7 +61,7 @@ class GreedyWords:
 
     Example
     -------
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> log_probs = torch.nn.functional.one_hot(torch.tensor([2, 2, 3, 0, 1, 3]), 4).float().log()
     >>> decoder = GreedyWords(CharacterTokenizer(" GO"), frame_seconds=0.04)
     >>> [word.text for word in decoder.decode(log_probs)], [word.text for word in decoder.finish(0.24)]
@@ -97,7 +97,7 @@ class BeamWords:
     Example
     -------
     >>> from biglittle_asr.decoding import BeamSearch
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> log_probs = torch.tensor([[0.1, 0, 0.7, 0.2], [0.1, 0, 0, 0.9], [0.8, 0, 0, 0.2]]).log()
     >>> decoder = BeamWords(BeamSearch(CharacterTokenizer(" GO")), frame_seconds=0.04)
     >>> decoder.decode(log_probs), [word.text for word in decoder.finish(0.12)]

@@ -9,8 +9,8 @@ from speechbrain.nnet.transducer.transducer_joint import Transducer_joint
 from torch import Tensor, nn
 from torchaudio.models import RNNTBeamSearch
 
-from biglittle_asr.decoding.tokenizer import BLANK
 from biglittle_asr.nnet.lengths import valid_mask
+from biglittle_asr.tokens.tokenizer import BLANK
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@
 """
 
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.card import ModelCard
 from biglittle_asr.inference.evaluation import evaluate
-from biglittle_asr.inference.folder import load_model, save_model
-from biglittle_asr.inference.packing import pack
+from biglittle_asr.inference.folder.card import ModelCard
+from biglittle_asr.inference.folder.packing import pack
+from biglittle_asr.inference.folder.store import load_model, save_model
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.streaming import transcribe_stream
 from biglittle_asr.inference.transcription import Failure, Transcript, transcribe

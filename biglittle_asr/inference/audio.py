@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from biglittle_asr.corpora.audio import WHOLE, AudioFile, Segment
-from biglittle_asr.corpora.shards import ShardMember
+from biglittle_asr.audio.files import WHOLE, AudioFile, Segment
+from biglittle_asr.shards import ShardMember
 
 Samples = npt.NDArray[np.float32]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biglittle_asr.corpora.manifest import row_segment
-from biglittle_asr.corpora.transcripts import NOISES
+from biglittle_asr.corpora.telephone.transcripts import NOISES
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.formats import timed_words
 from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, Transcript, transcribe
+from biglittle_asr.inference.transcripts import timed_words
 from biglittle_asr.scoring import Hub5Score, Score, TimedWord, read_glm, read_stm, score_hub5, score_texts
 
 if TYPE_CHECKING:

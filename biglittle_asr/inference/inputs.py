@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from biglittle_asr.corpora import audio
+from biglittle_asr.audio import files as audio
 from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.corpora.shards import ShardMember, has_shards
 from biglittle_asr.inference.audio import Recording
+from biglittle_asr.shards import ShardMember, has_shards
 
 AUDIO_SUFFIXES = frozenset(
     ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "

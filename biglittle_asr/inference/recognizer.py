@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from biglittle_asr.decoding import BeamWords, Decoder, DecodingSettings, GreedyWords, Search, ctc_greedy
-from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.features import LogMel
-from biglittle_asr.inference.kinds import Report, kind_of
+from biglittle_asr.inference.folder.kinds import Report, kind_of
 from biglittle_asr.profiling import Stopwatch
+from biglittle_asr.tokens.tokenizer import Tokenizer
 
 
 class Recognizer(nn.Module):
@@ -52,7 +52,7 @@ class Recognizer(nn.Module):
     Example
     -------
     >>> import torch
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.features import SentenceNormalization
     >>> from biglittle_asr.models import CTCModel, create_encoder
     >>> tokenizer = CharacterTokenizer(" AB")

@@ -17,12 +17,12 @@ from speechbrain.utils.fetching import FetchConfig, LocalStrategy, fetch
 from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
-from biglittle_asr.decoding.tokenizer import Tokenizer
-from biglittle_asr.inference.config import differences
-from biglittle_asr.inference.folder import NEEDED, load_files, load_model
+from biglittle_asr.inference.folder.config import differences
+from biglittle_asr.inference.folder.store import NEEDED, load_files, load_model
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet import relative_to_frames, valid_mask
+from biglittle_asr.tokens.tokenizer import Tokenizer
 
 
 class RecognizerEncoder(nn.Module):

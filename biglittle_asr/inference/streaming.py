@@ -42,7 +42,7 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     Example
     -------
     >>> import soundfile
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.features import GlobalNormalization, LogMel
     >>> from biglittle_asr.inference import Recognizer
     >>> from biglittle_asr.models import CTCModel, create_encoder

@@ -105,7 +105,7 @@ def transcribe(
     Example
     -------
     >>> import soundfile
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.features import LogMel, SentenceNormalization
     >>> from biglittle_asr.inference import Recognizer
     >>> from biglittle_asr.models import CTCModel, create_encoder

@@ -21,10 +21,10 @@ from torch import Tensor
 
 from biglittle_asr.corpora.manifest import row_segment
 from biglittle_asr.decoding import BeamSearch, BeamWords, Decoder, DecodingSettings, GreedyWords
-from biglittle_asr.decoding.tokenizer import Tokenizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, decode, outputs
 from biglittle_asr.scoring import Counts, score_texts
+from biglittle_asr.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer

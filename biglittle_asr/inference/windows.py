@@ -53,7 +53,7 @@ def outputs_by_windows(
 
     Example
     -------
-    >>> from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> from biglittle_asr.inference import Recognizer
     >>> from biglittle_asr.models import CTCModel, create_encoder
     >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4)

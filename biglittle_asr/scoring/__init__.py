@@ -20,13 +20,13 @@ Recognized words by time, as NIST scores conversations:
 """
 
 from biglittle_asr.scoring.counts import Counts
-from biglittle_asr.scoring.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
-from biglittle_asr.scoring.files import FORMATS, Transcripts, read_pair, read_utt2spk
-from biglittle_asr.scoring.glm import Glm, read_glm
-from biglittle_asr.scoring.hub5 import Hub5Score, score_hub5
-from biglittle_asr.scoring.matched_pairs import MatchedPairs, compare_systems
+from biglittle_asr.scoring.nist.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
+from biglittle_asr.scoring.nist.glm import Glm, read_glm
+from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems
+from biglittle_asr.scoring.nist.score import Hub5Score, score_hub5
+from biglittle_asr.scoring.nist.stm import Segment, Stm, read_stm, write_stm
 from biglittle_asr.scoring.score import Score, score_texts
-from biglittle_asr.scoring.stm import Segment, Stm, read_stm, write_stm
+from biglittle_asr.scoring.texts import FORMATS, Transcripts, read_pair, read_utt2spk
 
 __all__ = [
     "FORMATS",

@@ -10,7 +10,7 @@ from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts
 
 if TYPE_CHECKING:
-    from biglittle_asr.scoring.hub5 import Hub5Score
+    from biglittle_asr.scoring.nist.score import Hub5Score
     from biglittle_asr.scoring.score import Score
 
 COLUMNS = {

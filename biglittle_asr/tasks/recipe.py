@@ -35,9 +35,9 @@ from torch import nn
 
 from biglittle_asr.corpora import prepare
 from biglittle_asr.corpora.manifest import copy_indices
-from biglittle_asr.corpora.shards import has_shards
-from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.nnet.sparse import sparsify
+from biglittle_asr.shards import has_shards
+from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 logger = get_logger(__name__)
 

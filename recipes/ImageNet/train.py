@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.images import ImageBrain, find_image_sets
+from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
 from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe, run
 
 

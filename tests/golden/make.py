@@ -32,15 +32,15 @@ from test_hybrid import write_language
 from torch import Tensor, nn
 
 from biglittle_asr.corpora.manifest import read_manifest
-from biglittle_asr.decoding.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 from biglittle_asr.features import GlobalNormalization, LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, save_model
-from biglittle_asr.inference.images import Classifier, load_classifier, save_classifier
-from biglittle_asr.inference.kinds import KINDS
+from biglittle_asr.inference.classification import Classifier, load_classifier, save_classifier
+from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.models import create_encoder, create_model
-from biglittle_asr.tasks.attention import attention_loss
-from biglittle_asr.tasks.ctc import ctc_loss
-from biglittle_asr.tasks.transducer import transducer_loss
+from biglittle_asr.tasks.speech.attention import attention_loss
+from biglittle_asr.tasks.speech.ctc import ctc_loss
+from biglittle_asr.tasks.speech.transducer import transducer_loss
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
 
 SHAPE = {"channels": (4, 8, 8, 16), "input_size": 20, "output_size": 24, "pool_frequency": False}
 SMALL = {**SHAPE, "blocks": (2, 1, 1, 1), "big_little_stages": 1}
@@ -242,8 +242,8 @@ class Stopped(Exception):
 
 def make_training(place: Path) -> None:
     """Interrupt trainings, and write their save folders and what comes of them."""
-    from biglittle_asr.tasks.ctc import CTCBrain
-    from biglittle_asr.tasks.images import ImageBrain
+    from biglittle_asr.tasks.images.brain import ImageBrain
+    from biglittle_asr.tasks.speech.ctc import CTCBrain
 
     for name, brain in (("ctc", CTCBrain), (cases.IMAGES, ImageBrain)):
         folder = place / "training" / name

@@ -12,9 +12,9 @@ The last three are imported by those who use them, since their wheels are an ext
 """
 
 from biglittle_asr.decoding.hmm.alignment import Aligner, Alignment, AlignmentError, Segment
-from biglittle_asr.decoding.hmm.lexicon import Lexicon, read_lexicon
 from biglittle_asr.decoding.hmm.tree import ContextStatistics, grow_tying
 from biglittle_asr.decoding.hmm.tying import Tying, monophones, read_tying
+from biglittle_asr.tokens.lexicon import Lexicon, read_lexicon
 
 __all__ = [
     "Aligner",

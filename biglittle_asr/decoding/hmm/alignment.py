@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from biglittle_asr.decoding.hmm.lexicon import Lexicon
 from biglittle_asr.decoding.hmm.tying import Integers, Reals, Tying
+from biglittle_asr.tokens.lexicon import Lexicon
 
 SILENCE = 0
 """The phone that silence is, and what the edge of an utterance counts as."""

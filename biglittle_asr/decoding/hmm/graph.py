@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biglittle_asr.decoding.hmm.lexicon import Lexicon, Pronunciation
 from biglittle_asr.decoding.hmm.tying import Integers, Tying
+from biglittle_asr.tokens.lexicon import Lexicon, Pronunciation
 
 try:
     import kaldifst

@@ -12,8 +12,8 @@ if __name__ == "__main__":
 from collections.abc import Sequence
 
 from biglittle_asr.tasks.recipe import TRANSDUCER_KEYS, run
-from biglittle_asr.tasks.training import train_recognizer
-from biglittle_asr.tasks.transducer import TransducerBrain
+from biglittle_asr.tasks.speech.train import train_recognizer
+from biglittle_asr.tasks.speech.transducer import TransducerBrain
 
 
 def main(argv: Sequence[str]) -> None:

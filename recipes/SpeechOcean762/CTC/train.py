@@ -12,9 +12,9 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.ctc import CTCBrain
 from biglittle_asr.tasks.recipe import run
-from biglittle_asr.tasks.training import train_recognizer
+from biglittle_asr.tasks.speech.ctc import CTCBrain
+from biglittle_asr.tasks.speech.train import train_recognizer
 
 
 def main(argv: Sequence[str]) -> None:

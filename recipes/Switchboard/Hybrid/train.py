@@ -12,7 +12,7 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.hybrid_recipe import train_hybrid
+from biglittle_asr.tasks.hybrid.train import train_hybrid
 from biglittle_asr.tasks.recipe import run
 
 

@@ -1,0 +1,1 @@
+"""Image corpora: ImageNet as it is distributed, and folders of classes."""

@@ -1,0 +1,1 @@
+"""Small corpora made by speech synthesis."""

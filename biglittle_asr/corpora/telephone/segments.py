@@ -1,0 +1,228 @@
+"""What corpora of telephone conversations share: recordings of two sides, found below a folder and split whole.
+
+A conversation is one file of two channels, 8 kHz, mu-law, in NIST SPHERE: side A is channel 1, side B channel 2. It is
+read where it lies, segment by segment.
+
+lhotse reads Switchboard, Fisher and Hub5'00 too, into manifests of its own. It is not used here: it leaves the
+transcribers' marks in the words, has no development set, takes Hub5'00's text from other files than the STM that is
+scored, and opens every recording to describe it, which our checks do anyway; what would be left is a walk over folders
+and a split of lines, and another format between them and our manifests.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from biglittle_asr.audio.files import Segment
+from biglittle_asr.corpora.litter import is_litter
+from biglittle_asr.corpora.telephone.transcripts import NOISES, UNINTELLIGIBLE, without_noises
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
+
+CHANNELS = {"A": 1, "B": 2}
+"""Channel of each side."""
+TOKENS = frozenset(NOISES)
+MAX_UNPAIRED = 0.01
+"""Largest part of the conversations that may be without recording or without transcript, beyond `FEW_UNPAIRED`."""
+FEW_UNPAIRED = 3
+"""So many always may: there are copies of Switchboard with 2435 recordings for 2438 conversations."""
+
+
+class Turn(NamedTuple):
+    """A line of a transcript."""
+
+    id: str
+    """Unique in the corpus."""
+    side: str
+    """A or B."""
+    start: float
+    """Seconds."""
+    stop: float
+    """Seconds."""
+    words: Sequence[str]
+    """In upper case, sounds among them."""
+    place: str
+    """As `file:line`."""
+
+
+def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
+    r"""Find files anywhere below a folder, linked folders included.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        Where to look.
+    pattern : str
+        Regular expression of a file's whole name in lower case; what its first group matches is the key.
+    missing : str
+        What to say, behind the folder, if there is no such file.
+
+    Returns
+    -------
+    dict from key to pathlib.Path
+        Sorted by key.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder, or no such file in it.
+    ValueError
+        If two files have the same key.
+
+    Example
+    -------
+    >>> folder = getfixture("tmp_path")
+    >>> (folder / "DISC1").mkdir()
+    >>> _ = (folder / "DISC1" / "SW02001.SPH").touch()
+    >>> find_files(folder, r"(sw\d+)\.sph", "holds no recordings").keys()
+    dict_keys(['sw02001'])
+    """
+    folder = folder.expanduser().absolute()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder; check the path.")
+    found: dict[str, Path] = {}
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link may lead back to where it is.
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not is_litter(name)]
+        for name in names:
+            match = re.fullmatch(pattern, name.lower())
+            if not match:
+                continue
+            path = Path(parent, name)
+            if match[1] in found:
+                raise ValueError(f"{path}: is also at {found[match[1]]}; remove one of the two.")
+            found[match[1]] = path
+    if not found:
+        raise FileNotFoundError(f"{folder}: {missing}.")
+    return dict(sorted(found.items()))
+
+
+def check_pairs(folder: Path, recordings: Collection[str], transcribed: Collection[str], discs: str) -> None:
+    """Refuse a corpus of which a part is missing.
+
+    Arguments
+    ---------
+    folder : pathlib.Path
+        For the message.
+    recordings, transcribed : collections of str
+        Names of the conversations that have them.
+    discs : str
+        What the audio comes on.
+
+    Raises
+    ------
+    FileNotFoundError
+        If many conversations have no recording, or no transcript. Of a few, the checks of all utterances tell.
+
+    Example
+    -------
+    >>> check_pairs(Path("data"), ["sw02001"], ["sw02001", "sw02002"], "LDC97S62")
+    >>> check_pairs(Path("data"), [], [f"sw0{number}" for number in range(2001, 2009)], "LDC97S62")
+    Traceback (most recent call last):
+    ...
+    FileNotFoundError: data: 8 of 8 conversations with transcripts have no recording, such as sw02001: a disc is \
+missing; put all of LDC97S62 below it.
+    """
+    for have, lack, others, advice in (
+        ("transcripts", "recording", recordings, f"a disc is missing; put all of {discs} below it"),
+        ("recordings", "transcript", transcribed, "transcripts are missing; put all of them below it"),
+    ):
+        names = transcribed if have == "transcripts" else recordings
+        missing = sorted(set(names) - set(others))
+        if len(missing) > max(FEW_UNPAIRED, MAX_UNPAIRED * len(names)):
+            raise FileNotFoundError(
+                f"{folder}: {len(missing)} of {len(names)} conversations with {have} have no {lack}, such as "
+                f"{missing[0]}: {advice}."
+            )
+
+
+def make_utterances(
+    conversation: str, recording: Path, turns: Iterable[Turn], keep_noises: bool, keep_empty: bool = False
+) -> list[Utterance]:
+    """Make utterances of a conversation's turns.
+
+    Arguments
+    ---------
+    conversation : str
+        Its name; sides are speakers.
+    recording : pathlib.Path
+        The file of both sides.
+    turns : iterable of Turn
+        Those with unintelligible speech are passed over: nobody can say what a model should say there.
+    keep_noises : bool
+        Keep sounds such as [NOISE] as words.
+    keep_empty : bool
+        Keep turns without words, too.
+
+    Returns
+    -------
+    list of Utterance
+        In the order of the turns.
+
+    Example
+    -------
+    >>> turns = [Turn("a-1", "B", 1.0, 2.5, ["[NOISE]", "YES"], "a.txt:1"), Turn("a-2", "B", 3.0, 4.0, [], "a.txt:2")]
+    >>> (utterance,) = make_utterances("a", Path("a.sph"), turns, keep_noises=False)
+    >>> utterance.speaker, utterance.words, utterance.segment
+    ('a-B', 'YES', Segment(channel=2, start=1.0, duration=1.5))
+    """
+    utterances = []
+    for turn in turns:
+        words = turn.words if keep_noises else without_noises(turn.words)
+        if UNINTELLIGIBLE in words or not (words or keep_empty):
+            continue
+        segment = Segment(CHANNELS[turn.side], turn.start, round(turn.stop - turn.start, 6))
+        speaker = f"{conversation}-{turn.side}"
+        utterances.append(Utterance(turn.id, recording, speaker, " ".join(words), turn.place, segment, TOKENS))
+    return utterances
+
+
+def split_by_conversation(
+    utterances: Sequence[Utterance], dev_conversations: int
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off a development set of whole conversations, both sides of each.
+
+    The choice depends on the recordings' names alone: the same on every machine and in every run.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+    dev_conversations : int
+        How many.
+
+    Returns
+    -------
+    train, dev : lists of Utterance
+        In the order given.
+
+    Raises
+    ------
+    ValueError
+        If either would be empty.
+
+    Example
+    -------
+    >>> utterances = [Utterance(f"{n}", Path(f"sw0200{n // 2}.sph"), "", "YES", "") for n in range(8)]
+    >>> train, dev = split_by_conversation(utterances, 1)
+    >>> len(train), len(dev), len({utterance.wav for utterance in dev})
+    (6, 2, 1)
+    """
+    conversations = sorted({each.wav.stem.lower() for each in utterances}, key=stable_hash)
+    if not 0 < dev_conversations < len(conversations):
+        raise ValueError(
+            f"dev_conversations: {dev_conversations} of {len(conversations)} conversations leave no "
+            f"{'dev' if dev_conversations < 1 else 'train'} set; choose another number."
+        )
+    chosen = set(conversations[:dev_conversations])
+    train = [each for each in utterances if each.wav.stem.lower() not in chosen]
+    dev = [each for each in utterances if each.wav.stem.lower() in chosen]
+    return train, dev

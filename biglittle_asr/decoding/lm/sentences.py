@@ -1,0 +1,89 @@
+"""Text to train language models on: sentences as words, or as a model's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from biglittle_asr.corpora.manifest import read_manifest
+from biglittle_asr.decoding.lm.arpa import SPECIAL_WORDS
+from biglittle_asr.tokens.tokenizer import WORD_START, Tokenizer
+
+
+def read_sentences(path: Path) -> Iterator[list[str]]:
+    r"""Words of each sentence of a text file (a sentence a line) or of a manifest (file name in .csv; its column wrd).
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is no UTF-8 text, no such manifest, or a word is <s>, </s> or <unk>; the message has the line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.txt"
+    >>> _ = path.write_text("ENTER FOUR\n\nYES\n")
+    >>> list(read_sentences(path))
+    [['ENTER', 'FOUR'], ['YES']]
+    """
+    if path.suffix == ".csv":
+        lines: Iterable[str] = [row["wrd"] for row in read_manifest(path, ("ID", "wav", "wrd"))]
+    else:
+        lines = _lines(path)
+    for number, line in enumerate(lines, start=1):
+        words = line.split()
+        special = SPECIAL_WORDS.intersection(words)
+        if special:
+            raise ValueError(
+                f"{path}:{number}: '{min(special)}' stands in the text, but has a meaning of its own in language "
+                "models; give sentences of plain words."
+            )
+        if words:
+            yield words
+
+
+def token_sentences(sentences: Iterable[list[str]], tokenizer: Tokenizer) -> Iterator[list[str]]:
+    """Names of each sentence's tokens, for a language model of tokens.
+
+    Raises
+    ------
+    ValueError
+        If a character has no token.
+
+    Example
+    -------
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+    >>> list(token_sentences([["GO", "ON"]], CharacterTokenizer(" GON")))
+    [['G', 'O', '▁', 'O', 'N']]
+    """
+    names = token_names(tokenizer)
+    for sentence in sentences:
+        try:
+            yield [names[index] for index in tokenizer.encode(" ".join(sentence))]
+        except ValueError as error:
+            advice = "a language model of tokens takes text in the model's letters and case."
+            raise ValueError(f"{str(error).rstrip('.')}; {advice}") from error
+
+
+def token_names(tokenizer: Tokenizer) -> list[str]:
+    """What each token is called in a language model of tokens: its text, with ▁ for a space.
+
+    The blank, which no language model knows, is "<blank>".
+
+    Example
+    -------
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+    >>> token_names(CharacterTokenizer(" AB"))
+    ['<blank>', '▁', 'A', 'B']
+    """
+    return ["<blank>", *(tokenizer.piece(index).replace(" ", WORD_START) for index in range(1, tokenizer.size))]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}:{number}: not UTF-8; save the text as UTF-8.") from error

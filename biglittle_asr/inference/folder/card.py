@@ -1,0 +1,155 @@
+"""The model card: what a network was trained on, how well it does, what it costs, and what it cannot do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from biglittle_asr.features import SentenceNormalization
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import EncoderConfig
+from biglittle_asr.profiling import encoder_costs
+from biglittle_asr.profiling.costs import FRAMES_PER_SECOND
+from biglittle_asr.scoring.score import OverallCounts
+from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a network does not know of itself. Everything may be left empty; the card then says that it is not known."""
+
+    data: str = ""
+    """Corpus and size of its sets; Markdown."""
+    command: str = ""
+    """What was typed to train it."""
+    precision: str = ""
+    """Of the training, such as "bf16"."""
+    weights: str = ""
+    """Which weights these are, such as "average of last 10 epochs"."""
+    scores: Mapping[str, OverallCounts] = field(default_factory=dict)
+    """Set -> its word errors; "dev" is the one on which the weights were chosen."""
+    decoding: str = ""
+    """How the scores were found, if not as the folder decodes by itself."""
+    start: str = ""
+    """Model folder whose weights the training started from, if it did."""
+
+    def training(self) -> dict[str, str]:
+        """What of this is kept in config.json, for programs."""
+        return {"precision": self.precision, "weights": self.weights}
+
+
+NEW_LINE = "\n"
+NOT_KNOWN = "Not recorded."
+
+
+def format_card(recognizer: Recognizer, card: ModelCard) -> str:
+    """The Markdown of README.md.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+        Parameters and multiply-accumulates (MACs) are counted.
+    card : ModelCard
+    """
+    sections = {
+        f"# {describe_encoder(recognizer.model.encoder.config)}, {recognizer.kind.title}": _facts(recognizer),
+        "## Trained on": card.data or NOT_KNOWN,
+        "## Trained with": _training(card),
+        "## Word error rate": _scores(card, recognizer.kind.describe_search(recognizer.search_settings)),
+        "## Limits": _limits(recognizer),
+        "## Use": USE.format(interface=recognizer.kind.interface),
+    }
+    return "\n\n".join(f"{head}\n\n{body.strip(NEW_LINE)}" for head, body in sections.items()) + NEW_LINE
+
+
+def describe_encoder(config: EncoderConfig) -> str:
+    """A name for people.
+
+    Example
+    -------
+    >>> describe_encoder(EncoderConfig())
+    'Big-Little ResNet-22 (alpha 4, beta 2)'
+    """
+    depth = f"ResNet-{2 * sum(config.blocks) + 2}"
+    if not config.big_little_stages:
+        return depth
+    return f"Big-Little {depth} (alpha {config.alpha}, beta {config.beta})"
+
+
+USE = """\
+    biglittle transcribe THIS_FOLDER recording.wav
+
+or in Python, which executes nothing from this folder:
+
+    from biglittle_asr.inference import load_model
+
+    recognizer = load_model("THIS_FOLDER")
+
+or in SpeechBrain, which runs what `hyperparams.yaml` says, so only if you trust who gave you this folder:
+
+    from speechbrain.inference.ASR import {interface}
+
+    asr = {interface}.from_hparams(source="THIS_FOLDER", savedir="ANOTHER_FOLDER")
+    print(asr.transcribe_file("recording.wav"))
+"""
+
+
+def _facts(recognizer: Recognizer) -> str:
+    model, head = recognizer.model, recognizer.kind.head
+    costs = encoder_costs(model.encoder)
+    frames_per_second = recognizer.sample_rate / recognizer.compute_features.hop_samples
+    encoder_macs = round(costs.macs * frames_per_second / FRAMES_PER_SECOND)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    frame_macs = recognizer.kind.output_macs(model)
+    if frame_macs is None:
+        macs = f"{encoder_macs:,} (encoder; those of the {head} depend on what is said)"
+    else:
+        output_macs = round(frame_macs / recognizer.frame_seconds)
+        macs = f"{encoder_macs + output_macs:,} (encoder {encoder_macs:,}, {head} {output_macs:,})"
+    rows = {
+        "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features "
+        f"({recognizer.compute_features.config['form']})",
+        "output": f"{recognizer.kind.describe_output(recognizer.tokenizer, model)}, "
+        f"one frame every {1000 * recognizer.frame_seconds:g} ms",
+        "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",
+        "MACs per second of audio, of convolutions and linear layers": macs,
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
+
+
+def _training(card: ModelCard) -> str:
+    command = textwrap.indent(card.command, "    ") if card.command else NOT_KNOWN
+    start = f"`{card.start}`, whose card says what that was trained on" if card.start else ""
+    facts = {"Started from": start, "Precision": card.precision, "Weights": card.weights}
+    return "\n\n".join([command, " ".join(f"{name}: {fact}." for name, fact in facts.items() if fact)])
+
+
+def _scores(card: ModelCard, own_decoding: str) -> str:
+    if not card.scores:
+        return NOT_KNOWN
+    lines = ["| set | WER % | 95 % interval | S / D / I | words | utterances |", "|---|---|---|---|---|---|"]
+    for name, counts in card.scores.items():
+        wer = "" if counts.wer is None else f"{counts.wer:.2f}"
+        known = counts.wer_low is not None and counts.wer_high is not None
+        interval = f"{counts.wer_low:.2f} to {counts.wer_high:.2f}" if known else ""
+        errors = f"{counts.substitutions} / {counts.deletions} / {counts.insertions}"
+        lines.append(f"| {name} | {wer} | {interval} | {errors} | {counts.words} | {counts.segments} |")
+    lines += ["", f"{card.decoding or own_decoding} S, D, I: substitutions, deletions, insertions of words."]
+    if "dev" in card.scores:
+        lines.append("The weights were chosen on dev.")
+    return "\n".join(lines)
+
+
+def _limits(recognizer: Recognizer) -> str:
+    limits = [
+        "The word error rates say nothing about speech unlike that data: other microphones, rooms, accents, subjects.",
+        f"Audio of other sample rates is brought to {recognizer.sample_rate} Hz first.",
+    ]
+    tokenizer = recognizer.tokenizer
+    if isinstance(tokenizer, CharacterTokenizer):
+        limits.append(f"It knows {tokenizer.size - 1} characters, and writes no others; they are in `tokenizer.json`.")
+    causal = recognizer.model.encoder.config.time_padding == "causal"
+    if not (causal and recognizer.kind.streams) or isinstance(recognizer.normalize, SentenceNormalization):
+        limits.append("It needs the whole utterance before the first word: it cannot recognize while someone speaks.")
+    return "\n".join(f"- {limit}" for limit in limits)

@@ -1,0 +1,321 @@
+"""config.json of a model folder: what a network is built of, as plain data, and the strict way back.
+
+Whatever such a file says is checked before anything is built of it: every key, every type, every size. What a key may
+hold follows from the arguments of what is built: a value must be of the kind of the argument's default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.folder.kinds import KINDS, ForeignPartError, Kind, kind_of
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import BigLittleEncoder, EncoderConfig
+from biglittle_asr.models.encoder import BLOCK_OPTIONS
+from biglittle_asr.nnet import BasicBlock
+from biglittle_asr.tokens.tokenizer import Tokenizer
+
+FORMAT = "biglittle_asr"
+VERSION = 1
+
+KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
+"""Every config has these."""
+OPTIONAL_KEYS = {"model": {"kind": "ctc"}, "search": {}}
+"""Those that it may lack, and what it then means."""
+
+MOST = {
+    "blocks": 128,
+    "branches": 4,
+    "output_neurons": 1 << 18,
+    "sample_rate": 1 << 20,
+    "n_mels": 1024,
+    "win_length": 1000,
+    "hop_length": 1000,
+    "num_layers": 16,
+    "beam_size": 1024,
+    "max_decode_ratio": 100.0,
+    "max_active": 1 << 20,
+    "tied_states": 1 << 18,
+    "phones": 1024,
+    "positions": 16,
+    "arcs": 1 << 30,
+    "final_states": 1 << 28,
+}
+"""Largest number of a key: so that the wildest file is refused rather than tried."""
+MOST_WHOLE = 1 << 14
+MOST_REAL = 1e6
+NEEDED = object()
+"""Default of an argument that has none; all of these are sizes, whole numbers."""
+FOLLOWS = 1.0
+"""In place of a default None: the default follows from other arguments; all of these are real numbers."""
+LONGEST_TEXT = 64
+
+
+def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What :func:`build_recognizer` needs, as plain data.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+    training : mapping from str to number or text, optional
+        Facts about the training, for the record: nothing is built of them.
+
+    Raises
+    ------
+    ForeignPartError
+        If a part is not of this package.
+    """
+    kind = check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model)
+    normalization = cast("dict[str, Any]", recognizer.normalize.config)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "features": recognizer.compute_features.config,
+        "normalization": {"kind": type(recognizer.normalize).__name__, **normalization},
+        "encoder": dataclasses.asdict(recognizer.model.encoder.config),
+        "model": {"kind": kind.name, **kind.describe(recognizer.model)},
+        "output_neurons": recognizer.tokenizer.size,
+        "search": dataclasses.asdict(recognizer.search_settings),
+        "training": dict(training or {}),
+    }
+
+
+def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
+    """Check that everything is of this package, and so can be built from data alone.
+
+    Returns
+    -------
+    Kind
+        The model's.
+
+    Raises
+    ------
+    ForeignPartError
+        Naming the part that is not.
+    """
+    kind = kind_of(model)
+    known = {LogMel, BigLittleEncoder, *NORMALIZATIONS.values(), kind.model}
+    for part in (compute_features, normalize, model.encoder, model):
+        if type(part) not in known:
+            names = ", ".join(sorted(each.__name__ for each in known))
+            raise ForeignPartError(f"a model folder can hold {names}, but not {type(part).__name__}.")
+    kind.describe(model)
+    return kind
+
+
+def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
+    """Build what a config describes, its weights on torch's meta device: nothing as large as they is allocated.
+
+    Arguments
+    ---------
+    config : Any
+        What stands in config.json.
+    tokenizer : Tokenizer
+
+    Raises
+    ------
+    ValueError
+        Naming the key that is unknown, missing, of a wrong type, too large, or that nothing can be built with.
+    """
+    if not is_model_config(config):
+        raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
+    if type(config.get("version")) is not int or config["version"] != VERSION:
+        raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
+    _check_keys(config, {*KEYS, *OPTIONAL_KEYS}, KEYS)
+    config = {**OPTIONAL_KEYS, **config}
+    _check_facts(config["training"])
+    features = _arguments(config["features"], "features", _defaults(LogMel))
+    encoder = _arguments(config["encoder"], "encoder", _field_defaults(EncoderConfig))
+    normalization, arguments = _of_a_kind(
+        config["normalization"], "normalization", {name: _defaults(each) for name, each in NORMALIZATIONS.items()}
+    )
+    kind, model_arguments = _of_a_kind(config["model"], "model", {name: each.arguments for name, each in KINDS.items()})
+    search_type = KINDS[kind].search_settings
+    search = _arguments(config["search"], "search", _field_defaults(search_type))
+    output_neurons = _like(config["output_neurons"], 1, "output_neurons", "output_neurons")
+    if output_neurons != tokenizer.size:
+        raise ValueError(
+            f"output_neurons is {output_neurons}, but tokenizer.json has {tokenizer.size} tokens, blank included: "
+            "they are not of the same model."
+        )
+    compute_features = _build("features", LogMel, features)
+    with torch.device("meta"):
+        normalize = _build("normalization", NORMALIZATIONS[normalization], arguments)
+        encoder = _build("encoder", BigLittleEncoder, encoder)
+        build_model = functools.partial(KINDS[kind].build, encoder, output_neurons, model_arguments)
+        model = _build("model", build_model, {})
+    if compute_features.output_size != encoder.config.input_size:
+        raise ValueError(
+            f"encoder.input_size is {encoder.config.input_size}, but there are {compute_features.output_size} features."
+        )
+    return Recognizer(compute_features, normalize, model, tokenizer, _build("search", search_type, search))
+
+
+def is_model_config(config: Any) -> bool:
+    """Whether a JSON value says that it is a model folder's config, of whatever version.
+
+    Example
+    -------
+    >>> is_model_config({"format": "biglittle_asr"}), is_model_config([])
+    (True, False)
+    """
+    return isinstance(config, dict) and config.get("format") == FORMAT
+
+
+def parse_json(data: bytes) -> Any:
+    """Strict JSON: UTF-8, no key twice, no NaN or Infinity.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+
+    Example
+    -------
+    >>> parse_json(b'{"a": 1, "a": 2}')
+    Traceback (most recent call last):
+    ValueError: is not valid JSON (key 'a' occurs twice).
+    """
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("is not valid JSON (nested too deeply).") from None
+    except UnicodeDecodeError:
+        raise ValueError("is not valid JSON (not UTF-8).") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not valid JSON (line {error.lineno}: {error.msg}).") from None
+    except ValueError as error:
+        raise ValueError(f"is not valid JSON ({error}).") from None
+
+
+def show(value: Any) -> str:
+    """A value from a file, short and without control characters, for a message."""
+    text = ascii(value)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
+
+
+def first_line(error: Exception) -> str:
+    """What an error of another library says, short enough for a sentence."""
+    line = str(error).strip().split("\n")[0].rstrip(".")
+    return "".join(filter(str.isprintable, line)) or type(error).__name__
+
+
+def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"key {show(key)} occurs twice")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _check_keys(value: Any, known: Iterable[str], needed: Iterable[str], inside: str = "") -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{inside.rstrip('.')} is {show(value)}, but must be an object.")
+    unknown = [key for key in value if key not in known]
+    if unknown:
+        raise ValueError(f"has the unknown key {show(inside + unknown[0])}.")
+    missing = [key for key in needed if key not in value]
+    if missing:
+        raise ValueError(f"lacks the key {inside}{missing[0]}.")
+
+
+def _check_facts(facts: Any) -> None:
+    if not isinstance(facts, dict):
+        raise ValueError(f"training is {show(facts)}, but must be an object.")
+    for key, value in facts.items():
+        if not isinstance(value, (str, int, float)):
+            raise ValueError(f"training.{show(key)} is {show(value)}, but must be a number or text.")
+
+
+def _defaults(callable_: Callable[..., Any]) -> dict[str, Any]:
+    """Arguments and their defaults; `NEEDED` for one that has none."""
+    parameters = inspect.signature(callable_).parameters
+    return {name: NEEDED if each.default is each.empty else each.default for name, each in parameters.items()}
+
+
+def _field_defaults(config: type) -> dict[str, Any]:
+    return {field.name: getattr(config(), field.name) for field in dataclasses.fields(config)}
+
+
+def _of_a_kind(value: Any, name: str, kinds: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+    """What stands under the key `kind`, and the arguments of that kind beside it."""
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        raise ValueError(f"{name}.kind is {show(kind)}, but must be one of {', '.join(kinds)}.")
+    return kind, _arguments({key: value[key] for key in value if key != "kind"}, name, kinds[kind])
+
+
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What the settings of two networks differ in, for people; an empty text if in nothing.
+
+    Example
+    -------
+    >>> differences({"n_mels": 80, "deltas": True}, {"n_mels": 40, "deltas": True})
+    'n_mels 80 there, 40 here'
+    """
+    pairs = {key: (_listed(there.get(key)), _listed(here.get(key))) for key in sorted({*there, *here})}
+    return "; ".join(f"{key} {one} there, {other} here" for key, (one, other) in pairs.items() if one != other)
+
+
+def _listed(value: Any) -> Any:
+    """A YAML file has lists where a class has tuples."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that stand in the file; one that a newer program has added is left to its default."""
+    needed = [key for key, default in defaults.items() if default is NEEDED]
+    _check_keys(value, defaults, needed, f"{name}.")
+    return {key: _like(value[key], defaults[key], f"{name}.{key}", key) for key in value}
+
+
+def _like(value: Any, default: Any, where: str, key: str) -> Any:
+    """The value, if it is of the kind of the default."""
+    if isinstance(default, Mapping):
+        known = _defaults(BasicBlock)
+        if not isinstance(value, dict) or any(name not in BLOCK_OPTIONS for name in value):
+            raise ValueError(f"{where} is {show(value)}, but must be an object with {' or '.join(BLOCK_OPTIONS)}.")
+        return {name: _like(each, known[name], f"{where}.{name}", name) for name, each in value.items()}
+    if isinstance(default, Sequence) and not isinstance(default, str):
+        if not isinstance(value, list) or len(value) != len(default):
+            raise ValueError(f"{where} is {show(value)}, but must be a list of {len(default)} whole numbers.")
+        return tuple(_like(each, default[0], where, key) for each in value)
+    if default is NEEDED:
+        default = 1
+    if default is None:
+        default = FOLLOWS
+    most = MOST.get(key, MOST_REAL if isinstance(default, float) else MOST_WHOLE)
+    kind, fits = {
+        bool: ("true or false", lambda: isinstance(value, bool)),
+        int: (f"a whole number from 0 to {most}", lambda: type(value) is int and 0 <= value <= most),
+        float: (
+            f"a number from 0 to {most:g}",
+            lambda: type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most,
+        ),
+        str: ("a short text", lambda: isinstance(value, str) and len(value) <= LONGEST_TEXT),
+    }[type(default)]
+    if not fits():
+        raise ValueError(f"{where} is {show(value)}, but must be {kind}.")
+    return value
+
+
+def _build(name: str, kind: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    try:
+        return kind(**arguments)
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be built ({first_line(error)}).") from error

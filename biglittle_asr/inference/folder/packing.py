@@ -1,0 +1,237 @@
+"""From an experiment folder, which a recipe leaves, to a model folder that can be given away.
+
+Nothing of the experiment is executed either: its hyperparams.yaml is read as data, and what that would build is built
+only where it is of this package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from ruamel.yaml import YAML, YAMLError
+from torch import nn
+
+from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.folder.card import ModelCard, format_card
+from biglittle_asr.inference.folder.config import first_line, parse_json, show
+from biglittle_asr.inference.folder.kinds import KINDS, Kind
+from biglittle_asr.inference.folder.store import (
+    CARD,
+    NEEDED,
+    SPEECHBRAIN,
+    hyperparams,
+    load_model,
+    read_file,
+    save_model,
+    write_folder,
+)
+from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import BigLittleEncoder, create_encoder
+from biglittle_asr.nnet.sparse import freeze, sparsify
+from biglittle_asr.tokens.tokenizer import load_tokenizer
+
+MODEL = "model"
+"""The model folder in an experiment folder."""
+SAVE = "save"
+STARTED_FROM = "init_from.json"
+"""In the save folder of a training that started from a model folder: which. It is not read again when the training goes
+on, so it may be gone, and only the note says so."""
+LARGEST_YAML = 1 << 20
+
+KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
+    "compute_features": {"!new:biglittle_asr.features.LogMel": LogMel},
+    "normalize": {f"!new:biglittle_asr.features.{name}": kind for name, kind in NORMALIZATIONS.items()},
+    "encoder": {
+        "!apply:biglittle_asr.models.create_encoder": create_encoder,
+        "!new:biglittle_asr.models.BigLittleEncoder": BigLittleEncoder,
+    },
+}
+"""Key of a recipe's YAML file -> what may stand there, and what it stands for."""
+
+
+def pack(experiment: str | Path, out: str | Path) -> Path:
+    """Make a model folder of an experiment folder.
+
+    Of a training that came to its end, this is the model folder in it. Of one that was cut, it is made of the
+    checkpoint with the lowest word error rate on dev.
+
+    Arguments
+    ---------
+    experiment : path
+        The recipe's output_folder; or a model folder, which is checked and copied.
+    out : path
+        Replaced if it is a model folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a model folder nor a checkpoint.
+    ValueError
+        If what is there is broken, or is not of this package.
+    """
+    experiment, out = Path(experiment), Path(out)
+    if not experiment.is_dir():
+        raise FileNotFoundError(f"{experiment}: no such experiment folder.")
+    for model in (experiment, experiment / MODEL):
+        if any((model / name).exists() for name in NEEDED[:2]):
+            return copy_model(model, out)
+    return save_model(out, *from_checkpoint(experiment))
+
+
+def copy_model(model: Path, out: Path) -> Path:
+    """Copy a model folder that can be loaded; its card comes along, anything else in it does not."""
+    recognizer = load_model(model)
+    files = {name: (model / name).read_bytes() for name in NEEDED}
+    card = read_file(model, CARD) if (model / CARD).exists() else format_card(recognizer, ModelCard()).encode()
+    return write_folder(out, {**files, CARD: card, SPEECHBRAIN: hyperparams(recognizer)})
+
+
+def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
+    """Build what an experiment trains, with the weights of its best checkpoint, or of its only ones.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`pack`.
+    """
+    path = experiment / SPEECHBRAIN
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file; {experiment} is no experiment folder.")
+    tree = _read_yaml(path)
+    kind = _kind(tree, path)
+    tokenizer = load_tokenizer(experiment / SAVE / "tokenizer.json")
+    try:
+        parts = {key: _build(key, tree.get(key)) for key in KNOWN}
+        model = kind.build(parts["encoder"], tokenizer.size, _arguments(tree, kind))
+        if tree.get("sparsity"):
+            sparsify(model, **_plain(tree["sparsity"]))
+        search = kind.search_settings(**_search_settings(tree, kind))
+        recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer, search)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {first_line(error)}.") from error
+    checkpoint, meta = best_checkpoint(experiment / SAVE)
+    for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
+        if module.state_dict():
+            _load_weights(module, checkpoint / f"{name}.ckpt")
+    freeze(recognizer.model)
+    step = f", step {meta['step']}" if "step" in meta else ""
+    wer = f", {meta['WER']:.2f} % WER on dev" if _is_number(meta.get("WER")) else ""
+    card = ModelCard(
+        data=f"Corpus folder: `{Path(str(tree.get('data_folder'))).name}`. The training did not come to its end.",
+        precision=str(tree.get("precision") or ""),
+        weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{step}{wer}",
+        start=started_from(experiment / SAVE),
+    )
+    return recognizer, card
+
+
+def started_from(save: Path) -> str:
+    """The model folder that a training has started from, or an empty text; `save` is its save folder."""
+    path = save / STARTED_FROM
+    if not path.is_file():
+        return ""
+    note = parse_json(path.read_bytes())
+    folder = note.get("folder") if isinstance(note, dict) else None
+    if not isinstance(folder, str):
+        raise ValueError(f"{path}: does not name a model folder.")
+    return folder
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """The YAML file as plain data; tags are kept as text, nothing is built."""
+    if path.stat().st_size > LARGEST_YAML:
+        raise ValueError(f"{path}: is larger than {LARGEST_YAML} bytes, so it is no recipe's.")
+    try:
+        tree = YAML().load(path.read_text(encoding="utf-8"))
+    except (YAMLError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.") from error
+    if not isinstance(tree, dict):
+        raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.")
+    return tree
+
+
+def _build(key: str, node: Any) -> Any:
+    tag = _tag(node)
+    if tag not in KNOWN[key]:
+        raise ValueError(
+            f"{key} is {show(tag)}, which pack does not run; it knows {', '.join(KNOWN[key])}, and a training that "
+            "comes to its end writes its model folder itself"
+        )
+    return KNOWN[key][tag](**(_plain(node) if isinstance(node, dict) else {}))
+
+
+def _kind(tree: dict[str, Any], path: Path) -> Kind:
+    """The kind of model that a recipe trains."""
+    tags = {kind.recipe["model"]: kind for kind in KINDS.values() if kind.recipe}
+    tag = _tag(tree.get("model"))
+    if tag not in tags:
+        raise ValueError(
+            f"{path}: model is {show(tag)}, which pack does not run; it knows {', '.join(tags)}, and a training that "
+            "comes to its end writes its model folder itself."
+        )
+    return tags[tag]
+
+
+def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a recipe says of a model of this kind; what it refers to is known from the other parts."""
+    found: dict[str, Any] = {}
+    for key, tag in kind.recipe.items():
+        if _tag(tree.get(key)) != tag:
+            raise ValueError(f"{key} is {show(_tag(tree.get(key)))}, which pack does not run; it knows {tag}")
+        found |= {name: _plain(tree[key][name]) for name in kind.arguments if name in tree[key]}
+    return found
+
+
+def _search_settings(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """What a recipe says of the search for its final scores."""
+    options = _plain(tree.get("search_options") or {})
+    return {name: _plain(tree[key]) for key, name in kind.recipe_search.items() if key in tree} | options
+
+
+def _tag(node: Any) -> str:
+    return str(getattr(getattr(node, "tag", None), "value", None))
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    if node is None:
+        return None
+    raise ValueError(f"{show(str(node))} is no plain value")
+
+
+def best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
+    """The checkpoint with the lowest WER on dev, of equals the latest; without any WER the latest."""
+    found = []
+    for path in sorted(save.glob("CKPT+*/CKPT.yaml")):
+        meta = _plain(_read_yaml(path))
+        epoch, step, wer = (meta.get(key) if _is_number(meta.get(key)) else None for key in ("epoch", "step", "WER"))
+        step = math.inf if step is None else step
+        found.append((math.inf if wer is None else wer, -(epoch or 0), -step, path.parent, meta))
+    if not found:
+        raise FileNotFoundError(f"{save}: has no checkpoint, and there is no model folder; train first.")
+    *_, folder, meta = min(found, key=lambda entry: entry[:3])
+    return folder, meta
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _load_weights(module: nn.Module, path: Path) -> None:
+    """Load a checkpoint's file, which is a pickle, of which only tensors are taken."""
+    try:
+        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except OSError:
+        raise
+    except Exception as error:  # torch documents no list of what a broken file raises
+        raise ValueError(f"{path}: does not hold the weights of this network and nothing else.") from error

@@ -1,0 +1,320 @@
+"""Transcripts as text, JSON, NIST's CTM and SubRip's SRT."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.decoding import Word
+from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.transcription import Failure, Transcript
+from biglittle_asr.scoring import TimedWord
+from biglittle_asr.tokens.words import milliseconds
+
+SIDES: dict[int | None, str] = {None: "1", 1: "A", 2: "B"}
+"""What NIST calls the channels of a conversation."""
+CAPTION_LINE, CAPTION_LINES = 42, 2
+"""Characters a line and lines a caption: what subtitling guides agree on."""
+CAPTION_SECONDS = (1.0, 6.0)
+"""A caption stands at least and at most so long; the first only as far as the next caption allows."""
+CAPTION_PAUSE = 1.0
+"""Seconds of silence that end a caption."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write transcripts."""
+
+    suffix: str
+    """Of its files."""
+    one: Callable[[Transcript], str]
+    """A file of one recording."""
+    several: Callable[[Sequence[Transcript], Sequence[Failure]], str] | None
+    """A file of several recordings; None where the format has no such thing."""
+
+
+def format_text(transcript: Transcript) -> str:
+    """The words in one line."""
+    return f"{transcript.text}\n"
+
+
+def format_json(transcript: Transcript) -> str:
+    """One JSON object."""
+    return json.dumps(transcript_object(transcript), ensure_ascii=False) + "\n"
+
+
+def format_ctm(transcript: Transcript) -> str:
+    """A line a word: recording, channel, start and duration in seconds, word, confidence."""
+    return "".join(
+        f"{word.recording} {word.channel} {word.start:.3f} {word.duration:.3f} {word.word} {word.confidence:.4f}\n"
+        for word in timed_words(transcript)
+    )
+
+
+def timed_words(transcript: Transcript) -> list[TimedWord]:
+    """Words on the clock of their recording, as NIST's tools want them.
+
+    Segments of a conversation come under the name of its file, channels 1 and 2 as sides A and B.
+
+    Example
+    -------
+    >>> from biglittle_asr.inference.audio import Recording
+    >>> recording = Recording("sw_4390-B-001001-001230", Path("sw_4390.sph"), 2, start=10.0, length=2.3)
+    >>> timed_words(Transcript(recording, 2.3, (Word("yes", 0.25, 0.75, 0.9),)))[0][:5]
+    ('sw_4390', 'B', 10.25, 0.5, 'yes')
+    """
+    name, channel, offset = _ctm_place(transcript)
+    return [
+        TimedWord(
+            name,
+            channel,
+            milliseconds(offset + word.start),
+            milliseconds(word.end - word.start),
+            word.text,
+            word.confidence,
+        )
+        for word in transcript.words
+    ]
+
+
+def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
+    """Recording, channel, and where in it the transcript begins, in seconds."""
+    recording = transcript.recording
+    if recording.length is None:
+        return one_word(recording.name), str(recording.channel or 1), recording.start
+    name = Path(str(recording.path)).stem
+    return one_word(name), SIDES.get(recording.channel, str(recording.channel)), recording.start
+
+
+def format_srt(transcript: Transcript) -> str:
+    """Captions, numbered from 1."""
+    captions = _captions(transcript.words)
+    lines = []
+    for number, (words, following) in enumerate(zip(captions, [*captions[1:], None], strict=True), start=1):
+        end = max(words[-1].end, words[0].start + CAPTION_SECONDS[0])
+        if following is not None:
+            end = min(end, following[0].start)
+        text = textwrap.fill(_joined(words), CAPTION_LINE, break_long_words=False, break_on_hyphens=False)
+        lines.append(f"{number}\n{_clock(words[0].start)} --> {_clock(end)}\n{text}\n")
+    return "\n".join(lines)
+
+
+def transcript_object(transcript: Transcript) -> dict[str, Any]:
+    """A transcript as it stands in JSON."""
+    found: dict[str, Any] = {
+        "name": readable(transcript.recording.name),
+        "path": readable(transcript.recording.label or str(transcript.recording.path)),
+        "channel": transcript.recording.channel,
+        "duration": round(transcript.duration, 3),
+        "text": transcript.text,
+        "words": _word_objects(transcript.words),
+    }
+    if transcript.alternatives:
+        found["nbest"] = [
+            {
+                "text": each.text,
+                "score": round(each.score, 4),
+                "network_score": round(each.network_score, 4),
+                "words": _word_objects(each.words),
+            }
+            for each in transcript.alternatives
+        ]
+    return found
+
+
+def _word_objects(words: Sequence[Word]) -> list[dict[str, Any]]:
+    return [
+        {"word": word.text, "start": word.start, "end": word.end, "confidence": round(word.confidence, 4)}
+        for word in words
+    ]
+
+
+def _several_text(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
+    return "".join(f"{one_word(each.recording.name)}\t{each.text}\n" for each in transcripts)
+
+
+def _several_json(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
+    everything = {
+        "transcripts": [transcript_object(each) for each in transcripts],
+        "failures": [{"name": readable(each.recording.name), "error": readable(str(each.error))} for each in failures],
+    }
+    return json.dumps(everything, ensure_ascii=False) + "\n"
+
+
+def _several_ctm(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
+    # NIST's tools want the recordings sorted.
+    return "".join(map(format_ctm, sorted(transcripts, key=_ctm_place)))
+
+
+FORMATS = {
+    "text": Format(".txt", format_text, _several_text),
+    "json": Format(".json", format_json, _several_json),
+    "ctm": Format(".ctm", format_ctm, _several_ctm),
+    "srt": Format(".srt", format_srt, None),
+}
+"""Format by the name that `biglittle transcribe --format` knows."""
+
+
+class Output:
+    """Where transcripts go: standard output, one file, or a folder with one a recording. A file is whole or not there.
+
+    Arguments
+    ---------
+    format : str
+        One of `FORMATS`.
+    path : str
+        A file, or a folder if it is one or ends in a slash; None for standard output.
+    several : bool
+        Whether there is more than one recording, which must then be told apart.
+
+    Raises
+    ------
+    ValueError
+        If the format can hold one recording only and several are to go into one file, or the file's folder is missing.
+        Better before the work than behind it.
+    """
+
+    def __init__(self, format: str, path: str | None, several: bool) -> None:
+        self.format = FORMATS[format]
+        self.several = several
+        self.folder = Path(path) if path is not None and (path.endswith("/") or Path(path).is_dir()) else None
+        self.file = Path(path) if path is not None and self.folder is None else None
+        self._results: list[Transcript | Failure] = []
+        if several and self.format.several is None and self.folder is None:
+            raise ValueError(
+                f"{format} holds one recording a file; give a folder for the output (ending in a slash if it is new)."
+            )
+        if self.file is not None and not self.file.parent.is_dir():
+            raise ValueError(f"{self.file.parent}: no such folder; make it, or write the output elsewhere.")
+
+    def check(self, recording: Recording) -> None:
+        """Refuse a recording whose name, from a manifest or of a file, is none for a file in the folder.
+
+        Raises
+        ------
+        ValueError
+            If it leads out of the folder, or has control characters, such as a line's end.
+        """
+        if self.folder is not None:
+            inside(recording.name, self.format.suffix)
+
+    def add(self, result: Transcript | Failure) -> None:
+        """Take a result; one that goes into a folder is written at once.
+
+        Raises
+        ------
+        OSError
+            If that fails.
+        ValueError
+            As :meth:`check`.
+        """
+        if self.folder is None or isinstance(result, Failure):
+            self._results.append(result)
+            return
+        path = self.folder / inside(result.recording.name, self.format.suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, self.format.one(result))
+
+    def finish(self, order: Sequence[str]) -> None:
+        """Write what goes into one place, in the order of these names; nothing if nothing was transcribed."""
+        places = {name: place for place, name in enumerate(order)}
+        results = sorted(self._results, key=lambda each: places[each.recording.name])
+        transcripts = [each for each in results if isinstance(each, Transcript)]
+        failures = [each for each in results if isinstance(each, Failure)]
+        if not transcripts:
+            return
+        if self.several and self.format.several is not None:
+            text = self.format.several(transcripts, failures)
+        else:
+            text = self.format.one(transcripts[0])
+        if self.file is None:
+            # A name that the terminal's encoding lacks costs nobody the words.
+            encoding = sys.stdout.encoding or "utf-8"
+            print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
+        else:
+            write_atomically(self.file, text)
+
+
+def inside(name: str, suffix: str) -> Path:
+    """The relative path of a recording's output.
+
+    Raises
+    ------
+    ValueError
+        If the name leads out of the folder.
+
+    Example
+    -------
+    >>> inside("calls/a", ".srt").as_posix()
+    'calls/a.srt'
+    >>> inside("../a", ".srt")
+    Traceback (most recent call last):
+    ...
+    ValueError: '../a' is no name for a file in the output folder; rename it.
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or any(ord(character) < 32 for character in name):
+        raise ValueError(f"{name!r} is no name for a file in the output folder; rename it.")
+    return Path(*parts[:-1], parts[-1] + suffix)
+
+
+def one_word(name: str) -> str:
+    """A name without white space, for formats in which white space ends it.
+
+    Example
+    -------
+    >>> one_word("my call")
+    'my_call'
+    """
+    return re.sub(r"\s+", "_", readable(name))
+
+
+def readable(name: str) -> str:
+    r"""A name that any file takes: bytes of a file's name that are not UTF-8 become escapes.
+
+    Example
+    -------
+    >>> print(readable(b"caf\xe9".decode("utf-8", "surrogateescape")))
+    caf\xe9
+    """
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _captions(words: Sequence[Word]) -> list[list[Word]]:
+    """Words that stand on the screen together."""
+    captions: list[list[Word]] = []
+    for word in words:
+        last = captions[-1] if captions else None
+        if (
+            last is not None
+            and word.start - last[-1].end < CAPTION_PAUSE
+            and word.end - last[0].start <= CAPTION_SECONDS[1]
+            and _fits([*last, word])
+        ):
+            last.append(word)
+        else:
+            captions.append([word])
+    return captions
+
+
+def _fits(words: Sequence[Word]) -> bool:
+    lines = textwrap.wrap(_joined(words), CAPTION_LINE, break_long_words=False, break_on_hyphens=False)
+    return len(lines) <= CAPTION_LINES
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def _clock(seconds: float) -> str:
+    """Such as 00:01:02,345."""
+    milliseconds = round(seconds * 1000)
+    minutes, milliseconds = divmod(milliseconds, 60_000)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"

@@ -1,0 +1,159 @@
+"""Which recognized words belong to which segment of the reference: by channel, and by time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from biglittle_asr.scoring.nist.ctm import Recognized, TimedWord
+from biglittle_asr.scoring.nist.stm import Segment
+
+OVERLAP = 0.01
+"""Seconds by which words may overlap without a remark; recognizers round to that."""
+
+Channels = dict[tuple[str, str], tuple[list[Segment], list[Recognized]]]
+"""Segments and recognized words of each channel of each recording."""
+
+
+def channels_of(
+    references: Sequence[Segment], hypotheses: Sequence[Recognized], fold: Callable[[str], str]
+) -> Channels:
+    """Sort segments and words into channels.
+
+    Arguments
+    ---------
+    references, hypotheses : sequences
+        Their order stays.
+    fold : callable
+        Makes names of recordings and channels comparable, such as `str.lower`.
+
+    Returns
+    -------
+    dict
+        By name of recording and channel, sorted by them.
+
+    Example
+    -------
+    >>> segments = [Segment("sw_1", "A", "jane", 0.0, 1.0, (), "yes")]
+    >>> channels = channels_of(segments, [TimedWord("SW_1", "a", 0.2, 0.1, "yes")], str.lower)
+    >>> [(name, len(spoken), len(recognized)) for name, (spoken, recognized) in channels.items()]
+    [(('sw_1', 'a'), 1, 1)]
+    """
+    channels: Channels = {}
+    sides: tuple[Sequence[Segment], Sequence[Recognized]] = (references, hypotheses)
+    # Folding every word's recording anew would take longer than reading it.
+    keys: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {}
+    for side, entries in enumerate(sides):
+        for entry in entries:
+            name = entry.recording, entry.channel
+            if name not in keys:
+                keys[name] = channels.setdefault((fold(name[0]), fold(name[1])), ([], []))
+            keys[name][side].append(entry)
+    return dict(sorted(channels.items()))
+
+
+def check_channels(channels: Channels, missing_as_empty: bool) -> None:
+    """Refuse words without segments, and segments without words.
+
+    Arguments
+    ---------
+    channels : Channels
+        To check.
+    missing_as_empty : bool
+        Whether a channel in which words were spoken may lack recognized ones.
+
+    Raises
+    ------
+    ValueError
+        If a channel has words but no segments, or spoken words but no recognized ones.
+    """
+    for (recording, channel), (spoken, recognized) in channels.items():
+        if not spoken:
+            raise ValueError(
+                f"{recognized[0].place}: the reference has no segments of recording {recording}, channel {channel}; "
+                "remove these words, or correct the names."
+            )
+    missing = [
+        name
+        for name, (spoken, recognized) in channels.items()
+        if not recognized and any(segment.text and not segment.ignored for segment in spoken)
+    ]
+    if missing and not missing_as_empty:
+        recording, channel = missing[0]
+        raise ValueError(
+            f"{len(missing)} of {len(channels)} channels (the first is recording {recording}, channel {channel}) have "
+            "no recognized word; add them, or have missing ones count as empty (missing-as-empty)."
+        )
+
+
+def assigned(
+    spoken: list[Segment], recognized: list[Recognized], outside: list[Recognized]
+) -> Iterator[tuple[Segment, list[Recognized]]]:
+    """Give every word of a channel to the first segment whose end is after the word's middle, the rest to the last.
+
+    Arguments
+    ---------
+    spoken, recognized : lists
+        Of one channel.
+    outside : list
+        Gets the words that lie in no segment: those in a gap went to the next segment.
+
+    Returns
+    -------
+    iterator of Segment and list
+        Each segment, with its words.
+
+    Example
+    -------
+    >>> segments = [Segment("sw_1", "A", "jane", start, start + 1.0, (), "") for start in (0.0, 2.0)]
+    >>> words = [TimedWord("sw_1", "A", start, 0.2, f"at {start}") for start in (0.1, 0.9, 2.5, 3.5)]
+    >>> outside = []
+    >>> [[word.word for word in words] for _, words in assigned(segments, words, outside)]
+    [['at 0.1'], ['at 0.9', 'at 2.5', 'at 3.5']]
+    >>> [word.word for word in outside]
+    ['at 0.9', 'at 3.5']
+    """
+    # sclite has ends of segments in single precision.
+    ends = np.array([segment.end for segment in spoken], dtype=np.float32).tolist()
+    begin = 0
+    for number, (segment, end) in enumerate(zip(spoken, ends, strict=True), start=1):
+        stop = begin
+        if number == len(spoken):
+            stop = len(recognized)
+            outside += [item for item in recognized[begin:] if not segment.start <= item.middle <= end]
+        else:
+            while stop < len(recognized):
+                middle = recognized[stop].middle
+                if middle >= end:
+                    break
+                if middle < segment.start:
+                    outside.append(recognized[stop])
+                stop += 1
+        yield segment, recognized[begin:stop]
+        begin = stop
+
+
+def remarks(channels: Channels, outside: list[Recognized]) -> Iterator[str]:
+    """Sentences on words that lie in no segment, as `assigned` found them, and on words that overlap."""
+    words = sum(len(recognized) for _, recognized in channels.values())
+    if outside:
+        yield (
+            f"{_some(outside, words)} in no segment; as NIST has it, such words count in their channel's next segment, "
+            "or else in its last."
+        )
+    overlapping = [
+        second
+        for _, recognized in channels.values()
+        for first, second in zip(recognized[:-1], recognized[1:], strict=True)
+        if isinstance(first, TimedWord) and second.start < first.start + first.duration - OVERLAP
+    ]
+    if overlapping:
+        yield f"{_some(overlapping, words)} over the word before; they are scored one after the other."
+
+
+def _some(items: list[Recognized], whole: int) -> str:
+    """Such as "3 of 20 words (the first is at hyp.ctm:7) lie"."""
+    place = f" (the first is at {items[0].place})" if ":" in items[0].place else ""
+    return f"{len(items)} of {whole} word{'' if whole == 1 else 's'}{place} {'lies' if len(items) == 1 else 'lie'}"

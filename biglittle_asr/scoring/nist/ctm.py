@@ -1,0 +1,244 @@
+r"""NIST's conversation time marks (CTM): recognized words with their times, one word a line.
+
+    sw_4390 A 1.10 0.25 well 0.98
+    sw_4390 A * * <ALT_BEGIN>
+    sw_4390 A 1.40 0.10 i've
+    sw_4390 A * * <ALT>
+    sw_4390 A 1.40 0.04 i
+    sw_4390 A 1.44 0.06 have
+    sw_4390 A * * <ALT_END>
+
+Recording, channel, start and duration in seconds, word, confidence if any (two more fields, type and speaker, are
+passed over). Alternatives stand between the three marks, and may nest; one without words says that there may be none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+from biglittle_asr.scoring.nist.stm import decimal
+from biglittle_asr.scoring.texts import read_text_file, seconds
+
+BEGIN, NEXT, END = "<ALT_BEGIN>", "<ALT>", "<ALT_END>"
+"""Marks of alternatives."""
+NO_WORD = "@"
+"""Stands for no word at all."""
+
+NOISES = frozenset(("[NOISE]", "[LAUGHTER]", "[VOCALIZED-NOISE]", "<UNK>"))
+"""What recognizers write for sounds that are no words, and for words that they do not know."""
+HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
+"""What Kaldi's recipes for Switchboard do not have scored; references of Hub5'00 need not have them."""
+
+
+class TimedWord(NamedTuple):
+    """One line of a CTM file."""
+
+    recording: str
+    channel: str
+    start: float
+    """Seconds."""
+    duration: float
+    """Seconds."""
+    word: str
+    confidence: float | None = None
+    place: str = "the hypothesis"
+    """File and line, for messages."""
+
+    @property
+    def middle(self) -> float:
+        """Seconds; it decides which segment the word belongs to."""
+        return self.start + self.duration / 2.0
+
+    @property
+    def words(self) -> Iterator[TimedWord]:
+        """The word alone."""
+        yield self
+
+
+@dataclass(frozen=True)
+class Alternatives:
+    """Sequences of words of which the hypothesis claims any one."""
+
+    options: list[list[TimedWord | Alternatives]]
+    """At least one; an empty one stands for no word."""
+    recording: str
+    channel: str
+    place: str = "the hypothesis"
+    """File and line of the first mark, for messages."""
+
+    @property
+    def words(self) -> Iterator[TimedWord]:
+        """The words of all alternatives."""
+        for option in self.options:
+            for item in option:
+                yield from item.words
+
+    @property
+    def start(self) -> float:
+        """Seconds; that of the first word, 0 if there is none."""
+        return next((word.start for word in self.words), 0.0)
+
+    @property
+    def middle(self) -> float:
+        """Seconds; the alternatives move together, by the latest middle of a word in them."""
+        return max((word.middle for word in self.words), default=0.0)
+
+
+Recognized = TimedWord | Alternatives
+"""What a hypothesis consists of."""
+
+
+def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
+    r"""Read a CTM file.
+
+    Arguments
+    ---------
+    path : path
+        Text in UTF-8. Lines that start with a semicolon are comments.
+
+    Returns
+    -------
+    list of TimedWord and Alternatives
+        In the file's order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file is missing.
+    ValueError
+        If it is not UTF-8, a line lacks a field or has one too many, a time or confidence is no number, a duration is
+        negative, or alternatives do not begin and end within a channel; file and line number are named.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "hyp.ctm"
+    >>> _ = path.write_text("sw_4390 A 1.10 0.25 well 0.98\nsw_4390 A 1.4 0.1 yes\n")
+    >>> [(item.word, item.confidence) for item in read_ctm(path)]
+    [('well', 0.98), ('yes', None)]
+    """
+    items: list[Recognized] = []
+    open_alternatives: list[Alternatives] = []
+    for place, line in read_text_file(path).numbered():
+        if line.startswith(";"):
+            continue
+        fields = line.split()
+        if not 5 <= len(fields) <= 8:
+            raise ValueError(
+                f"{place}: {len(fields)} fields are no CTM line; write recording, channel, start, duration, word, and "
+                "a confidence if there is one."
+            )
+        recording, channel, start, duration, word = fields[:5]
+        inside = open_alternatives[-1].options[-1] if open_alternatives else items
+        begun = open_alternatives[0] if open_alternatives else None
+        if begun is not None and (recording, channel) != (begun.recording, begun.channel):
+            raise ValueError(f"{begun.place}: {BEGIN} has no {END} in its channel; add it.")
+        if word[0] == "<" and word.upper() in (BEGIN, NEXT, END):
+            _mark(word.upper(), Alternatives([[]], recording, channel, place), inside, open_alternatives)
+            continue
+        inside.append(
+            TimedWord(
+                recording,
+                channel,
+                seconds(start, place, "start"),
+                seconds(duration, place, "duration", least=0.0),
+                word,
+                _confidence(fields[5], place) if len(fields) > 5 else None,
+                place,
+            )
+        )
+    if open_alternatives:
+        raise ValueError(f"{open_alternatives[0].place}: {BEGIN} has no {END} in its channel; add it.")
+    return items
+
+
+def _mark(mark: str, begun: Alternatives, inside: list[Recognized], open_alternatives: list[Alternatives]) -> None:
+    if mark == BEGIN:
+        inside.append(begun)
+        open_alternatives.append(begun)
+    elif not open_alternatives:
+        raise ValueError(f"{begun.place}: {mark} without {BEGIN} before it; add it, or remove the line.")
+    elif mark == NEXT:
+        open_alternatives[-1].options.append([])
+    else:
+        open_alternatives.pop()
+
+
+def _confidence(field: str, place: str) -> float | None:
+    if field.upper() == "NA":
+        return None
+    try:
+        return float(field)
+    except ValueError:
+        raise ValueError(f"{place}: the confidence '{field}' is not a number; correct it.") from None
+
+
+def without_hesitations(items: Sequence[Recognized]) -> list[Recognized]:
+    """Leave out noises, hesitations and fragments, as Kaldi's recipes do before they score Hub5'00.
+
+    Arguments
+    ---------
+    items : sequence of TimedWord and Alternatives
+        As `read_ctm` gives them.
+
+    Returns
+    -------
+    list of TimedWord and Alternatives
+        Without words that are, in any case, in `NOISES` or `HESITATIONS`, or that end in a hyphen.
+
+    Example
+    -------
+    >>> words = [TimedWord("f", "A", 0.0, 0.1, word) for word in ("uh", "well", "[noise]", "th-", "yes")]
+    >>> [item.word for item in without_hesitations(words)]
+    ['well', 'yes']
+    """
+    kept: list[Recognized] = []
+    for item in items:
+        if isinstance(item, Alternatives):
+            options = [without_hesitations(option) for option in item.options]
+            kept.append(Alternatives(options, item.recording, item.channel, item.place))
+        elif item.word.upper() not in NOISES | HESITATIONS and not item.word.endswith("-"):
+            kept.append(item)
+    return kept
+
+
+def write_ctm(path: str | PathLike[str], items: Sequence[Recognized]) -> None:
+    r"""Write a CTM file.
+
+    Arguments
+    ---------
+    path : path
+        Replaced if it exists.
+    items : sequence of TimedWord and Alternatives
+        Recordings, channels and words without white space; times are written in full.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "hyp.ctm"
+    >>> write_ctm(path, [TimedWord("sw_4390", "A", 1.1, 0.25, "well", 0.98)])
+    >>> path.read_text()
+    'sw_4390 A 1.10 0.25 well 0.98\n'
+    """
+    Path(path).write_text("".join(f"{line}\n" for item in items for line in _lines(item)), encoding="utf-8")
+
+
+def _lines(item: Recognized) -> Iterator[str]:
+    channel = f"{item.recording} {item.channel}"
+    if isinstance(item, TimedWord):
+        confidence = f" {item.confidence:g}" if item.confidence is not None else ""
+        yield f"{channel} {decimal(item.start)} {decimal(item.duration)} {item.word}{confidence}"
+        return
+    for number, option in enumerate(item.options):
+        yield f"{channel} * * {NEXT if number else BEGIN}"
+        # NIST's tools misread an alternative without lines.
+        for part in option or [TimedWord(item.recording, item.channel, item.start, 0.0, NO_WORD)]:
+            yield from _lines(part)
+    yield f"{channel} * * {END}"

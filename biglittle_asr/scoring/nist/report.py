@@ -1,0 +1,100 @@
+"""A `Hub5Score` as text for people: one line, and a table in a box such as sclite's."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from biglittle_asr.scoring.counts import Counts, OverallCounts, percent
+from biglittle_asr.scoring.report import format_counts
+
+if TYPE_CHECKING:
+    from biglittle_asr.scoring.nist.score import Hub5Score
+
+HUB5_LEGEND = (
+    "Segments, words, and percentages: words of the reference that are correct, substituted, deleted, inserted, wrong\n"
+    "in all, and segments with errors. OP: S substitution, D deletion, I insertion. Optionally deletable words that\n"
+    "were deleted or inserted have no partner and no mark."
+)
+
+RATES: Sequence[Callable[[Counts], float | None]] = (
+    lambda counts: percent(counts.correct, counts.words),
+    lambda counts: percent(counts.substitutions, counts.words),
+    lambda counts: percent(counts.deletions, counts.words),
+    lambda counts: percent(counts.insertions, counts.words),
+    lambda counts: counts.wer,
+    lambda counts: counts.ser,
+)
+"""Of the columns Corr, Sub, Del, Ins, Err and S.Err."""
+
+
+def format_hub5_summary(counts: OverallCounts) -> str:
+    """Error rates, interval and counts in one line.
+
+    Example
+    -------
+    >>> format_hub5_summary(OverallCounts(segments=2, correct=7, substitutions=2, deletions=1, segments_with_errors=1))
+    'WER 30.00 % (3 errors in 10 words: 2 sub, 1 del, 0 ins), SER 50.00 % (1 of 2 segments)'
+    """
+    ser = "undefined" if counts.ser is None else f"{counts.ser:.2f} %"
+    return f"{format_counts(counts)}, SER {ser} ({counts.segments_with_errors} of {counts.segments} segments)"
+
+
+def format_box(score: Hub5Score, title: str = "") -> str:
+    """Percentages by speaker, in all, over speakers, and by label.
+
+    Arguments
+    ---------
+    score : Hub5Score
+        What to show.
+    title : str
+        For the first line, such as the name of the hypothesis file; left out if empty.
+
+    Returns
+    -------
+    str
+        Lines without a newline at the end. A rate without words is a hyphen.
+    """
+    width = max(len(" Sum/Avg"), *(len(name) + 2 for name in (*score.speakers, *score.labels)))
+    spoken = [counts for counts in score.speakers.values() if counts.words]
+    inner = width + 1 + 13 + 1 + 41
+    rule, double = (f"|{mark * width}+{mark * 13}+{mark * 41}|" for mark in "-=")
+    lines = [f",{'-' * inner}."]
+    if title:
+        lines += [f"|{title:^{inner}}|", f"|{'-' * inner}|"]
+    lines.append(f"|{' SPKR':<{width}}| # Snt # Wrd | Corr    Sub    Del    Ins    Err  S.Err |")
+    for name, counts in score.speakers.items():
+        lines += [rule, _row(name, counts, width)]
+    lines += [double.replace("+", "="), _row("Sum/Avg", score.all, width), double.replace("+", "=")]
+    for name, summarize in (("Mean", statistics.mean), ("S.D.", _deviation), ("Median", statistics.median)):
+        sizes = [
+            summarize([getattr(counts, side) for counts in score.speakers.values()]) for side in ("segments", "words")
+        ]
+        rates = [
+            summarize(
+                [rate(counts) or 0.0 for counts in (spoken if rate is not RATES[-1] else score.speakers.values())]
+            )
+            if spoken
+            else None
+            for rate in RATES
+        ]
+        lines.append(f"|{name:^{width}}|{sizes[0]:5.1f}{sizes[1]:7.1f} |{_cells(rates)}|")
+    if score.labels:
+        lines.append(double.replace("+", "="))
+        lines += [_row(name, counts, width) for name, counts in score.labels.items()]
+    lines.append(f"`{'-' * inner}'")
+    return "\n".join(lines)
+
+
+def _deviation(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _row(name: str, counts: Counts, width: int) -> str:
+    rates = [rate(counts) for rate in RATES]
+    return f"|{f' {name}':<{width}}|{counts.segments:5}{counts.words:7} |{_cells(rates)}|"
+
+
+def _cells(rates: Sequence[float | None]) -> str:
+    return "".join("-".rjust(7) if rate is None else f"{rate:7.1f}" for rate in rates)[2:] + " "

@@ -1,0 +1,252 @@
+"""NIST's scoring of conversations: recognized words against segments of speech, by time and then by alignment.
+
+The references are an STM file, the hypotheses a CTM file, and the mapping rules a GLM file. Counts are those of NIST's
+sclite, and with mapping rules those of its hubscr.pl; `docs/scoring.md` tells the rules, and the few exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biglittle_asr.scoring.columns import AlignedUtterance
+from biglittle_asr.scoring.counts import Counts, OverallCounts, total
+from biglittle_asr.scoring.nist.assignment import assigned, channels_of, check_channels, remarks
+from biglittle_asr.scoring.nist.ctm import Recognized, write_ctm
+from biglittle_asr.scoring.nist.glm import Glm, filter_ctm, filter_stm
+from biglittle_asr.scoring.nist.graph_alignment import Alignments, align_graphs
+from biglittle_asr.scoring.nist.report import HUB5_LEGEND, format_box, format_hub5_summary
+from biglittle_asr.scoring.nist.stm import Segment, write_stm
+from biglittle_asr.scoring.nist.wordgraph import Vocabulary, WordGraph, graph_of_recognized, graph_of_text
+from biglittle_asr.scoring.report import format_report
+
+TEST_SETS = {"sw": "Switchboard", "en": "CallHome"}
+"""The parts of Hub5'00, by what stands before the underscore in the names of their recordings."""
+
+
+@dataclass(frozen=True)
+class Hub5Score:
+    """What `score_hub5` found."""
+
+    all: OverallCounts
+    """All segments together."""
+    speakers: dict[str, Counts]
+    """Each speaker's segments, in the order of recordings, channels and times."""
+    labels: dict[str, Counts]
+    """Segments with each of the STM's labels, and those of Switchboard and of CallHome."""
+    remarks: list[str]
+    """Sentences on what is odd about the hypotheses, though it was scored."""
+    references: list[Segment] = field(repr=False)
+    """All segments as they were compared, in the order of recordings, channels and times."""
+    hypotheses: list[Recognized] = field(repr=False)
+    """The words as they were compared, in the order of recordings, channels and times."""
+    _counted: list[Segment] = field(repr=False)
+    """The segments that count."""
+    alignments: Alignments = field(repr=False)
+    """Of the segments that count."""
+
+    @cached_property
+    def utterances(self) -> list[AlignedUtterance]:
+        """The alignment of every segment that counts; its ID is the speaker's name and a number, as sclite's."""
+        spoken: dict[str, int] = {}
+        utterances = []
+        for index, (segment, counts) in enumerate(zip(self._counted, _counts(self.alignments.counts), strict=True)):
+            speaker = segment.speaker
+            number = spoken[speaker] = spoken.get(speaker, -1) + 1
+            pairs = tuple(self.alignments.word_pairs(index))
+            utterances.append(AlignedUtterance(f"{speaker}-{number:03}", speaker, pairs, counts))
+        return utterances
+
+    def to_dict(self) -> dict[str, Any]:
+        """The object that `biglittle score --json` prints."""
+        groups = {"speakers": self.speakers, "labels": self.labels}
+        return {
+            "all": _without_characters(self.all),
+            **{
+                name: {key: _without_characters(counts) for key, counts in group.items()}
+                for name, group in groups.items()
+            },
+        }
+
+    def summary(self) -> str:
+        """One line: error rates, interval and counts."""
+        return format_hub5_summary(self.all)
+
+    def table(self, title: str = "") -> str:
+        """Percentages by speaker, in all, and by label, as sclite's .sys file has them."""
+        return format_box(self, title)
+
+    def write(self, path: str | PathLike[str], title: str | None = None) -> None:
+        """Write summary, table, and every segment's alignment with its errors marked.
+
+        Arguments
+        ---------
+        path : path
+            Replaced if it exists.
+        title : str
+            What was scored, for the first line; the file's name if not given.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        path = Path(path)
+        path.write_text(format_report(self, title or path.name, HUB5_LEGEND), encoding="utf-8")
+
+    def write_filtered(self, folder: str | PathLike[str], comments: Sequence[str] = ()) -> None:
+        """Write the files as they were compared, so that sclite can be run on them.
+
+        Arguments
+        ---------
+        folder : path
+            Gets ref.stm and hyp.ctm; made if it does not exist.
+        comments : sequence of str
+            The STM's, which explain its labels.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_stm(folder / "ref.stm", self.references, comments)
+        write_ctm(folder / "hyp.ctm", self.hypotheses)
+
+
+def _without_characters(counts: Counts) -> dict[str, int | float | None]:
+    return {name: value for name, value in counts.to_dict().items() if name != "cer"}
+
+
+def score_hub5(
+    references: Sequence[Segment],
+    hypotheses: Sequence[Recognized],
+    glm: Glm | None = None,
+    fragments: bool | None = None,
+    optional: bool | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    case_sensitive: bool = False,
+    missing_as_empty: bool = False,
+) -> Hub5Score:
+    """Compare recognized words with segments of speech, as NIST does.
+
+    Arguments
+    ---------
+    references : sequence of Segment
+        As `read_stm` gives them. With mapping rules, the order of lines does not matter, as segments and words are
+        sorted by their starts, which is what hubscr.pl does; without, those of a channel are taken as they come, which
+        is what sclite does.
+    hypotheses : sequence of TimedWord and Alternatives
+        As `read_ctm` gives them.
+    glm : Glm
+        Mapping rules for both; without them, words are compared as they are.
+    fragments : bool
+        Whether a word with a hyphen at either end is right wherever the other word continues there (sclite's -F);
+        if not given, with mapping rules only.
+    optional : bool
+        Whether words in brackets may be deleted and inserted freely (sclite's -D); if not given, with mapping rules
+        only.
+    bootstrap : int
+        Sets of speakers drawn for the interval of the WER; 0 for no interval.
+    seed : int
+        Of the bootstrap.
+    case_sensitive : bool
+        Whether "Yes" and "yes" are two words; recordings, channels, speakers and labels then keep their case as well.
+    missing_as_empty : bool
+        Whether a channel without any recognized word counts as one in which nothing was recognized, instead of being
+        an error.
+
+    Returns
+    -------
+    Hub5Score
+
+    Raises
+    ------
+    ValueError
+        If no segment counts, words are in a channel that has no segments, a channel with spoken words has no
+        recognized ones, brackets or braces do not match, or `bootstrap` is negative.
+
+    Example
+    -------
+    >>> from biglittle_asr.scoring.nist.ctm import TimedWord
+    >>> segments = [
+    ...     Segment("sw_1", "A", "jane", 0.0, 1.0, (), "well { i've / i have } (uh)"),
+    ...     Segment("sw_1", "A", "jane", 1.0, 2.0, (), "seen th- that"),
+    ... ]
+    >>> texts = "well I have seen this that".split()
+    >>> words = [TimedWord("sw_1", "A", 0.35 * number, 0.2, word) for number, word in enumerate(texts)]
+    >>> score = score_hub5(segments, words, Glm([]), bootstrap=0)
+    >>> score.all.words, score.all.correct, list(score.labels)
+    (7, 7, ['Switchboard'])
+    """
+    if glm is not None:
+        # Sorted before they are filtered, so that the words that one word becomes stay together.
+        references = filter_stm(sorted(references, key=attrgetter("start")), glm, case_sensitive)
+        hypotheses = filter_ctm(sorted(hypotheses, key=attrgetter("start")), glm, case_sensitive)
+    fold: Callable[[str], str] = str if case_sensitive else str.lower
+    channels = channels_of(references, hypotheses, fold)
+    check_channels(channels, missing_as_empty)
+    vocabulary = Vocabulary(
+        case_sensitive,
+        optional=glm is not None if optional is None else optional,
+        fragments=glm is not None if fragments is None else fragments,
+    )
+    segments: list[Segment] = []
+    graphs: tuple[list[WordGraph], list[WordGraph]] = ([], [])
+    outside: list[Recognized] = []
+    for spoken, recognized in channels.values():
+        for segment, items in assigned(spoken, recognized, outside):
+            if not segment.ignored:
+                segments.append(segment._replace(speaker=fold(segment.speaker)))
+                graphs[0].append(graph_of_text(segment.text, vocabulary, segment.place))
+                graphs[1].append(graph_of_recognized(items, vocabulary))
+    if not segments:
+        raise ValueError("There are no segments to score; check the STM file.")
+    alignments = align_graphs(*graphs, vocabulary)
+    counts = _counts(alignments.counts)
+    speakers = _grouped(((segment.speaker,) for segment in segments), counts)
+    spellings: dict[str, str] = {}
+    labels = _grouped((_label_names(segment, spellings, fold) for segment in segments), counts)
+    return Hub5Score(
+        OverallCounts.of(total(counts), list(speakers.values()), bootstrap, seed),
+        speakers,
+        labels,
+        list(remarks(channels, outside)),
+        [segment for spoken, _ in channels.values() for segment in spoken],
+        [item for _, recognized in channels.values() for item in recognized],
+        segments,
+        alignments,
+    )
+
+
+def _counts(steps: np.ndarray) -> list[Counts]:
+    return [
+        Counts(1, correct, substitutions, deletions, insertions, int(substitutions + deletions + insertions > 0))
+        for correct, substitutions, deletions, insertions in steps.tolist()
+    ]
+
+
+def _grouped(names: Iterator[tuple[str, ...]], counts: list[Counts]) -> dict[str, Counts]:
+    groups: dict[str, list[Counts]] = {}
+    for group_names, segment_counts in zip(names, counts, strict=True):
+        for name in group_names:
+            groups.setdefault(name, []).append(segment_counts)
+    return {name: total(group) for name, group in groups.items()}
+
+
+def _label_names(segment: Segment, spellings: dict[str, str], fold: Callable[[str], str]) -> tuple[str, ...]:
+    """The segment's labels, as they are spelled first, and its part of Hub5'00."""
+    labels = [spellings.setdefault(fold(label), label) for label in segment.labels]
+    prefix, underscore, _ = segment.recording.partition("_")
+    if underscore and prefix.lower() in TEST_SETS:
+        labels.append(TEST_SETS[prefix.lower()])
+    return tuple(dict.fromkeys(labels))

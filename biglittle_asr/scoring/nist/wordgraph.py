@@ -1,0 +1,255 @@
+"""Texts with alternatives as word graphs, of whole numbers, for `graph_alignment.py`.
+
+A graph is a list of words, each with the words that may come right before it. Word 0 is the start, which is no word.
+Words stand in an order in which those before come first; the order of alternatives is the text's, as it decides ties.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from biglittle_asr.scoring.nist.ctm import NO_WORD, Alternatives, Recognized
+
+START = 0
+"""Number of the start in a vocabulary, and in a graph."""
+
+
+class WordGraph(NamedTuple):
+    """The texts that one segment allows."""
+
+    words: list[int]
+    """Numbers of a `Vocabulary`; the first is the start."""
+    previous: list[tuple[int, ...]] | None
+    """Of each word, positions in `words` that may come right before it; None if that is always the one before."""
+    last: tuple[int, ...]
+    """Positions that may end the segment."""
+
+    @property
+    def branches(self) -> int:
+        """The most words that come right before any."""
+        return max(map(len, self.previous)) if self.previous is not None else 1
+
+
+class Vocabulary(dict[str, int]):
+    """Numbers words as they are spelled, and knows of each what alignment needs.
+
+    Arguments
+    ---------
+    case_sensitive : bool
+        Whether "Yes" and "yes" are two words.
+    optional : bool
+        Whether words in brackets may be deleted and inserted freely; otherwise brackets are letters as others.
+    fragments : bool
+        Whether a word with a hyphen at either end is right wherever the other word continues there.
+
+    Example
+    -------
+    >>> vocabulary = Vocabulary()
+    >>> vocabulary["yes"], vocabulary["(YES)"], vocabulary["yes"]
+    (1, 2, 1)
+    >>> vocabulary.equal(1, 2), vocabulary.equal(1, vocabulary["ye-"])
+    (True, True)
+    """
+
+    def __init__(self, case_sensitive: bool = False, optional: bool = True, fragments: bool = True) -> None:
+        super().__init__()
+        self.case_sensitive, self.optional, self.fragments = case_sensitive, optional, fragments
+        self.texts: list[str] = [""]
+        """Each word without tags."""
+        self.compared: list[str] = [""]
+        """Each word as it is compared: without brackets, and in lower case unless case counts."""
+        self._classes: dict[str, int] = {"": 0}
+        self._class_of, self._null, self._optional, self._fragment = [0], [False], [False], [False]
+
+    def __missing__(self, token: str) -> int:
+        """Number a new word."""
+        number = self[token] = len(self.texts)
+        text = _without_tags(token)
+        bracketed = self.optional and len(text) > 1 and text[0] == "(" and text[-1] == ")"
+        compared = text[1:-1] if bracketed else text
+        self.texts.append(text)
+        self.compared.append(compared if self.case_sensitive else compared.lower())
+        self._class_of.append(self._classes.setdefault(self.compared[-1], len(self._classes)))
+        self._null.append(text == NO_WORD)
+        self._optional.append(bracketed)
+        # Of the words in brackets, sclite knows those as fragments whose end is open.
+        self._fragment.append(
+            self.fragments and (text.startswith("-") or text.endswith("-") or (bracketed and compared[-1:] == "-"))
+        )
+        return number
+
+    def numbers(self, tokens: Sequence[str]) -> list[int]:
+        """Numbers of words."""
+        return list(map(self.__getitem__, tokens))
+
+    def equal(self, reference: int, hypothesis: int) -> bool:
+        """Whether two words are the same, or one a fragment of the other."""
+        first, second = self.compared[reference], self.compared[hypothesis]
+        if self._fragment[reference] or self._fragment[hypothesis]:
+            for fragment, other in ((first, second), (second, first)):
+                if len(fragment) > 1 and fragment[0] == "-":
+                    return other.endswith(fragment[1:])
+                if len(fragment) > 1 and fragment[-1] == "-":
+                    return other.startswith(fragment[:-1])
+        return first == second
+
+    def classes(self) -> np.ndarray:
+        """Of each number, that of its class of equal words: int array of shape (V,)."""
+        return np.array(self._class_of)
+
+    def nulls(self) -> np.ndarray:
+        """Of each number, whether it stands for no word: bool array of shape (V,)."""
+        return np.array(self._null)
+
+    def optionals(self) -> np.ndarray:
+        """Of each number, whether it may be deleted and inserted freely: bool array of shape (V,)."""
+        return np.array(self._optional)
+
+    def fragment_marks(self) -> np.ndarray:
+        """Of each number, whether it is a fragment: bool array of shape (V,)."""
+        return np.array(self._fragment)
+
+
+def _without_tags(token: str) -> str:
+    r"""`word;tag;tag` and `word*` are that word; `\;` is a semicolon."""
+    if ";" in token or "\\" in token:
+        token = re.split(r"(?<!\\);", token, maxsplit=1)[0].replace("\\", "") or token
+    return token[:-1] if token.endswith("*") and len(token) > 1 else token
+
+
+class _GraphBuilder:
+    """Appends words and alternatives to a graph."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.words = [START]
+        self.previous: list[tuple[int, ...]] = [()]
+        self.ends: tuple[int, ...] = (START,)
+
+    def add(self, tokens: Sequence[str]) -> None:
+        for token in tokens:
+            self.previous.append(self.ends)
+            self.ends = (len(self.words),)
+            self.words.append(self.vocabulary[token])
+
+    def graph(self) -> WordGraph:
+        return WordGraph(self.words, self.previous, self.ends)
+
+    def add_recognized(self, items: Sequence[Recognized]) -> None:
+        for item in items:
+            if not isinstance(item, Alternatives):
+                self.add([item.word])
+                continue
+            start = self.ends
+            ends: tuple[int, ...] = ()
+            for option in item.options:
+                self.ends = start
+                self.add_recognized(option)
+                if self.ends == start:
+                    self.add([NO_WORD])
+                ends += self.ends
+            self.ends = ends
+
+    def add_text(self, tokens: list[str], position: int, place: str, depth: int = 0) -> int:
+        """Append words and alternatives up to where this alternative ends, and tell where that is."""
+        while position < len(tokens):
+            token = tokens[position]
+            if depth and token in ("/", "}"):
+                break
+            if token == "}":
+                raise ValueError(f"{place}: a brace closes no alternatives; write them as in {{ UM / UH }}.")
+            if token != "{":
+                self.add([token])
+                position += 1
+                continue
+            start = self.ends
+            ends: tuple[int, ...] = ()
+            closing = ""
+            while closing != "}":
+                self.ends = start
+                position = self.add_text(tokens, position + 1, place, depth + 1)
+                if position == len(tokens):
+                    raise ValueError(f"{place}: alternatives lack their closing brace; write them as in {{ UM / UH }}.")
+                closing = tokens[position]
+                # An alternative without words is none at all, as opposed to @.
+                if self.ends != start:
+                    ends += self.ends
+            if not ends:
+                raise ValueError(f"{place}: the braces hold no words; write alternatives as in {{ UM / UH }}, or @.")
+            self.ends = ends
+            position += 1
+        return position
+
+
+def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference") -> WordGraph:
+    """What an STM's text allows.
+
+    Arguments
+    ---------
+    text : str
+        Words and alternatives, such as "well { i've / i have / @ } seen".
+    vocabulary : Vocabulary
+        Numbers the words.
+    place : str
+        File and line, for messages.
+
+    Returns
+    -------
+    WordGraph
+
+    Raises
+    ------
+    ValueError
+        If braces do not match, hold no words, or stand within a word.
+
+    Example
+    -------
+    >>> graph_of_text("a { b c / d } e", Vocabulary())
+    WordGraph(words=[0, 1, 2, 3, 4, 5], previous=[(), (0,), (1,), (2,), (1,), (3, 4)], last=(5,))
+    >>> graph_of_text("a b", Vocabulary())
+    WordGraph(words=[0, 1, 2], previous=None, last=(2,))
+    """
+    if "{" not in text and "}" not in text:
+        words = [START, *vocabulary.numbers(text.split())]
+        return WordGraph(words, None, (len(words) - 1,))
+    builder = _GraphBuilder(vocabulary)
+    builder.add_text(_tokens(text, place), 0, place)
+    return builder.graph()
+
+
+def _tokens(text: str, place: str) -> list[str]:
+    """Words, braces, and the slashes within braces."""
+    tokens: list[str] = []
+    depth = 0
+    for piece in re.split(r"([{}\s])", text):
+        if piece == "{" and tokens and tokens[-1] not in ("{", "}", "/", " "):
+            raise ValueError(f"{place}: a brace stands within a word, behind '{tokens[-1]}'; put a space between.")
+        depth += (piece == "{") - (piece == "}")
+        if piece.isspace():
+            tokens.append(" ")
+        elif depth > 0 and "/" in piece:
+            tokens += filter(None, re.split("(/)", piece))
+        elif piece:
+            tokens.append(piece)
+    return [token for token in tokens if token != " "]
+
+
+def graph_of_recognized(items: Sequence[Recognized], vocabulary: Vocabulary) -> WordGraph:
+    """What the part of a CTM that fell into a segment allows.
+
+    Example
+    -------
+    >>> from biglittle_asr.scoring.nist.ctm import TimedWord
+    >>> graph_of_recognized([TimedWord("f", "A", 0.0, 0.1, "a")], Vocabulary())
+    WordGraph(words=[0, 1], previous=None, last=(1,))
+    """
+    if not any(isinstance(item, Alternatives) for item in items):
+        words = [START, *vocabulary.numbers([item.word for item in items if not isinstance(item, Alternatives)])]
+        return WordGraph(words, None, (len(words) - 1,))
+    builder = _GraphBuilder(vocabulary)
+    builder.add_recognized(items)
+    return builder.graph()

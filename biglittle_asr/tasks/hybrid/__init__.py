@@ -1,0 +1,1 @@
+"""Hybrid systems: flat start, iterations of alignment and training, and their Brain."""

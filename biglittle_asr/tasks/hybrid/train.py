@@ -1,0 +1,34 @@
+"""What the train.py of a hybrid recipe does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from biglittle_asr.tasks.hybrid.flat_start import FlatStart
+from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
+from biglittle_asr.tasks.hybrid.training import HybridTraining
+from biglittle_asr.tasks.recipe import HYBRID_KEYS, load_recipe, prepare_manifests
+from biglittle_asr.tasks.speech.train import remove_scores
+
+
+def train_hybrid(argv: Sequence[str], corpus: str) -> None:
+    """Parse, prepare, train, evaluate.
+
+    Arguments
+    ---------
+    argv : sequence of str
+        The command line, see :func:`~biglittle_asr.tasks.recipe.load_recipe`.
+    corpus : str
+        One of `biglittle_asr.corpora.list_corpora()`.
+
+    Raises
+    ------
+    ValueError, OSError
+        With a sentence for the user.
+    """
+    hparams, run_opts = load_recipe(argv, HYBRID_KEYS)
+    remove_scores(Path(hparams["output_folder"]))
+    manifests = prepare_manifests(corpus, hparams)
+    start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart
+    start(manifests, hparams, run_opts).train().evaluate(hparams, manifests["test"])

@@ -1,0 +1,1 @@
+"""Training of CTC models, attention models and transducers."""

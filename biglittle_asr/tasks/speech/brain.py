@@ -1,0 +1,431 @@
+"""What the Brains of all speech recognition tasks share: features, targets, scores, averages and the model folder."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import speechbrain as sb
+import torch
+from speechbrain.utils.checkpoints import Checkpoint, average_checkpoints
+from speechbrain.utils.distributed import main_process_only
+from speechbrain.utils.logger import get_logger
+from speechbrain.utils.optimizers import rm_vector_weight_decay
+from torch import Tensor, nn
+
+from biglittle_asr.inference.folder.packing import MODEL, started_from
+from biglittle_asr.models import BigLittleEncoder
+from biglittle_asr.nnet.lengths import valid_mask
+from biglittle_asr.nnet.sparse import freeze
+from biglittle_asr.scoring import Score, score_texts
+from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, ResumableBrain
+from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
+from biglittle_asr.tasks.engine.curves import Curves
+from biglittle_asr.tasks.engine.logs import rewrite_log
+from biglittle_asr.tasks.engine.processes import gather, mean_over_processes
+from biglittle_asr.tasks.recipe import make_sparse
+from biglittle_asr.tasks.speech.data import Datasets, Utterances, collate, train_loader_options
+from biglittle_asr.tasks.speech.model_folder import write_model_folder
+from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
+
+logger = get_logger(__name__)
+
+FRAMES_MULTIPLE = 32
+"""Frames of a training batch on a CPU are padded to a multiple of this: at worst 3 % more to compute in a batch of 10 s
+utterances."""
+
+MAX_LEFT_OUT = 0.01
+"""Largest part of the training utterances that may be left out because their target does not fit their frames."""
+
+START = "before training"
+"""What weights are called that nothing here has trained."""
+
+RATES = {"dev_wer": "dev WER", "dev_cer": "dev CER"}
+"""What is drawn of each epoch besides the loss."""
+
+
+@dataclass
+class Progress(BrainProgress):
+    """What has happened since the present epoch, or the present pass over an evaluation set, began."""
+
+    loss_sum: float = 0.0
+    """Nats, of all utterances."""
+    tokens: int = 0
+    utterances: int = 0
+    left_out: list[str] = field(default_factory=list)
+    """Utterances whose target does not fit their frames."""
+
+    @property
+    def loss(self) -> float:
+        """Nats per token."""
+        return self.loss_sum / max(self.tokens, 1)
+
+
+class RecognitionBrain(ResumableBrain):
+    """Trains and evaluates a model that transcribes utterances.
+
+    The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their tokens:
+    so it is in nats per token, every token of a batch weighs the same, and neither a batch of short utterances nor one
+    of long ones dominates an epoch.
+
+    A task says how its model is called (:meth:`forward_model`), what an utterance costs (:meth:`losses`), in how many
+    frames a target fits (:meth:`frames_needed`), and how to transcribe (:meth:`decode`).
+
+    Arguments
+    ---------
+    model : nn.Module
+        What is trained; has an `encoder`.
+    tokenizer : Tokenizer
+        Of the targets.
+    hparams : dict
+        What the recipe's YAML file defines.
+    run_opts : speechbrain.RunOptions or dict
+        Command line options.
+    """
+
+    examples: ClassVar[str] = "utterances"
+    error: ClassVar[str] = "WER"
+    fate: ClassVar[str] = "the words count as deletions"
+    loss_name: ClassVar[str]
+    """What the loss is called in the picture of the training."""
+    search_settings: Any = None
+    """Of the search for the final scores, by which the model folder transcribes as well."""
+    decoding: str = ""
+    """How the final scores are found, if the model folder does not transcribe so by itself."""
+    progress_type = Progress
+    progress: Progress
+    model: Any
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        make_sparse(model, hparams)
+        normalize = hparams["modules"]["normalize"]
+        if normalize.state_dict():
+            hparams["checkpointer"].add_recoverable("normalize", normalize)
+        super().__init__(model, hparams["modules"], Curves(self.loss_name, RATES), hparams, run_opts)
+        self.tokenizer = tokenizer
+        self.final = False
+        """Whether what :meth:`decode` gives is for the final scores, and may take its time."""
+        self.score_start: Callable[[], Score] | None = None
+        """Scores the weights that a training starts from on dev, if they are a trained model's."""
+
+    # What a task says
+
+    @abstractmethod
+    def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
+        """The model's predictions for features (B, T, F) with (B,) integer frames, and targets (B, U) of (B,) tokens.
+
+        What it returns is given to the methods below. It goes through `self.modules.model`, which several processes
+        share, and not `self.model`.
+        """
+
+    @abstractmethod
+    def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
+        """Nats of each utterance whose target fits its frames, and (B,) bool, which these are."""
+
+    @abstractmethod
+    def frames_needed(self, tokens: Sequence[int]) -> int:
+        """Fewest frames out of the encoder for which the loss of these tokens is finite."""
+
+    @abstractmethod
+    def decode(self, predictions: Any) -> list[list[int]]:
+        """Tokens of each utterance."""
+
+    def views(self, stage: sb.Stage) -> int:
+        """How often each utterance of a batch is augmented, each time on its own; the views lie behind each other."""
+        return 1
+
+    def penalty(self, predictions: Any) -> Tensor | None:
+        """What is added, in training, to the sum of the losses."""
+        return None
+
+    # Training and evaluation
+
+    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
+        """Train, from the last checkpoint if there is one, watching dev.
+
+        Arguments
+        ---------
+        datasets : Datasets
+        hparams : mapping
+            What the recipe's YAML file defines.
+        is_trained : bool
+            Whether the weights are a trained model's. They are scored on dev then, and are the checkpoint of epoch 0:
+            from it an interrupted training goes on, and it is the best one if no epoch is better.
+
+        Raises
+        ------
+        ValueError
+            If the targets of more than 1 % of the training utterances do not fit their frames, as many cannot be read,
+            or the loss is not finite.
+        """
+        if self.test_only:
+            return
+        self.check_targets_fit(datasets.train)
+        if is_trained:
+            options = hparams["valid_dataloader_opts"]
+            self.score_start = partial(self.score_dataset, datasets.dev, options, bootstrap=0)
+        self.fit(
+            self.hparams.epoch_counter,
+            datasets.train,
+            datasets.dev,
+            train_loader_kwargs=train_loader_options(datasets.train, hparams),
+            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
+        )
+        self.failures.report_lost()
+
+    def on_fit_start(self) -> None:
+        """Go on from the last checkpoint; of a trained model's weights, make the first one."""
+        super().on_fit_start()
+        if self.score_start is not None:
+            score = self.score_start()
+            logger.info(f"dev, {START}: {score.summary()}")
+            # Here, where the optimizer exists, which belongs to every checkpoint.
+            self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
+
+    def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
+        """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
+
+        Writes wer_dev.txt, wer_test.txt, and the model folder with the chosen weights.
+        """
+        self.choose_average(datasets.dev, hparams)
+        self.final = True
+        scores = {"dev": self.score_dataset(datasets.dev, hparams["valid_dataloader_opts"], name="dev")}
+        if not hparams["skip_test"]:
+            scores["test"] = self.score_dataset(datasets.test, hparams["test_dataloader_opts"], name="test")
+        self._write_scores(scores)
+        write_model_folder(
+            self.output_folder / MODEL,
+            (
+                self.modules.compute_features,
+                self.modules.normalize,
+                freeze(deepcopy(self.model)),
+                self.tokenizer,
+                self.search_settings,
+            ),
+            datasets,
+            scores,
+            hparams["data_folder"],
+            self.precision,
+            self.weights,
+            self.decoding,
+            started_from(Path(hparams["save_folder"])),
+        )
+        self.show_profile()
+        return scores
+
+    @main_process_only
+    def _write_scores(self, scores: Mapping[str, Score]) -> None:
+        evaluations = []
+        for name, score in scores.items():
+            score.write(self.output_folder / f"wer_{name}.txt")
+            logger.info(f"{name}: {score.summary()}")
+            evaluations.append({"Evaluated": name, "weights": self.weights, "WER": score.all.wer, "CER": score.all.cer})
+        rewrite_log(self.history.rows, evaluations, self.hparams.train_logger)
+        self.failures.write()
+
+    # Forward and loss
+
+    def read(self, dataset: Any) -> Any:
+        """Utterances, their batches, and their IDs."""
+        return Utterances(dataset, self.hparams.seed), collate, dataset.data_ids
+
+    def compute_forward(self, batch: Any, stage: sb.Stage) -> Any:
+        """The model's predictions for a batch of waveforms."""
+        batch = batch.to(self.device)
+        views = self.views(stage)
+        features, frames = self.extract_features(batch.sig.data, batch.num_samples.to(self.device), views)
+        with self.stopwatch("encoder"):
+            return self.forward_model(features, frames, *self._targets(batch, views))
+
+    def extract_features(self, wav: Tensor, num_samples: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
+        """Features (views * B, T, F) and frames: views of the utterances, each augmented on its own."""
+        with self.stopwatch("features"):
+            features, frames = self.modules.compute_features(wav, num_samples)
+            features = self.modules.normalize(features, frames)
+        features, frames = features.repeat(views, 1, 1), frames.repeat(views)
+        if "fea_augment" in self.modules:
+            with self.stopwatch("augmentation"):
+                features = self.modules.fea_augment(features, frames)
+        if self.model.training and features.device.type == "cpu" and isinstance(self.model.encoder, BigLittleEncoder):
+            # Padding, to which these encoders are blind, changes nothing but the number of shapes, each of which oneDNN
+            # compiles anew.
+            features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE))
+        return features, frames
+
+    def _targets(self, batch: Any, views: int) -> tuple[Tensor, Tensor]:
+        return batch.tokens.data.to(self.device).repeat(views, 1), batch.num_tokens.to(self.device).repeat(views)
+
+    def compute_objectives(self, predictions: Any, batch: Any, stage: sb.Stage) -> Tensor:
+        """Loss in nats per token; outside of training, decodes as well."""
+        with self.stopwatch("loss"):
+            tokens, num_tokens = self._targets(batch, self.views(stage))
+            losses, fits = self.losses(predictions, tokens, num_tokens, stage)
+            total, count = losses.sum(), num_tokens[fits].sum()
+            if not bool(torch.isfinite(total)):
+                raise NonFiniteLossError(self.not_finite("loss", batch.id))
+            self.progress.left_out += [
+                name for name, fit in zip(batch.id, fits[: len(batch)].tolist(), strict=True) if not fit
+            ]
+            self.progress.loss_sum += float(total.detach())
+            self.progress.tokens += int(count)
+            self.progress.utterances += len(batch)
+            penalty = self.penalty(predictions) if stage == sb.Stage.TRAIN else None
+            if penalty is not None:
+                total = total + penalty
+            if stage == sb.Stage.TRAIN:
+                count = mean_over_processes(count)
+        if stage != sb.Stage.TRAIN:
+            with self.stopwatch("decoding"):
+                decoded = [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
+            self.hypotheses.update(zip(batch.id, decoded, strict=True))
+            self.references.update(zip(batch.id, batch.wrd, strict=True))
+            self.speakers.update(zip(batch.id, batch.spk_id, strict=True))
+        return (total / count.clamp(min=1)).to(total.dtype)
+
+    def forward_nothing(self) -> Tensor:
+        """The sum of everything that is predicted for a second of silence with one token."""
+        rate = self.hparams.sample_rate
+        wav, num_samples = torch.zeros(1, rate, device=self.device), torch.tensor([rate], device=self.device)
+        one = torch.ones(1, dtype=torch.long, device=self.device)
+        predictions = self.forward_model(*self.extract_features(wav, num_samples), one.unsqueeze(0), one)
+        return torch.stack([each.sum() for each in predictions if each.requires_grad]).sum()
+
+    # Optimization
+
+    def init_optimizers(self) -> None:
+        """Weight decay on matrices only: norms and biases have no reason to be near zero."""
+        self.optimizer = self.opt_class(rm_vector_weight_decay(self.modules))
+        self.optimizers_dict = {"opt_class": self.optimizer}
+        if self.checkpointer is not None:
+            self.checkpointer.add_recoverable("optimizer", self.optimizer)
+
+    def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
+        """Evaluate what could be read of a batch; the words of the rest count as deletions."""
+        for failure in batch.failures:
+            self.hypotheses[failure.id] = ""
+            self.references[failure.id] = failure.words
+            self.speakers[failure.id] = failure.speaker
+        return super().evaluate_batch(batch, stage)
+
+    # Stages
+
+    def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
+        """Forget the last stage, unless a checkpoint inside this one was loaded."""
+        self.hypotheses: dict[str, str] = {}
+        self.references: dict[str, str] = {}
+        self.speakers: dict[str, str] = {}
+        super().on_stage_start(stage, epoch)
+
+    def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
+        """Put together what the processes of a distributed training have transcribed, and report."""
+        if stage != sb.Stage.TRAIN:
+            for texts in (self.hypotheses, self.references, self.speakers):
+                merged = {name: text for part in gather(texts) for name, text in part.items()}
+                texts.clear()
+                texts.update((name, merged[name]) for name in self.evaluated_names if name in merged)
+        super().on_stage_end(stage, stage_loss, epoch)
+
+    def score_epoch(self) -> dict[str, float]:
+        """WER and CER on dev, in percent."""
+        rates = score_texts(self.references, self.hypotheses, bootstrap=0).all
+        assert rates.wer is not None and rates.cer is not None
+        return {"dev_wer": rates.wer, "dev_cer": rates.cer, self.error: rates.wer}
+
+    def inspect_training(self, progress: Progress) -> None:
+        """Report targets that did not fit their frames."""
+        self._report_left_out(progress)
+
+    def _report_left_out(self, progress: Progress) -> None:
+        if not progress.left_out:
+            return
+        message = (
+            f"{len(progress.left_out)} of {progress.utterances} utterances have too few frames for their target: "
+            + ", ".join(sorted(progress.left_out))
+        )
+        if len(progress.left_out) > MAX_LEFT_OUT * progress.utterances:
+            raise ValueError(f"{message}; correct them, use larger tokens, or lower the encoder's time_stride.")
+        logger.warning(f"{message}; they are left out of the loss.")
+
+    def check_targets_fit(self, dataset: Any) -> None:
+        """Check before training that targets fit their frames, going by the manifest's durations.
+
+        Raises
+        ------
+        ValueError
+            If more than 1 % do not.
+        """
+        progress = Progress(utterances=len(dataset))
+        for name in dataset.data_ids:
+            row = dataset.data[name]
+            samples = round(row["duration"] * self.hparams.sample_rate)
+            frames = self.model.encoder.output_lengths(self.modules.compute_features.output_lengths(samples))
+            if frames < self.frames_needed(self.tokenizer.encode(row["wrd"])):
+                progress.left_out.append(name)
+        self._report_left_out(progress)
+
+    # Evaluation
+
+    def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
+        """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
+
+        Of equals, the average over more epochs wins. Weights that the training started from are not averaged with
+        others.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no checkpoint.
+        """
+        best = self.checkpointer.find_checkpoint(min_key=self.error)
+        if best is None:
+            raise FileNotFoundError(f"{hparams['save_folder']}: no checkpoint of a whole epoch; train first.")
+        latest = [checkpoint for checkpoint in self.find_epochs() if checkpoint.meta["epoch"] > 0]
+        candidates = {f"best epoch ({best.meta['epoch']})" if best.meta["epoch"] > 0 else START: [best]}
+        for count in sorted(set(hparams["average_checkpoints"])):
+            if count <= len(latest):
+                name = "last epoch" if count == 1 else f"average of last {count} epochs"
+                candidates[name] = latest[:count]
+        errors = {}
+        for name, checkpoints in candidates.items():
+            self.load_average(checkpoints)
+            score = self.score_dataset(dev, hparams["valid_dataloader_opts"], bootstrap=0)
+            logger.info(f"dev, {name}: {score.summary()}")
+            errors[name] = score.all.errors
+        self.weights = min(reversed(candidates), key=lambda name: errors[name])
+        self.load_average(candidates[self.weights])
+
+    def load_average(self, checkpoints: Sequence[Checkpoint]) -> None:
+        """Load the average of checkpoints' weights and statistics: of BatchNorm, and of the features where learned."""
+        self.model.load_state_dict(average_checkpoints(checkpoints, "model"))
+        if self.modules.normalize.state_dict():
+            self.modules.normalize.load_state_dict(average_checkpoints(checkpoints, "normalize"))
+
+    def score_dataset(
+        self, dataset: Any, loader_options: Mapping[str, Any], bootstrap: int = 1000, name: str | None = None
+    ) -> Score:
+        """Transcribe a dataset with the present weights and score it; report what could not be read under `name`."""
+        self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
+        if name is not None:
+            self.failures.report(name, None, self.progress.failed)
+        with self.stopwatch("scoring"):
+            return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
+
+
+def check_tokens(tokens: Tensor, num_tokens: Tensor, output_neurons: int) -> None:
+    """Check that every token of the targets (B, U) is in the output layer: losses would be finite and wrong.
+
+    Raises
+    ------
+    ValueError
+        If one is not. What lies behind an utterance's end is not looked at.
+    """
+    valid = valid_mask(num_tokens, tokens.shape[1])
+    largest = int(tokens.masked_fill(~valid, BLANK).max()) if tokens.numel() else BLANK
+    if largest >= output_neurons:
+        raise ValueError(
+            f"token {largest} does not exist in an output layer of {output_neurons}: "
+            "tokenizer and output_neurons disagree."
+        )

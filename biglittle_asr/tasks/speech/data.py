@@ -1,0 +1,424 @@
+"""From manifests to batches: audio, targets, speed perturbation, and batches of similar durations.
+
+The way of an utterance: a batch sampler names it (:class:`EpochBatches`), its audio is read and perturbed
+(:func:`build_dataset`), a file that fails is noted in its place (:class:`Utterances`), and what was read becomes a
+:class:`Batch`.
+"""
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from speechbrain.dataio.batch import PaddedBatch
+from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.sampler import DynamicBatchSampler
+from speechbrain.utils.logger import get_logger
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler, get_worker_info
+
+from biglittle_asr.audio.files import WHOLE, Segment, read_audio
+from biglittle_asr.corpora.manifest import row_segment
+from biglittle_asr.tasks.engine.randomness import seed_all
+from biglittle_asr.tokens.tokenizer import Tokenizer
+
+logger = get_logger(__name__)
+
+OUTPUT_KEYS = ["id", "sig", "num_samples", "tokens", "num_tokens", "wrd", "spk_id", "seconds"]
+SORTINGS = ("random", "ascending", "descending")
+
+
+class UnreadableAudioError(ValueError):
+    """The audio of one utterance cannot be used."""
+
+
+class AudioReader:
+    """Reads the audio of an utterance at the expected sample rate.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz.
+    cache : bool
+        Keep what was read in memory (4 bytes a sample).
+    """
+
+    def __init__(self, sample_rate: int, cache: bool = False) -> None:
+        self.sample_rate = sample_rate
+        self._cache: dict[tuple[str, Segment], Tensor] | None = {} if cache else None
+
+    def __call__(self, path: str, segment: Segment = WHOLE) -> Tensor:
+        """Samples (S,) of a file, or of a segment of it, float32, full scale 1.
+
+        Raises
+        ------
+        UnreadableAudioError
+            If the file cannot be read, has another sample rate, or has samples that are no numbers.
+        """
+        if self._cache is not None and (path, segment) in self._cache:
+            return self._cache[path, segment]
+        try:
+            samples, sample_rate = read_audio(path, segment)
+        except (OSError, ValueError) as error:
+            strerror = getattr(error, "strerror", None)
+            raise UnreadableAudioError(f"{path}: {strerror}." if strerror else str(error)) from error
+        if sample_rate != self.sample_rate:
+            raise UnreadableAudioError(
+                f"{path}: sampled at {sample_rate} Hz, but the recipe's sample_rate is {self.sample_rate}; "
+                "resample the corpus or change the recipe."
+            )
+        wav = torch.from_numpy(samples)
+        if self._cache is not None:
+            self._cache[path, segment] = wav
+        return wav
+
+
+@dataclass(frozen=True)
+class Datasets:
+    """The three sets of a recipe."""
+
+    train: DynamicItemDataset
+    dev: DynamicItemDataset
+    test: DynamicItemDataset
+
+
+def build_datasets(manifests: Mapping[str, Path], tokenizer: Tokenizer, hparams: Mapping[str, Any]) -> Datasets:
+    """Make the datasets of a recipe: speed perturbation in train only, dev and test sorted by duration.
+
+    Arguments
+    ---------
+    manifests : mapping from "train", "dev", "test" to pathlib.Path
+        CSV files with columns ID, duration, wav, spk_id, wrd.
+    tokenizer : Tokenizer
+        Makes the targets.
+    hparams : mapping
+        Reads sample_rate, cache_audio, sorting, wav_augment.
+
+    Raises
+    ------
+    ValueError
+        If a training transcript has unknown characters, or sorting is unknown.
+    """
+    if hparams["sorting"] not in SORTINGS:
+        raise ValueError(f"sorting: '{hparams['sorting']}' is none of {', '.join(SORTINGS)}.")
+    read = AudioReader(hparams["sample_rate"], hparams["cache_audio"])
+    train = build_dataset(manifests["train"], read, tokenizer, hparams["wav_augment"])
+    if hparams["sorting"] != "random":
+        train = train.filtered_sorted(sort_key="duration", reverse=hparams["sorting"] == "descending")
+    held_out = {}
+    for name in ("dev", "test"):
+        dataset = build_dataset(manifests[name], read, tokenizer, unknown="drop")
+        report_unknown(dataset, tokenizer, manifests[name])
+        held_out[name] = dataset.filtered_sorted(sort_key="duration")
+    return Datasets(train, held_out["dev"], held_out["test"])
+
+
+def build_dataset(
+    manifest: Path,
+    read: AudioReader,
+    tokenizer: Tokenizer,
+    wav_augment: torch.nn.Module | None = None,
+    unknown: str = "refuse",
+) -> DynamicItemDataset:
+    """Make a dataset of :data:`OUTPUT_KEYS` from a manifest; see :func:`build_audio_dataset`."""
+
+    def target(text: str) -> tuple[Tensor, int]:
+        ids = tokenizer.encode(text, unknown)
+        return torch.tensor(ids, dtype=torch.long), len(ids)
+
+    dataset = build_audio_dataset(manifest, read, wav_augment)
+    dataset.add_dynamic_item(target, takes=["wrd"], provides=["tokens", "num_tokens"])
+    dataset.set_output_keys(OUTPUT_KEYS)
+    return dataset
+
+
+def build_audio_dataset(
+    manifest: Path, read: AudioReader, wav_augment: torch.nn.Module | None = None
+) -> DynamicItemDataset:
+    """Make a dataset from a manifest, which lacks nothing of :data:`OUTPUT_KEYS` but `tokens` and `num_tokens`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such manifest.
+    ValueError
+        If a row does not say in numbers which segment of its file it is.
+    """
+    if not manifest.is_file():
+        raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
+
+    # A plain function: SpeechBrain would not start a generator anew after one that has failed.
+    def audio(path: str, segment: Segment) -> tuple[Tensor, int, dict[str, float]]:
+        start = time.perf_counter()
+        wav = read(path, segment)
+        seconds = {"reading": time.perf_counter() - start}
+        if wav_augment is not None:
+            start = time.perf_counter()
+            wav = wav_augment(wav)
+            seconds["speed perturbation"] = time.perf_counter() - start
+        return wav, len(wav), seconds
+
+    rows = load_data_csv(manifest)
+    for name, row in rows.items():
+        row["segment"] = row_segment({"ID": name, **row})
+    dataset = DynamicItemDataset(rows)
+    dataset.add_dynamic_item(audio, takes=["wav", "segment"], provides=["sig", "num_samples", "seconds"])
+    return dataset
+
+
+def report_unknown(dataset: DynamicItemDataset, tokenizer: Tokenizer, manifest: Path) -> None:
+    """Log how many utterances have characters that training does not have; the WER counts their words all the same."""
+    known = {character for row in dataset.data.values() for character in row["wrd"]}
+    unknown = {character for character in known if not _can_encode(tokenizer, character)}
+    if unknown:
+        count = sum(bool(unknown & set(row["wrd"])) for row in dataset.data.values())
+        logger.warning(
+            f"{manifest}: {count} of {len(dataset)} utterances have characters that the training transcripts do not "
+            f"({''.join(sorted(unknown))}); they are left out of the targets, and so out of the loss."
+        )
+
+
+def _can_encode(tokenizer: Tokenizer, character: str) -> bool:
+    try:
+        tokenizer.encode(character)
+    except ValueError:
+        return False
+    return True
+
+
+class Draw(NamedTuple):
+    """An utterance as one epoch of a training draws it."""
+
+    epoch: int
+    position: int
+    """In the dataset."""
+
+
+class Failure(NamedTuple):
+    """An example whose file could not be used when it was needed."""
+
+    id: str
+    reason: str
+    words: str = ""
+    """Of an utterance."""
+    speaker: str = ""
+
+
+class Utterances(Dataset[dict[str, Any] | Failure]):
+    """A dataset whose files may fail, and whose augmentation depends on seed, epoch and utterance alone.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        Of :func:`build_dataset`.
+    seed : int
+        Of the training.
+    """
+
+    def __init__(self, dataset: DynamicItemDataset, seed: int) -> None:
+        self.dataset = dataset
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | Draw) -> dict[str, Any] | Failure:
+        """Read an utterance; augmentation is drawn anew for each epoch that a :class:`Draw` names."""
+        index = key.position if isinstance(key, Draw) else key
+        name = self.dataset.data_ids[index]
+        if isinstance(key, Draw):
+            seed_all(self.seed, key.epoch, name)
+        try:
+            return self.dataset[index]
+        except UnreadableAudioError as error:
+            row = self.dataset.data[name]
+            return Failure(name, str(error), row["wrd"], row["spk_id"])
+
+
+@dataclass
+class Batch:
+    """What was read of a batch."""
+
+    examples: PaddedBatch | None
+    """Those that could be read, with the keys :data:`OUTPUT_KEYS` but `seconds`; None if none could."""
+    failures: list[Failure]
+    """Those that could not."""
+    seconds: dict[str, float]
+    """What reading and perturbing took."""
+    in_worker: bool
+    """Whether another process than the one that trains did so."""
+
+    def pin_memory(self) -> "Batch":
+        """For the loader's option of this name."""
+        if self.examples is not None:
+            self.examples.pin_memory()
+        return self
+
+
+def collate(examples: Sequence[dict[str, Any] | Failure]) -> Batch:
+    """Make a batch of examples of :class:`Utterances`."""
+    failures = [example for example in examples if isinstance(example, Failure)]
+    read = [dict(example) for example in examples if not isinstance(example, Failure)]
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for example in read:
+        for activity, amount in example.pop("seconds").items():
+            seconds[activity] += amount
+    return Batch(PaddedBatch(read) if read else None, failures, dict(seconds), get_worker_info() is not None)
+
+
+class EpochBatches(Sampler[list[Draw]]):
+    """The batches of each epoch, which follow from seed and epoch alone, dealt out to the processes of a training.
+
+    In each step every process takes the next batch. If fewer batches than processes are left for the last step, their
+    examples are dealt out instead. So every example is drawn once in an epoch, whatever the number of processes, even
+    if that changes within it.
+
+    Arguments
+    ---------
+    make : callable
+        From the number of an epoch to its batches, lists of indices.
+
+    Example
+    -------
+    >>> batches = EpochBatches(lambda epoch: [[epoch, 1], [2]])
+    >>> batches.set_epoch(7)
+    >>> next(iter(batches))
+    [Draw(epoch=7, position=7), Draw(epoch=7, position=1)]
+    """
+
+    def __init__(self, make: Callable[[int], list[list[int]]]) -> None:
+        self.make = make
+        self.process, self.processes = 0, 1
+        self.resumed = (0, 0, 0)
+        self.epoch, self.batches = 0, make(0)
+        self._deal()
+
+    def deal(self, process: int, processes: int) -> None:
+        """Deal the batches out to so many processes, of which this is the one of that number, from 0."""
+        self.process, self.processes = process, processes
+        self._deal()
+
+    def resume(self, epoch: int, steps: int, taken: int) -> None:
+        """Go on in an epoch in which so many steps have taken so many of its batches."""
+        self.resumed = (epoch, steps, taken)
+        self._deal()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the batches of an epoch; SpeechBrain calls this before each."""
+        if epoch != self.epoch:
+            self.epoch, self.batches = epoch, self.make(epoch)
+        self._deal()
+
+    def _deal(self) -> None:
+        of, steps, taken = self.resumed
+        self.steps_before, self.taken_before = (steps, taken) if of == self.epoch else (0, 0)
+        left = self.batches[self.taken_before :]
+        rest = len(left) // self.processes * self.processes
+        # The loader skips what comes in place of the steps that were taken.
+        self.own: list[list[int]] = [[] for _ in range(self.steps_before)] + left[self.process : rest : self.processes]
+        if left[rest:]:
+            examples = [index for batch in left[rest:] for index in batch]
+            self.own.append(examples[self.process :: self.processes])
+
+    def taken(self, steps: int) -> int:
+        """How many batches of the epoch are taken, by all processes, after so many steps of each.
+
+        Example
+        -------
+        >>> batches = EpochBatches(lambda epoch: [[index] for index in range(5)])
+        >>> batches.deal(process=0, processes=2)
+        >>> [batches.taken(steps) for steps in range(4)]
+        [0, 2, 4, 5]
+        """
+        return min(self.taken_before + (steps - self.steps_before) * self.processes, len(self.batches))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in self.own:
+            yield [Draw(self.epoch, index) for index in batch]
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+    def digest(self, names: Sequence[str]) -> str:
+        """Short text that differs where the order of the epoch differs, given the names of all utterances."""
+        order = [[names[index] for index in batch] for batch in self.batches]
+        return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
+
+
+def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of the training set's loader: dynamic batches of similar durations, or batches of a fixed size.
+
+    Arguments
+    ---------
+    dataset : DynamicItemDataset
+        The training set.
+    hparams : mapping
+        Reads seed, batch_size, sorting, dynamic_batching, max_batch_length (s), num_buckets, train_dataloader_opts.
+    """
+    if hparams["dynamic_batching"]:
+        batches = _dynamic_batches(dataset, hparams)
+    else:
+        batches = fixed_batches(len(dataset), hparams["batch_size"], hparams["seed"], hparams["sorting"] == "random")
+    return {**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)}
+
+
+def _dynamic_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> Callable[[int], list[list[int]]]:
+    sampler = DynamicBatchSampler(
+        dataset,
+        max_batch_length=hparams["max_batch_length"],
+        bucket_boundaries=bucket_boundaries([row["duration"] for row in dataset.data.values()], hparams["num_buckets"]),
+        length_func=lambda row: row["duration"],
+        shuffle=hparams["sorting"] == "random",
+        batch_ordering=hparams["sorting"],
+        seed=hparams["seed"],
+    )
+
+    def batches(epoch: int) -> list[list[int]]:
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    return batches
+
+
+def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Callable[[int], list[list[int]]]:
+    """Batches of a fixed size, in an order that follows from seed and epoch; the last of an epoch may be smaller.
+
+    Returns
+    -------
+    callable
+        From the number of an epoch to its batches, for :class:`EpochBatches`.
+
+    Example
+    -------
+    >>> fixed_batches(5, 2, seed=1, shuffle=False)(1)
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def batches(epoch: int) -> list[list[int]]:
+        order = list(range(total))
+        if shuffle:
+            generator = torch.Generator().manual_seed(seed + epoch)
+            order = torch.randperm(total, generator=generator).tolist()
+        return [order[start : start + size] for start in range(0, total, size)]
+
+    return batches
+
+
+def bucket_boundaries(durations: Sequence[float], buckets: int) -> list[float]:
+    """Upper edges of buckets that hold about equally many utterances each.
+
+    SpeechBrain's own spacing assumes durations up to the length of a whole batch: with utterances of a few seconds most
+    of its buckets stay empty and the others mix short with long.
+
+    Example
+    -------
+    >>> bucket_boundaries([1.0, 2.0, 3.0, 4.0], 2)
+    [2.5, 4.0]
+    """
+    return np.unique(np.quantile(durations, np.arange(1, buckets + 1) / buckets)).tolist()

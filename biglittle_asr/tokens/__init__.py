@@ -1,0 +1,1 @@
+"""What words are made of: tokenizers, words of tokens, pronunciations."""
