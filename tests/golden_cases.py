@@ -175,7 +175,7 @@ def observe_speech(name: str, model: Path, folder: Path) -> dict[str, Any]:
 def observe_images(model: Path, folder: Path) -> dict[str, Any]:
     """Best classes, counts and logits of a folder of an image classifier."""
     from biglittle_asr.features.images import evaluation_transform, read_image
-    from biglittle_asr.inference.classification import load_classifier
+    from biglittle_asr.inference.folder.classifier import load_classifier
 
     images = write_pictures(folder / "images", 2, seed=500)
     classifier = load_classifier(str(model))

@@ -19,7 +19,7 @@ import torch
 from golden_cases import GOLDEN, IMAGES, MODELS, SPEECH, TRAINING, differences
 
 from biglittle_asr.inference import load_model, save_model
-from biglittle_asr.inference.classification import load_classifier, save_classifier
+from biglittle_asr.inference.folder.classifier import load_classifier, save_classifier
 from biglittle_asr.inference.folder.kinds import KINDS
 
 LARGEST_BYTES = 1_000_000

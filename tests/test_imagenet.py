@@ -25,18 +25,13 @@ from biglittle_asr.cli import main
 from biglittle_asr.corpora.images import folder as image_folder
 from biglittle_asr.corpora.images import imagenet
 from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
-from biglittle_asr.inference.classification import (
-    Classifier,
-    count_top,
-    find_images,
-    load_classifier,
-    read_classifier,
-    save_classifier,
-)
+from biglittle_asr.inference.classification import count_top, find_images
+from biglittle_asr.inference.folder.classifier import Classifier, load_classifier, read_classifier, save_classifier
 from biglittle_asr.models import create_model
+from biglittle_asr.recipe.keys import IMAGE_KEYS
+from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.engine.schedule import ByEpoch
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
-from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe  # noqa: E402
 
 YAML_FILES = sorted((REPOSITORY / "hparams" / "ImageNet").glob("*.yaml"))
 PLAIN = REPOSITORY / "hparams" / "ImageNet" / "reproduction_resnet18.yaml"

@@ -17,10 +17,13 @@ from test_imagenet import PLAIN, make_folder, tiny
 from test_tasks import WORDS, load, small, write_tones
 from torch import distributed, multiprocessing
 
+from biglittle_asr.recipe.keys import IMAGE_KEYS
+from biglittle_asr.recipe.run import load_recipe
+from biglittle_asr.recipe.yaml import RecipeError
+from biglittle_asr.tasks.engine.batches import EpochBatches, fixed_batches
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
-from biglittle_asr.tasks.recipe import IMAGE_KEYS, RecipeError, load_recipe
-from biglittle_asr.tasks.speech.data import EpochBatches, collate, fixed_batches
+from biglittle_asr.tasks.speech.data import collate
 
 PROCESSES = 2
 

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from biglittle_asr.cli import main
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
-from biglittle_asr.inference.classification import Classifier, save_classifier
+from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
 from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.profiling import (

@@ -12,7 +12,8 @@ import torchaudio
 from babbling import babble, words, write_container
 from conftest import SAMPLE_RATE
 
-from biglittle_asr.inference.audio import Recording, Resampler
+from biglittle_asr.audio.resample import Resampler
+from biglittle_asr.inference.audio import Recording
 
 RATES = (4000, 8000, 11025, 16000, 22257, 44100, 48000, 192000)
 

@@ -26,12 +26,12 @@ from biglittle_asr.corpora.images.folder import read_image_folder, read_image_sh
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.corpora.sharding import write_shards
 from biglittle_asr.features.images import evaluation_transform
-from biglittle_asr.inference.classification import Classifier, save_classifier
+from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
 from biglittle_asr.models import create_model
+from biglittle_asr.recipe.prepare import OWN_SPLITS
 from biglittle_asr.shards import ShardError, ShardMember, has_shards, read_index
+from biglittle_asr.tasks.engine.batches import Failure
 from biglittle_asr.tasks.images.brain import ImageBrain, Images, find_image_sets
-from biglittle_asr.tasks.recipe import OWN_SPLITS
-from biglittle_asr.tasks.speech.data import Failure
 
 NAMES = ["u.with.dots", "ünïcode", "n" * 120, *(f"u{number:02d}" for number in range(9))]
 

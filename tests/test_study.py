@@ -21,11 +21,11 @@ from matplotlib.text import Text
 
 from biglittle_asr.inference import load_model
 from biglittle_asr.profiling import encoder_costs
+from biglittle_asr.recipe.yaml import _read_yaml
 from biglittle_asr.study import Results, Run, Study, read_study, summarize, write_report
 from biglittle_asr.study.plan import StudyError, has_key
 from biglittle_asr.study.report import draw
 from biglittle_asr.study.results import COLUMNS
-from biglittle_asr.tasks.recipe import _read_yaml
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the queue needs a POSIX system")
 

@@ -135,7 +135,8 @@ def test_nists_tools_take_what_preparation_writes(tmp_path: Path) -> None:
 
 
 def test_fisher_joins_the_training_set_of_the_twin(tmp_path: Path) -> None:
-    from biglittle_asr.tasks.recipe import load_recipe, prepare_manifests
+    from biglittle_asr.recipe.prepare import prepare_manifests
+    from biglittle_asr.recipe.run import load_recipe
 
     words = arguments(tmp_path, "ctc_bl_resnet22_fisher.yaml", "resnet22.yaml")
     with pytest.raises(ValueError, match="fisher_folder has no value; give it on the command line: --fisher_folder"):

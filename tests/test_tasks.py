@@ -19,13 +19,14 @@ from conftest import REPOSITORY, SAMPLE_RATE
 from biglittle_asr.inference import load_model, pack
 from biglittle_asr.nnet import sparse
 from biglittle_asr.tasks import recipe
+from biglittle_asr.tasks.engine.batches import Draw
 from biglittle_asr.tasks.engine.brain import NonFiniteLossError
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory
 from biglittle_asr.tasks.engine.schedule import WarmupCosine
 from biglittle_asr.tasks.speech import brain as recognition
 from biglittle_asr.tasks.speech.brain import RATES, Progress
 from biglittle_asr.tasks.speech.ctc import CTCBrain, consistency_loss, ctc_loss, frames_needed
-from biglittle_asr.tasks.speech.data import Datasets, Draw, Utterances, build_datasets, train_loader_options
+from biglittle_asr.tasks.speech.data import Datasets, Utterances, build_datasets, train_loader_options
 from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
-    from biglittle_asr.inference.classification import is_classifier
+    from biglittle_asr.inference.folder.classifier import is_classifier
 
     check_output(options.output)
     images = is_classifier(str(options.model))
@@ -88,7 +88,8 @@ def run(options: argparse.Namespace) -> None:
 def _evaluate_images(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
-    from biglittle_asr.inference.classification import evaluate_images, find_images, load_classifier
+    from biglittle_asr.inference.classification import evaluate_images, find_images
+    from biglittle_asr.inference.folder.classifier import load_classifier
 
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")

@@ -40,7 +40,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     path = Path(word)
     if path.is_dir():
         from biglittle_asr.inference import load_model
-        from biglittle_asr.inference.classification import is_classifier, read_classifier
+        from biglittle_asr.inference.folder.classifier import is_classifier, read_classifier
 
         if overrides:
             raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")
@@ -49,7 +49,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
             return Network(lambda: classifier.model, image_size or classifier.crop)
         return Network(lambda: _countable(load_model(path).model))
     if path.is_file() or path.suffix in (".yaml", ".yml"):
-        from biglittle_asr.tasks.recipe import load_network, read_image_size
+        from biglittle_asr.recipe.network import load_network, read_image_size
 
         size = image_size or read_image_size(path, overrides) or Network.image_size
         return Network(lambda: _countable(load_network(path, overrides)), size)

@@ -13,7 +13,8 @@ from importlib import import_module
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.manifest import write_atomically, write_manifests
+from biglittle_asr.corpora.manifest import write_manifests
+from biglittle_asr.files import write_atomically
 
 CORPORA = {
     "an4": "biglittle_asr.corpora.an4",

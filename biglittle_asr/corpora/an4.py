@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.files import read_lines
 
 TRANSCRIPT_LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
 SENTENCE_MARKS = {"<s>", "</s>"}

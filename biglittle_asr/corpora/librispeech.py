@@ -17,7 +17,8 @@ from pathlib import Path
 
 from biglittle_asr.corpora.litter import without_litter
 from biglittle_asr.corpora.report import TRAINING, tell_incomplete
-from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.files import read_lines
 
 CHAPTERS_NAME = "CHAPTERS.TXT"
 TRANSCRIPTS = "*.trans.txt"

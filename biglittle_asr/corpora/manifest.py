@@ -24,6 +24,7 @@ from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
 from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.files import write_atomically
 from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
@@ -246,48 +247,6 @@ def copy_indices(
     for split, text in texts.items():
         write_atomically(output_folder / f"{split}.csv", text)
     return {split: output_folder / f"{split}.csv" for split in texts}
-
-
-def write_atomically(path: Path, text: str, durable: bool = False) -> None:
-    """Write a text file so that a reader, or a run that is interrupted, sees the old or the new, never a part.
-
-    Arguments
-    ---------
-    path : pathlib.Path
-        The file; its folder must exist.
-    text : str
-        All of its content.
-    durable : bool
-        Whether the file outlives a power cut as soon as this returns.
-
-    Example
-    -------
-    >>> path = getfixture("tmp_path") / "a.txt"
-    >>> write_atomically(path, "whole")
-    >>> path.read_text()
-    'whole'
-    """
-    # The process number keeps two runs that prepare the same corpus at once from writing into one another's file.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-        if durable:
-            _force_to_disk(temporary)
-        os.replace(temporary, path)
-        if durable:
-            _force_to_disk(path.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def _force_to_disk(path: Path) -> None:
-    """Have a file's content, or a folder's names, outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from biglittle_asr.audio.files import WHOLE
 from biglittle_asr.corpora.images.folder import read_image_folder
-from biglittle_asr.corpora.manifest import read_manifest, row_segment, write_atomically
+from biglittle_asr.corpora.manifest import read_manifest, row_segment
+from biglittle_asr.files import write_atomically
 from biglittle_asr.shards import SHARD_NAME, ShardMember
 
 SHARD_MEGABYTES = 256

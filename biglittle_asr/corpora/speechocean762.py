@@ -21,7 +21,8 @@ from os import PathLike
 from pathlib import Path
 
 from biglittle_asr.corpora.report import tell_incomplete
-from biglittle_asr.corpora.utterance import Utterance, read_lines, stable_hash
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.files import read_lines
 
 logger = logging.getLogger(__name__)
 

@@ -19,11 +19,10 @@ from torchaudio.functional import forced_align
 
 from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
 from biglittle_asr.decoding.ctc.beam import Hypothesis
-from biglittle_asr.decoding.ctc.greedy import Token
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
-from biglittle_asr.tokens.words import TAIL_SECONDS
+from biglittle_asr.tokens.words import TAIL_SECONDS, Token
 
 
 class AlignedSearch(ABC):

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 
 DEFAULT_BOOST = 5.0
 """Nats: e^5, about 150 times more probable, which outweighs a letter or two that were heard badly."""

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from biglittle_asr.audio.resample import Samples
 from biglittle_asr.decoding import BeamWords, Decoder, Word
 from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
-from biglittle_asr.inference.audio import Recording, Samples
+from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.windows import outputs_by_windows
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding import Word
+from biglittle_asr.files import write_atomically
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import Failure, Transcript
 from biglittle_asr.scoring import TimedWord

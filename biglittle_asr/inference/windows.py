@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from biglittle_asr.audio.resample import Samples
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.features.logmel import DELTA_SPAN
-from biglittle_asr.inference.audio import Samples
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer

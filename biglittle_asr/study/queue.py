@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 from biglittle_asr.study.locks import try_lock
 from biglittle_asr.study.plan import Run, Study, StudyError, has_key
 from biglittle_asr.study.results import (

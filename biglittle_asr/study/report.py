@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 from biglittle_asr.study.plan import Study, StudyError
 from biglittle_asr.study.results import Results
 

@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 from biglittle_asr.study.locks import locked_folder
 from biglittle_asr.study.plan import Run, Study, StudyError
 

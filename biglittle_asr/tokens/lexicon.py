@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.utterance import read_lines
+from biglittle_asr.files import read_lines
 
 SILENCE = "SIL"
 """Name of the silence phone in CMU's and most other lexicons."""

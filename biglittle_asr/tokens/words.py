@@ -5,8 +5,22 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from biglittle_asr.decoding.ctc.greedy import Token
 from biglittle_asr.tokens.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of the best path: a run of frames in which it is the best one."""
+
+    index: int
+    """In the output layer."""
+    start: int
+    """Its first frame."""
+    end: int
+    """One past its last frame."""
+    log_prob: float
+    """The largest log-probability it has in these frames; of attention models, the decoder's."""
+
 
 TAIL_SECONDS = 0.2
 """A word goes on behind the frames of its last token, for CTC's tokens are shorter than what they stand for; but no

@@ -11,8 +11,9 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
+from biglittle_asr.recipe.keys import IMAGE_KEYS
+from biglittle_asr.recipe.run import load_recipe, run
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
-from biglittle_asr.tasks.recipe import IMAGE_KEYS, load_recipe, run
 
 
 def main(argv: Sequence[str]) -> None:

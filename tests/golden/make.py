@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.features import GlobalNormalization, LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, save_model
-from biglittle_asr.inference.classification import Classifier, load_classifier, save_classifier
+from biglittle_asr.inference.folder.classifier import Classifier, load_classifier, save_classifier
 from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.models import create_encoder, create_model
 from biglittle_asr.tasks.speech.attention import attention_loss

@@ -21,7 +21,8 @@ from biglittle_asr.corpora.telephone.segments import (
     split_by_conversation,
 )
 from biglittle_asr.corpora.telephone.transcripts import fisher_words
-from biglittle_asr.corpora.utterance import Utterance, read_lines
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.files import read_lines
 
 RECORDING = r"(fe_03_\d{5})\.sph"
 TRANSCRIPT = r"(fe_03_\d{5})\.txt"

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from biglittle_asr.corpora.telephone.segments import CHANNELS, Turn, check_pairs, find_files, make_utterances
 from biglittle_asr.corpora.telephone.transcripts import hub5_words, mend_stm
-from biglittle_asr.corpora.utterance import Utterance, read_lines
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.files import read_lines
 
 RECORDING = r"((?:sw|en)_\d{4})\.sph"
 STM = r"(hub5e00\.english\.000405)\.stm"

@@ -24,7 +24,8 @@ from biglittle_asr.corpora.telephone.segments import (
     split_by_conversation,
 )
 from biglittle_asr.corpora.telephone.transcripts import normalize_lexicon, spelled_words, switchboard_words
-from biglittle_asr.corpora.utterance import Utterance, read_lines
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.files import read_lines
 
 RECORDING = r"(sw0\d{4})\.sph"
 TRANSCRIPT = r"(sw\d{4}[ab])-ms98-a-trans\.text"

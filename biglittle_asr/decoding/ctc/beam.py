@@ -21,13 +21,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from biglittle_asr.decoding.ctc.greedy import Token
 from biglittle_asr.decoding.ctc.lexicon import Lexicon, examples, read_lexicon, spell, spelling_of
 from biglittle_asr.decoding.lm.language_model import LanguageModel, load_kenlm, open_language_model
 from biglittle_asr.decoding.lm.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.tokens.tokenizer import BLANK, CharacterTokenizer, Tokenizer
-from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS
+from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS, Token
 
 BEAM = 50
 """Hypotheses kept at each frame, if the settings do not say."""

@@ -1,9 +1,9 @@
 """Greedy CTC decoding: the best token of every frame, repeats merged, blanks removed."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
+
+from biglittle_asr.tokens.words import Token
 
 
 def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[int]]:
@@ -38,20 +38,6 @@ def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[i
     counts, tokens = tokens[: len(best)], tokens[len(best) :]
     ends = torch.tensor(counts).cumsum(0).tolist()
     return [tokens[end - count : end] for count, end in zip(counts, ends, strict=True)]
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of the best path: a run of frames in which it is the best one."""
-
-    index: int
-    """In the output layer."""
-    start: int
-    """Its first frame."""
-    end: int
-    """One past its last frame."""
-    log_prob: float
-    """The largest log-probability it has in these frames; of attention models, the decoder's."""
 
 
 class GreedyDecoder:

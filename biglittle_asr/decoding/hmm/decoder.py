@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from biglittle_asr.decoding.aligned import AlignedSearch
 from biglittle_asr.decoding.ctc.beam import IMPOSSIBLE, Hypothesis
-from biglittle_asr.decoding.ctc.greedy import Token
 from biglittle_asr.decoding.hmm import Aligner, AlignmentError, Lexicon, Tying
 from biglittle_asr.decoding.hmm.alignment import SILENCE
 from biglittle_asr.decoding.hmm.tying import NO_STATE, Reals
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.tokens.tokenizer import Tokenizer, WordTokenizer
+from biglittle_asr.tokens.words import Token
 
 if TYPE_CHECKING:
     from biglittle_asr.decoding.hmm.graph import Graph

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from biglittle_asr.corpora.utterance import read_lines
 from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.files import read_lines
 
 try:
     import kaldi_native_io

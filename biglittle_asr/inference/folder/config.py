@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -20,6 +19,7 @@ from torch import nn
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.inference.folder.kinds import KINDS, ForeignPartError, Kind, kind_of
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.messages import LONGEST_TEXT, first_line, show
 from biglittle_asr.models import BigLittleEncoder, EncoderConfig
 from biglittle_asr.models.encoder import BLOCK_OPTIONS
 from biglittle_asr.nnet import BasicBlock
@@ -58,7 +58,6 @@ NEEDED = object()
 """Default of an argument that has none; all of these are sizes, whole numbers."""
 FOLLOWS = 1.0
 """In place of a default None: the default follows from other arguments; all of these are real numbers."""
-LONGEST_TEXT = 64
 
 
 def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -170,57 +169,6 @@ def is_model_config(config: Any) -> bool:
     (True, False)
     """
     return isinstance(config, dict) and config.get("format") == FORMAT
-
-
-def parse_json(data: bytes) -> Any:
-    """Strict JSON: UTF-8, no key twice, no NaN or Infinity.
-
-    Raises
-    ------
-    ValueError
-        If it is not.
-
-    Example
-    -------
-    >>> parse_json(b'{"a": 1, "a": 2}')
-    Traceback (most recent call last):
-    ValueError: is not valid JSON (key 'a' occurs twice).
-    """
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ValueError("is not valid JSON (nested too deeply).") from None
-    except UnicodeDecodeError:
-        raise ValueError("is not valid JSON (not UTF-8).") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"is not valid JSON (line {error.lineno}: {error.msg}).") from None
-    except ValueError as error:
-        raise ValueError(f"is not valid JSON ({error}).") from None
-
-
-def show(value: Any) -> str:
-    """A value from a file, short and without control characters, for a message."""
-    text = ascii(value)
-    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
-
-
-def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough for a sentence."""
-    line = str(error).strip().split("\n")[0].rstrip(".")
-    return "".join(filter(str.isprintable, line)) or type(error).__name__
-
-
-def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in result:
-            raise ValueError(f"key {show(key)} occurs twice")
-        result[key] = value
-    return result
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _check_keys(value: Any, known: Iterable[str], needed: Iterable[str], inside: str = "") -> None:

@@ -16,8 +16,8 @@ from ruamel.yaml import YAML, YAMLError
 from torch import nn
 
 from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.files import parse_json
 from biglittle_asr.inference.folder.card import ModelCard, format_card
-from biglittle_asr.inference.folder.config import first_line, parse_json, show
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
 from biglittle_asr.inference.folder.store import (
     CARD,
@@ -30,6 +30,7 @@ from biglittle_asr.inference.folder.store import (
     write_folder,
 )
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.messages import first_line, show
 from biglittle_asr.models import BigLittleEncoder, create_encoder
 from biglittle_asr.nnet.sparse import freeze, sparsify
 from biglittle_asr.tokens.tokenizer import load_tokenizer

@@ -23,16 +23,12 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from biglittle_asr.files import parse_json
 from biglittle_asr.inference.folder.card import ModelCard, format_card
-from biglittle_asr.inference.folder.config import (
-    build_recognizer,
-    first_line,
-    is_model_config,
-    parse_json,
-    recognizer_config,
-)
+from biglittle_asr.inference.folder.config import build_recognizer, is_model_config, recognizer_config
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.messages import first_line
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"

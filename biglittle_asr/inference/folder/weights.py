@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from biglittle_asr.inference.folder.config import parse_json, show
+from biglittle_asr.files import parse_json
+from biglittle_asr.messages import show
 
 SIZE_BYTES = 8
 LARGEST_HEADER = 16 << 20

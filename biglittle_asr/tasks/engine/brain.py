@@ -25,15 +25,15 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 from biglittle_asr.nnet.normalization import uncounted
 from biglittle_asr.profiling import Stopwatch
+from biglittle_asr.tasks.engine.batches import EpochBatches, Failure
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.engine.failures import Failures
 from biglittle_asr.tasks.engine.logs import draw_epoch, log_epoch, restart_board, rewrite_log
 from biglittle_asr.tasks.engine.processes import count_processes, gather, mean_over_processes
 from biglittle_asr.tasks.engine.randomness import seed_all
-from biglittle_asr.tasks.speech.data import EpochBatches, Failure
 
 logger = get_logger(__name__)
 
@@ -181,7 +181,7 @@ class ResumableBrain(sb.Brain, ABC):
         Returns
         -------
         dataset : torch.utils.data.Dataset
-            Takes an index or a :class:`~biglittle_asr.tasks.speech.data.Draw`.
+            Takes an index or a :class:`~biglittle_asr.tasks.engine.batches.Draw`.
         collate : callable
             From its examples to a batch.
         names : sequence of str

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)

@@ -9,7 +9,7 @@ from typing import Any
 from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.files import write_atomically
 
 logger = get_logger(__name__)
 

@@ -36,12 +36,12 @@ from biglittle_asr.decoding.hmm.tying import Integers
 from biglittle_asr.decoding.lm.arpa import write_arpa
 from biglittle_asr.decoding.lm.ngram import train_ngrams
 from biglittle_asr.features import SentenceNormalization
+from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
 from biglittle_asr.tasks.hybrid.brain import HybridBrain, Output
 from biglittle_asr.tasks.hybrid.iterations import Row, change, write_alignments
 from biglittle_asr.tasks.hybrid.linear_start import SECONDS, fit, linear_model
 from biglittle_asr.tasks.hybrid.training import Failed, HybridTraining, add_no_targets
-from biglittle_asr.tasks.recipe import RecipeError
 from biglittle_asr.tasks.speech.data import build_audio_dataset
 
 logger = get_logger(__name__)

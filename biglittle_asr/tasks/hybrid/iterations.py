@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding.hmm.tying import Integers, Tying
-from biglittle_asr.tasks.recipe import RecipeError
+from biglittle_asr.files import write_atomically
+from biglittle_asr.recipe.yaml import RecipeError
 
 logger = get_logger(__name__)
 

@@ -19,10 +19,10 @@ from biglittle_asr.decoding.hmm import Tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.kaldi import read_alignments, read_graph, read_transitions
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.hybrid.brain import HybridBrain
 from biglittle_asr.tasks.hybrid.iterations import Iteration, Row, write_alignments
 from biglittle_asr.tasks.hybrid.training import HybridTraining
-from biglittle_asr.tasks.recipe import RecipeError
 from biglittle_asr.tasks.speech.data import build_audio_dataset
 
 KEYS = ("alignments", "transitions", "graph", "words")

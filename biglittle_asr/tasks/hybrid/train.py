@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from biglittle_asr.recipe.keys import HYBRID_KEYS
+from biglittle_asr.recipe.prepare import prepare_manifests
+from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
 from biglittle_asr.tasks.hybrid.training import HybridTraining
-from biglittle_asr.tasks.recipe import HYBRID_KEYS, load_recipe, prepare_manifests
 from biglittle_asr.tasks.speech.train import remove_scores
 
 
@@ -18,7 +20,7 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     Arguments
     ---------
     argv : sequence of str
-        The command line, see :func:`~biglittle_asr.tasks.recipe.load_recipe`.
+        The command line, see :func:`~biglittle_asr.recipe.run.load_recipe`.
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
 

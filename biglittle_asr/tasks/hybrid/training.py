@@ -23,18 +23,18 @@ from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
 
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding.hmm import Lexicon, Tying, read_tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.files import write_atomically
 from biglittle_asr.nnet.lengths import output_length
+from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
 from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tasks.hybrid.brain import HybridBrain, stretched
 from biglittle_asr.tasks.hybrid.iterations import Iteration, PartOfSchedule, Table, read_alignments, read_iterations
 from biglittle_asr.tasks.hybrid.mmi import Denominator
 from biglittle_asr.tasks.hybrid.system import HybridSystem, make_decoder, report_unknown_words
-from biglittle_asr.tasks.recipe import RecipeError
 from biglittle_asr.tasks.speech.data import OUTPUT_KEYS, AudioReader, Datasets, build_audio_dataset
 from biglittle_asr.tasks.speech.init_from import find_start
 

@@ -22,18 +22,15 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.corpora.images.folder import ImageFolder, read_image_folder, read_image_shards
-from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.features.images import ImageFiles, UnreadableImageError
-from biglittle_asr.inference.classification import (
-    Classifier,
-    ImageScore,
-    count_top,
-    read_image_anywhere,
-    save_classifier,
-)
+from biglittle_asr.files import write_atomically
+from biglittle_asr.inference.classification import ImageScore, count_top, read_image_anywhere
+from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
+from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.shards import has_shards
+from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches
 from biglittle_asr.tasks.engine.brain import NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
 from biglittle_asr.tasks.engine.curves import Curves
@@ -41,8 +38,6 @@ from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tasks.engine.logs import rewrite_log
 from biglittle_asr.tasks.engine.processes import mean_over_processes
 from biglittle_asr.tasks.engine.randomness import seed_all
-from biglittle_asr.tasks.recipe import make_sparse
-from biglittle_asr.tasks.speech.data import Draw, EpochBatches, Failure, fixed_batches
 
 logger = get_logger(__name__)
 

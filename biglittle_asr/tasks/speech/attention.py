@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
 from biglittle_asr.models import AttentionModel
 from biglittle_asr.nnet.lengths import valid_mask
-from biglittle_asr.tasks.recipe import RecipeError
+from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.ctc import ctc_loss, frames_needed
 

@@ -5,13 +5,12 @@ The way of an utterance: a batch sampler names it (:class:`EpochBatches`), its a
 :class:`Batch`.
 """
 
-import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,17 @@ from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.logger import get_logger
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.audio.files import WHOLE, Segment, read_audio
 from biglittle_asr.corpora.manifest import row_segment
+from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches
 from biglittle_asr.tasks.engine.randomness import seed_all
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
 OUTPUT_KEYS = ["id", "sig", "num_samples", "tokens", "num_tokens", "wrd", "spk_id", "seconds"]
-SORTINGS = ("random", "ascending", "descending")
 
 
 class UnreadableAudioError(ValueError):
@@ -192,24 +191,6 @@ def _can_encode(tokenizer: Tokenizer, character: str) -> bool:
     return True
 
 
-class Draw(NamedTuple):
-    """An utterance as one epoch of a training draws it."""
-
-    epoch: int
-    position: int
-    """In the dataset."""
-
-
-class Failure(NamedTuple):
-    """An example whose file could not be used when it was needed."""
-
-    id: str
-    reason: str
-    words: str = ""
-    """Of an utterance."""
-    speaker: str = ""
-
-
 class Utterances(Dataset[dict[str, Any] | Failure]):
     """A dataset whose files may fail, and whose augmentation depends on seed, epoch and utterance alone.
 
@@ -272,85 +253,6 @@ def collate(examples: Sequence[dict[str, Any] | Failure]) -> Batch:
     return Batch(PaddedBatch(read) if read else None, failures, dict(seconds), get_worker_info() is not None)
 
 
-class EpochBatches(Sampler[list[Draw]]):
-    """The batches of each epoch, which follow from seed and epoch alone, dealt out to the processes of a training.
-
-    In each step every process takes the next batch. If fewer batches than processes are left for the last step, their
-    examples are dealt out instead. So every example is drawn once in an epoch, whatever the number of processes, even
-    if that changes within it.
-
-    Arguments
-    ---------
-    make : callable
-        From the number of an epoch to its batches, lists of indices.
-
-    Example
-    -------
-    >>> batches = EpochBatches(lambda epoch: [[epoch, 1], [2]])
-    >>> batches.set_epoch(7)
-    >>> next(iter(batches))
-    [Draw(epoch=7, position=7), Draw(epoch=7, position=1)]
-    """
-
-    def __init__(self, make: Callable[[int], list[list[int]]]) -> None:
-        self.make = make
-        self.process, self.processes = 0, 1
-        self.resumed = (0, 0, 0)
-        self.epoch, self.batches = 0, make(0)
-        self._deal()
-
-    def deal(self, process: int, processes: int) -> None:
-        """Deal the batches out to so many processes, of which this is the one of that number, from 0."""
-        self.process, self.processes = process, processes
-        self._deal()
-
-    def resume(self, epoch: int, steps: int, taken: int) -> None:
-        """Go on in an epoch in which so many steps have taken so many of its batches."""
-        self.resumed = (epoch, steps, taken)
-        self._deal()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Make the batches of an epoch; SpeechBrain calls this before each."""
-        if epoch != self.epoch:
-            self.epoch, self.batches = epoch, self.make(epoch)
-        self._deal()
-
-    def _deal(self) -> None:
-        of, steps, taken = self.resumed
-        self.steps_before, self.taken_before = (steps, taken) if of == self.epoch else (0, 0)
-        left = self.batches[self.taken_before :]
-        rest = len(left) // self.processes * self.processes
-        # The loader skips what comes in place of the steps that were taken.
-        self.own: list[list[int]] = [[] for _ in range(self.steps_before)] + left[self.process : rest : self.processes]
-        if left[rest:]:
-            examples = [index for batch in left[rest:] for index in batch]
-            self.own.append(examples[self.process :: self.processes])
-
-    def taken(self, steps: int) -> int:
-        """How many batches of the epoch are taken, by all processes, after so many steps of each.
-
-        Example
-        -------
-        >>> batches = EpochBatches(lambda epoch: [[index] for index in range(5)])
-        >>> batches.deal(process=0, processes=2)
-        >>> [batches.taken(steps) for steps in range(4)]
-        [0, 2, 4, 5]
-        """
-        return min(self.taken_before + (steps - self.steps_before) * self.processes, len(self.batches))
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for batch in self.own:
-            yield [Draw(self.epoch, index) for index in batch]
-
-    def __len__(self) -> int:
-        return len(self.own)
-
-    def digest(self, names: Sequence[str]) -> str:
-        """Short text that differs where the order of the epoch differs, given the names of all utterances."""
-        order = [[names[index] for index in batch] for batch in self.batches]
-        return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
-
-
 def train_loader_options(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the training set's loader: dynamic batches of similar durations, or batches of a fixed size.
 
@@ -382,30 +284,6 @@ def _dynamic_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) ->
     def batches(epoch: int) -> list[list[int]]:
         sampler.set_epoch(epoch)
         return list(sampler)
-
-    return batches
-
-
-def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Callable[[int], list[list[int]]]:
-    """Batches of a fixed size, in an order that follows from seed and epoch; the last of an epoch may be smaller.
-
-    Returns
-    -------
-    callable
-        From the number of an epoch to its batches, for :class:`EpochBatches`.
-
-    Example
-    -------
-    >>> fixed_batches(5, 2, seed=1, shuffle=False)(1)
-    [[0, 1], [2, 3], [4]]
-    """
-
-    def batches(epoch: int) -> list[list[int]]:
-        order = list(range(total))
-        if shuffle:
-            generator = torch.Generator().manual_seed(seed + epoch)
-            order = torch.randperm(total, generator=generator).tolist()
-        return [order[start : start + size] for start in range(0, total, size)]
 
     return batches
 

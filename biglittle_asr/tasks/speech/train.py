@@ -7,13 +7,16 @@ from pathlib import Path
 from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.corpora.manifest import read_manifest, write_atomically
+from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding import read_settings
+from biglittle_asr.files import write_atomically
 from biglittle_asr.inference import load_model
 from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.folder.packing import MODEL
+from biglittle_asr.recipe.keys import CTC_KEYS
+from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
+from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.scoring import Hub5Score, Score, TimedWord, write_ctm
-from biglittle_asr.tasks.recipe import CTC_KEYS, load_recipe, make_tokenizer, prepare_manifests
 from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.data import build_datasets
 from biglittle_asr.tasks.speech.init_from import find_start
@@ -32,7 +35,7 @@ def train_recognizer(
     Arguments
     ---------
     argv : sequence of str
-        The command line, see :func:`~biglittle_asr.tasks.recipe.load_recipe`.
+        The command line, see :func:`~biglittle_asr.recipe.run.load_recipe`.
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
     brain_type : type

@@ -11,7 +11,8 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.recipe import ATTENTION_KEYS, run
+from biglittle_asr.recipe.keys import ATTENTION_KEYS
+from biglittle_asr.recipe.run import run
 from biglittle_asr.tasks.speech.attention import AttentionBrain
 from biglittle_asr.tasks.speech.train import train_recognizer
 

@@ -11,7 +11,7 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.tasks.recipe import run
+from biglittle_asr.recipe.run import run
 from biglittle_asr.tasks.speech.ctc import CTCBrain
 from biglittle_asr.tasks.speech.train import train_recognizer
 

@@ -12,8 +12,8 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
+from biglittle_asr.recipe.run import run
 from biglittle_asr.tasks.hybrid.train import train_hybrid
-from biglittle_asr.tasks.recipe import run
 
 
 def main(argv: Sequence[str]) -> None:

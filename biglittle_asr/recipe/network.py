@@ -1,0 +1,103 @@
+"""The network of a recipe, without its data."""
+
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAMLError
+from torch import nn
+
+from biglittle_asr.nnet.sparse import sparsify
+from biglittle_asr.recipe.yaml import RecipeError, _as_stream, _explain, _read_yaml, _referred, _unknown_key
+
+
+def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
+    """Prune a model as the key `sparsity` says, such as {rate: 0.9, dense: [encoder.head]}; not at all without it.
+
+    Raises
+    ------
+    RecipeError
+        If that cannot be done.
+    """
+    options = hparams.get("sparsity")
+    if options:
+        try:
+            sparsify(model, **options)
+        except (TypeError, ValueError) as error:
+            raise RecipeError(f"sparsity: {options} cannot be done ({error}).") from error
+
+
+def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
+    """Build the network of a recipe, and nothing else: no data, no folders.
+
+    What the file says of it is executed, as always: `!new:` and `!apply:` call what they name.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        The recipe's YAML file.
+    changes : mapping
+        Keys to override.
+
+    Returns
+    -------
+    nn.Module
+        The model; of a CTC recipe whose `output_neurons` is not set, the encoder alone.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`load_recipe`, and if no network is in the file.
+    """
+    hparams = _load_part(path, changes, {"encoder", "model", "output_neurons", "sparsity"})
+    if not {"encoder", "model"} & hparams.keys():
+        raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
+    network: Any = hparams.get("model", hparams.get("encoder"))
+    tokens = hparams.get("output_neurons")
+    if "encoder" in hparams and "model" in hparams:
+        network = network(output_neurons=tokens or 1)
+    elif not isinstance(network, nn.Module):
+        network = network()
+    make_sparse(network, hparams)
+    return network if tokens or "encoder" not in hparams else hparams["encoder"]
+
+
+def read_image_size(path: Path, changes: Mapping[str, Any]) -> int | None:
+    """Height and width in pixels of the images that a recipe's network takes: its `crop`; None of other recipes.
+
+    Arguments
+    ---------
+    path, changes
+        As of :func:`load_network`.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`load_recipe`, and if it is no size.
+    """
+    size = _load_part(path, changes, {"crop"}).get("crop")
+    if size is not None and (type(size) is not int or size < 1):
+        raise RecipeError(f"{path}: crop is {size!r}, but must be a whole number of pixels above 0.")
+    return size
+
+
+def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
+    """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
+    tree = _read_yaml(path)
+    for key in changes:
+        if key not in tree:
+            raise RecipeError(_unknown_key("command line", key, tree))
+    part: Any = {}
+    needed = keys & tree.keys()
+    while needed - part.keys():
+        part = {key: tree[key] for key in tree if key in needed}
+        needed |= _referred(part, path) & tree.keys()
+    if not part:
+        return {}
+    try:
+        return load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, ImportError, YAMLError) as error:
+        raise RecipeError(_explain(path, error)) from error

@@ -1,0 +1,91 @@
+"""Manifests and tokenizer of a recipe."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
+
+from biglittle_asr.corpora import prepare
+from biglittle_asr.corpora.manifest import copy_indices
+from biglittle_asr.recipe.yaml import RecipeError
+from biglittle_asr.shards import has_shards
+from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
+
+OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
+"""Names of the sets in a corpus that calls them as the recipes do."""
+
+
+def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
+    """Prepare the corpus, unless `skip_prep`; where `data_folder` holds shards, its manifests are their indices.
+
+    Arguments
+    ---------
+    corpus : str
+        One of `biglittle_asr.corpora.list_corpora()`.
+    hparams : mapping
+        Reads data_folder (a path, or a URL of shards), save_folder, skip_prep, sample_rate, corpus_options (the
+        corpus's own and `strict`, which refuses a corpus with faults rather than leave them out), and splits: names
+        that the corpus has for "train", "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are
+        not read.
+
+    Returns
+    -------
+    dict from "train", "dev", "test" to pathlib.Path
+        The manifests.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If the data folder does not hold the corpus, or `splits` does not name the three.
+    """
+    folder = Path(hparams["save_folder"]) / "manifests"
+    options = dict(hparams["corpus_options"])
+    splits = hparams.get("splits", OWN_SPLITS)
+    if not isinstance(splits, Mapping) or splits.keys() != OWN_SPLITS.keys():
+        raise RecipeError(f"splits: is {splits}, but must be {{train: NAME, dev: NAME, test: NAME}}.")
+    if "splits" in hparams:
+        options["splits"] = list(splits.values())
+    if not hparams["skip_prep"]:
+        if has_shards(hparams["data_folder"]):
+            run_on_main(copy_indices, args=[hparams["data_folder"], splits.values(), folder])
+        else:
+            options["sample_rate"] = hparams["sample_rate"]
+            run_on_main(prepare, args=[corpus, hparams["data_folder"], folder], kwargs=options)
+    return {name: folder / f"{split}.csv" for name, split in splits.items()}
+
+
+def make_tokenizer(
+    manifests: Mapping[str, Path], hparams: Mapping[str, Any], base: Tokenizer | None = None
+) -> Tokenizer:
+    """Train the tokenizer on the training transcripts, or load the one that was; saved as tokenizer.json.
+
+    Arguments
+    ---------
+    manifests : mapping from "train", "dev", "test" to pathlib.Path
+    hparams : mapping
+        Reads save_folder, token_type, vocab_size, output_neurons, checkpointer.
+    base : Tokenizer, optional
+        Of the trained model that the training starts from; see :func:`train_tokenizer`.
+
+    Raises
+    ------
+    ValueError
+        If `output_neurons` is set and differs from its size.
+    """
+    if not manifests["train"].is_file():
+        raise FileNotFoundError(f"{manifests['train']}: no such manifest; run without skip_prep, which makes it.")
+    path = Path(hparams["save_folder"]) / "tokenizer.json"
+    if if_main_process():
+        texts = [row["wrd"] for row in load_data_csv(manifests["train"]).values()]
+        going_on = bool(hparams["checkpointer"].find_checkpoints(max_num_checkpoints=1))
+        train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"], base, going_on)
+    ddp_barrier()
+    tokenizer = load_tokenizer(path)
+    if hparams["output_neurons"] not in (None, tokenizer.size):
+        raise RecipeError(
+            f"output_neurons: is {hparams['output_neurons']}, but the tokenizer ({path}) has {tokenizer.size} tokens "
+            "with the blank; leave the key empty to take its size."
+        )
+    return tokenizer

@@ -1,0 +1,169 @@
+"""From a recipe's command line to its settings, and from errors to sentences."""
+
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence, Set
+from pathlib import Path
+from typing import Any
+
+import speechbrain as sb
+import torch
+from hyperpyyaml import load_hyperpyyaml, resolve_references
+from ruamel.yaml import YAMLError
+from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_main_process, infer_device
+from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
+from speechbrain.utils.run_opts import RunOptions
+
+from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED
+from biglittle_asr.recipe.yaml import (
+    RecipeError,
+    _as_stream,
+    _check_keys,
+    _explain,
+    _parse_overrides,
+    _read_yaml,
+    _replaces_plain_value,
+    _tag,
+)
+
+logger = get_logger(__name__)
+
+
+CHATTY = (
+    *(
+        f"speechbrain.{name}"
+        for name in ("core", "dataio.sampler", "utils.checkpoints", "utils.epoch_loop", "utils.quirks")
+    ),
+    "fsspec",
+)
+"""Loggers whose routine messages are about themselves, several an epoch or one a file; their warnings are shown."""
+
+
+ONEDNN_PRIMITIVES = 16384
+"""Compiled operations that oneDNN keeps. By default 1024, which the batch shapes of an epoch exceed many times (each
+needs about three a convolution), so that every batch would be compiled again."""
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1."""
+    try:
+        main(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
+        sys.exit(130)
+    except (ValueError, OSError) as error:
+        logger.debug("The traceback of the error:", exc_info=True)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[str, Any], RunOptions]:
+    """Read a recipe's command line and YAML file, and make its output folder.
+
+    Arguments
+    ---------
+    argv : sequence of str
+        YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
+        of the YAML file, or to add one of `OPTIONAL_KEYS`; `--profile` stands for `--profile True`.
+    keys : set of str
+        That the recipe reads.
+
+    Returns
+    -------
+    hparams : dict
+        What the YAML file defines.
+    run_opts : speechbrain.RunOptions
+        The other options.
+
+    Raises
+    ------
+    RecipeError
+        If the file is malformed, lacks a value, or file or command line have a key that nothing reads; if torchrun
+        started more processes than there are GPUs to train on.
+    FileNotFoundError
+        If the file is missing.
+    """
+    # Read when the first convolution runs.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PRIMITIVES))
+    # SpeechBrain would take it for the beginning of its own --profile_training.
+    profile = "\nprofile: True" if "--profile" in argv else ""
+    file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
+    path = Path(file)
+    tree = _read_yaml(path)
+    changes = _parse_overrides(overrides + profile)
+    _check_keys(path, tree, changes, keys)
+    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
+    # refuses a mapping in place of anything else.
+    for key in [key for key in changes if _tag(changes[key]) or _replaces_plain_value(changes[key], tree.get(key))]:
+        tree[key] = changes.pop(key)
+    run_opts = _join_processes(run_opts)
+    try:
+        resolved = resolve_references(_as_stream(tree, path), changes).getvalue()
+        hparams = load_hyperpyyaml(resolved)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, ImportError, YAMLError) as error:
+        raise RecipeError(_explain(path, error)) from error
+    missing = sorted(keys - hparams.keys())
+    if missing:
+        raise RecipeError(f"{path}: lacks the key {missing[0]}; {EXPLAINED[keys]} explains it.")
+    output_folder = Path(hparams["output_folder"])
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    sb.create_experiment_directory(output_folder)
+    if if_main_process():
+        (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+    _plain_console()
+    if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
+        if _on_cpu(run_opts) and not cpu_computes_bfloat16():
+            logger.warning("precision: fp32 in place of bf16, which this CPU has no instructions for and is slow at.")
+            hparams["precision"] = "fp32"
+    return hparams, run_opts
+
+
+def _on_cpu(run_opts: RunOptions) -> bool:
+    return str(run_opts.device or infer_device()).startswith("cpu")
+
+
+def _join_processes(run_opts: RunOptions) -> RunOptions:
+    """Join the processes that torchrun started, if it did; over gloo on CPUs, where NCCL does not work."""
+    rank, gpus = get_local_rank(), torch.cuda.device_count()
+    if rank is None:
+        return run_opts
+    if _on_cpu(run_opts) and "distributed_backend" not in run_opts.overridden_args:
+        overridden = run_opts.overridden_args | {"distributed_backend"}
+        run_opts = dataclasses.replace(run_opts, distributed_backend="gloo", overridden_args=overridden)
+    if run_opts.distributed_backend != "gloo" and rank >= gpus:
+        raise RecipeError(
+            f"torchrun: started process {rank + 1} on a machine of {gpus} GPUs; start one process a GPU "
+            "(--nproc_per_node), or train on the CPU (--device cpu)."
+        )
+    ddp_init_group(run_opts)
+    return run_opts
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether oneDNN has fast kernels of bfloat16 for this CPU, which takes AVX-512.
+
+    Without them, training takes ten times as long as in float32.
+    """
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):
+        return False
+
+
+class _PlainFormatter(logging.Formatter):
+    """The message alone; a level only where it is worth a look. Times and loggers' names are in log.txt."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = super().format(record)
+        return message if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {message}"
+
+
+def _plain_console() -> None:
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, TqdmCompatibleStreamHandler):
+            handler.setFormatter(_PlainFormatter())

@@ -1,0 +1,125 @@
+"""Reading a recipe's YAML file.
+
+A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file whose whole content is
+`!include:other.yaml` with some keys is the other file with these keys replaced or added, so that two recipes can differ
+in nothing but what they say.
+"""
+
+import difflib
+import io
+import re
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML, YAMLError
+from speechbrain.utils.run_opts import RunOptions
+
+from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
+
+
+class RecipeError(ValueError):
+    """A recipe's YAML file or command line is wrong."""
+
+
+def _read_yaml(path: Path) -> Any:
+    """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
+    try:
+        tree: Any = YAML().load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise RecipeError(_explain(path, error)) from error
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
+    if not _tag(tree).startswith("!include:"):
+        return tree
+    base = _read_yaml(path.parent / _tag(tree).removeprefix("!include:"))
+    known = base.keys() | _known(tree, path, set().union(*EXPLAINED))
+    for key in tree:
+        if key not in known:
+            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
+        base[key] = tree[key]
+    return base
+
+
+def _known(tree: Any, path: Path, keys: Set[str]) -> set[str]:
+    """What a tree may have as keys, if the recipe reads `keys`."""
+    return _referred(tree, path) | _optional(keys) | set(RunOptions().as_dict()) | keys
+
+
+def _optional(keys: Set[str]) -> Set[str]:
+    """Keys that may be missing, if the recipe reads `keys`."""
+    return OPTIONAL_KEYS - SPEECH_ONLY if keys == IMAGE_KEYS else OPTIONAL_KEYS
+
+
+def _tag(node: Any) -> str:
+    return str(getattr(getattr(node, "tag", None), "value", None) or "")
+
+
+def _replaces_plain_value(change: Any, node: Any) -> bool:
+    """Whether a mapping takes the place of a number, text, list or reference."""
+    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not _tag(node).startswith("!include:")
+
+
+def _referred(tree: Any, path: Path) -> set[str]:
+    """Keys that a tree's values refer to."""
+    return set(re.findall(r"<(\w+)[\[\].\w]*>", _as_stream(tree, path).getvalue()))
+
+
+class _NamedStream(io.StringIO):
+    name: str
+
+
+def _as_stream(tree: Any, path: Path) -> io.StringIO:
+    """A tree as a stream; its name tells HyperPyYAML where included files are."""
+    stream = _NamedStream()
+    YAML().dump(tree, stream)
+    stream.seek(0)
+    stream.name = str(path)
+    return stream
+
+
+def _parse_overrides(overrides: str) -> dict[str, Any]:
+    try:
+        changes = YAML().load(overrides) if overrides else {}
+    except YAMLError as error:
+        raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.") from error
+    if not isinstance(changes, Mapping):
+        raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.")
+    return dict(changes)
+
+
+def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
+    settable = [*tree, *(_optional(keys) - tree.keys())]
+    for key in changes:
+        if key not in settable:
+            raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
+    known = _known(tree, path, keys)
+    for key in tree:
+        if key not in known and not key.startswith("__"):
+            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
+
+
+def _place(path: Path, tree: Any, key: str) -> str:
+    place = tree.lc.data.get(key)
+    return f"{path}, line {place[0] + 1}" if place else str(path)
+
+
+def _unknown_key(where: str, key: str, known: Any) -> str:
+    closest = difflib.get_close_matches(key, list(known), n=1)
+    hint = f"did you mean {closest[0]}?" if closest else "remove it."
+    return f"{where}: no recipe key is named {key}; {hint}"
+
+
+def _explain(path: Path, error: Exception) -> str:
+    if isinstance(error, YAMLError):
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        return f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error})."
+    text = ": ".join(str(argument) for argument in error.args)
+    placeholder = re.match(r"'(\S+)' is a !PLACEHOLDER", text)
+    if placeholder:
+        key = placeholder[1]
+        return f"{path}: {key} has no value; give it on the command line: --{key} VALUE."
+    return f"{path}: {text}"
