@@ -59,7 +59,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["biglittle_asr*"]),
-    package_data={"biglittle_asr": ["py.typed", "corpora/imagenet_wnids.txt"]},
+    package_data={"biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["biglittle = biglittle_asr.cli:main"]},

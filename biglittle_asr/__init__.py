@@ -4,4 +4,8 @@ Import the room you need (`biglittle_asr.models`, `biglittle_asr.scoring`, ...):
 scoring a file does not wait for torch.
 """
 
+from biglittle_asr import moved
+
+moved.install()
+
 __version__ = "0.1.0"

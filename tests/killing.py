@@ -85,7 +85,7 @@ def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 
     """
     # One process imports everything once; each training is a copy of it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["biglittle_asr.tasks.speech.ctc", "biglittle_asr.tasks.recipe", "killing"])
+    context.set_forkserver_preload(["biglittle_asr.tasks.speech.ctc", "biglittle_asr.recipe.run", "killing"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(list(argv), log, moment, count, sender))
     process.start()

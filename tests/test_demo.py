@@ -13,7 +13,9 @@ import pytest
 from conftest import REPOSITORY
 
 from biglittle_asr.corpora.synthesis.librispeech_like import Recipe
-from biglittle_asr.tasks import recipe
+from biglittle_asr.recipe.prepare import prepare_manifests
+from biglittle_asr.recipe.run import load_recipe
+from biglittle_asr.recipe.yaml import RecipeError
 
 sys.path.insert(0, str(REPOSITORY / "recipes"))
 import demo  # noqa: E402  (a script, in no package)
@@ -116,7 +118,7 @@ def test_librispeech_recipe_reads_the_splits_that_its_file_names(tiny_librispeec
     def manifests(*options: str) -> dict[str, Path]:
         file = str(REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml")
         folders = (f"--data_folder={tiny_librispeech}", f"--output_folder={tmp_path / 'out'}")
-        return recipe.prepare_manifests("librispeech", recipe.load_recipe([file, *folders, *options])[0])
+        return prepare_manifests("librispeech", load_recipe([file, *folders, *options])[0])
 
     paths = manifests()
     assert {name: path.stem for name, path in paths.items()} == {
@@ -127,5 +129,5 @@ def test_librispeech_recipe_reads_the_splits_that_its_file_names(tiny_librispeec
     assert all(path.is_file() for path in paths.values())
     with pytest.raises(FileNotFoundError, match="has no split 'dev-other', only dev-clean, test-clean"):
         manifests("--splits={dev: dev-other}")
-    with pytest.raises(recipe.RecipeError, match="splits: is .*, but must be {train: NAME, dev: NAME, test: NAME}"):
+    with pytest.raises(RecipeError, match="splits: is .*, but must be {train: NAME, dev: NAME, test: NAME}"):
         manifests("--splits=train-clean-100")

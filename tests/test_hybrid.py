@@ -25,7 +25,10 @@ from biglittle_asr.decoding.hmm import Aligner, Lexicon, monophones, read_lexico
 from biglittle_asr.decoding.hmm.graph import build_graph
 from biglittle_asr.inference import load_model
 from biglittle_asr.models import HybridModel, create_encoder
-from biglittle_asr.tasks import recipe
+from biglittle_asr.recipe.keys import HYBRID_KEYS
+from biglittle_asr.recipe.prepare import prepare_manifests
+from biglittle_asr.recipe.run import load_recipe
+from biglittle_asr.recipe.yaml import RecipeError, read_tree
 from biglittle_asr.tasks.hybrid.brain import frame_loss, stretched
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.iterations import change, read_alignments, read_iterations
@@ -97,8 +100,8 @@ def train(corpus: str) -> Callable[[Sequence[str]], None]:
 
 def start(arguments: Sequence[str]) -> FlatStart:
     """What train.py builds, up to the training."""
-    hparams, run_opts = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
-    return FlatStart(recipe.prepare_manifests("an4", hparams), hparams, run_opts)
+    hparams, run_opts = load_recipe(arguments, HYBRID_KEYS)
+    return FlatStart(prepare_manifests("an4", hparams), hparams, run_opts)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -192,9 +195,9 @@ def test_a_system_trains_on_kaldis_alignments(tmp_path: Path) -> None:
 def test_what_cannot_be_of_kaldis_is_refused(tmp_path: Path, options: dict[str, str], message: str) -> None:
     write_corpus(tmp_path, TEXTS[:1])
     options = {"kaldi": write_kaldi(tmp_path), "iterations": "[{epochs: 1}]", **options}
-    hparams, run_opts = recipe.load_recipe(small(tmp_path, **options), recipe.HYBRID_KEYS)
+    hparams, run_opts = load_recipe(small(tmp_path, **options), HYBRID_KEYS)
     with pytest.raises((ValueError, OSError), match=message):
-        KaldiStart(recipe.prepare_manifests("an4", hparams), hparams, run_opts)
+        KaldiStart(prepare_manifests("an4", hparams), hparams, run_opts)
 
 
 def test_kaldis_alignments_of_other_utterances_are_refused(tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_speechocean762_with_a_language_model_of_its_training_transcripts(tmp_pa
 @pytest.mark.parametrize("wanted", ["null", "{}", "{order: 0}", "{order: 3.0}", "{n: 3}", "{order: 3, text: a}", "[3]"])
 def test_an_impossible_language_model_is_refused(tmp_path: Path, wanted: str) -> None:
     write_corpus(tmp_path, TEXTS[:1])
-    with pytest.raises(recipe.RecipeError, match=r"language_model: is .*, but must be an ARPA file, or \{order: 3\}"):
+    with pytest.raises(RecipeError, match=r"language_model: is .*, but must be an ARPA file, or \{order: 3\}"):
         start(small(tmp_path, language_model=wanted))
 
 
@@ -363,7 +366,7 @@ def test_a_lexicon_that_lacks_words_of_the_transcripts_is_refused(tmp_path: Path
 )
 def test_impossible_iterations_are_refused(tmp_path: Path, iterations: str, message: str) -> None:
     write_corpus(tmp_path, TEXTS[:1])
-    with pytest.raises(recipe.RecipeError, match=message):
+    with pytest.raises(RecipeError, match=message):
         start(small(tmp_path, iterations=iterations))
 
 
@@ -476,8 +479,8 @@ def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_resnet*.yaml")), ids=lambda path: path.name)
 def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
-    plain = recipe._read_yaml(path)
-    big_little = recipe._read_yaml(path.with_name(path.name.replace("hybrid_", "hybrid_bl_")))
+    plain = read_tree(path)
+    big_little = read_tree(path.with_name(path.name.replace("hybrid_", "hybrid_bl_")))
     assert big_little.keys() == plain.keys()
     differing = {key for key in plain if key != "encoder" and str(plain[key]) != str(big_little[key])}
     assert differing == {"output_folder"}
@@ -486,7 +489,7 @@ def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), *placeholders(path), f"--output_folder={tmp_path}"]
-    hparams, _ = recipe.load_recipe(arguments, recipe.HYBRID_KEYS)
+    hparams, _ = load_recipe(arguments, HYBRID_KEYS)
     assert hparams["model"](output_neurons=5).log_prior.shape == (5,)
     assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size
     read_iterations(hparams["iterations"])

@@ -25,12 +25,12 @@ from biglittle_asr.profiling import (
     measure_latency,
     micronet_scores,
 )
-from biglittle_asr.tasks import recipe
+from biglittle_asr.recipe.yaml import read_tree
 from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
 CTC_RECIPE = "hparams/AN4/ctc_bl_resnet22.yaml"
 ROOT = os.path.dirname(os.path.dirname(__file__))
-IMAGE_RECIPES = [path for path in sorted(Path(ROOT).glob("hparams/*/*.yaml")) if "crop" in recipe._read_yaml(path)]
+IMAGE_RECIPES = [path for path in sorted(Path(ROOT).glob("hparams/*/*.yaml")) if "crop" in read_tree(path)]
 
 
 def macs_by_hooks(encoder, frames):
@@ -191,7 +191,7 @@ def test_an_image_recipe_is_counted_timed_and_drawn_at_its_own_size(path, capsys
     timed = []
     monkeypatch.setattr("biglittle_asr.profiling.measure_latency", lambda _, image, **__: timed.append(image.shape))
     words = [str(path), 'model={"blocks": [2, 2, 2, 1], "channels": [16, 32, 48, 64]}']
-    size = recipe._read_yaml(path)["crop"]
+    size = read_tree(path)["crop"]
     own, other = profile(capsys, *words), profile(capsys, *words, "--image-size", "48")
     assert own["input"] == f"1 image: 3 x {size} x {size}" and other["input"] == "1 image: 3 x 48 x 48"
     assert timed == [(1, 3, size, size), (1, 3, 48, 48)] and (own["macs"] > other["macs"]) == (size > 48)

@@ -21,7 +21,10 @@ from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGr
 from biglittle_asr.inference import Recognizer, Recording, evaluate, load_model, pack, save_model, transcribe
 from biglittle_asr.inference.folder.config import recognizer_config
 from biglittle_asr.models import TransducerModel, create_encoder
-from biglittle_asr.tasks import recipe
+from biglittle_asr.recipe.keys import ATTENTION_KEYS, CTC_KEYS, TRANSDUCER_KEYS
+from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
+from biglittle_asr.recipe.run import load_recipe
+from biglittle_asr.recipe.yaml import RecipeError, read_tree, tag_of
 from biglittle_asr.tasks.speech.attention import AttentionBrain
 from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.ctc import CTCBrain
@@ -29,9 +32,9 @@ from biglittle_asr.tasks.speech.data import Datasets, build_datasets
 from biglittle_asr.tasks.speech.transducer import TransducerBrain, transducer_loss
 
 TASKS: dict[str, tuple[type[RecognitionBrain], frozenset[str]]] = {
-    "ctc": (CTCBrain, recipe.CTC_KEYS),
-    "attention": (AttentionBrain, recipe.ATTENTION_KEYS),
-    "transducer": (TransducerBrain, recipe.TRANSDUCER_KEYS),
+    "ctc": (CTCBrain, CTC_KEYS),
+    "attention": (AttentionBrain, ATTENTION_KEYS),
+    "transducer": (TransducerBrain, TRANSDUCER_KEYS),
 }
 ENCODERS = {
     "bl_resnet22": "channels: [4, 8, 16, 32], output_size: 32",
@@ -57,7 +60,7 @@ def command(file: Path, folder: Path, **overrides: Any) -> list[str]:
     """Command line of a recipe for the tones in `folder`, small and without chance."""
     task = file.name.split("_")[0]
     options = {
-        **({"splits": "{train: train, dev: dev, test: test}"} if "splits" in recipe._read_yaml(file) else {}),
+        **({"splits": "{train: train, dev: dev, test: test}"} if "splits" in read_tree(file) else {}),
         "skip_prep": True,
         "output_folder": folder,
         "number_of_epochs": 1,
@@ -76,8 +79,8 @@ def command(file: Path, folder: Path, **overrides: Any) -> list[str]:
 
 def placeholders(file: Path) -> list[str]:
     """What a recipe must be told on its command line, and no test reads."""
-    tree = recipe._read_yaml(file)
-    return [f"--{key}=none" for key in tree if recipe._tag(tree[key]) == "!PLACEHOLDER"]
+    tree = read_tree(file)
+    return [f"--{key}=none" for key in tree if tag_of(tree[key]) == "!PLACEHOLDER"]
 
 
 def load(task: str, folder: Path, encoder: str = "bl_resnet22", **overrides: Any) -> Any:
@@ -86,9 +89,9 @@ def load(task: str, folder: Path, encoder: str = "bl_resnet22", **overrides: Any
     file = REPOSITORY / "hparams" / "LibriSpeech" / f"{task}_bl_resnet22.yaml"
     fragment = f"!include:../encoders/{encoder}.yaml {{input_size: 20, {ENCODERS[encoder]}}}"
     options = {"n_mels": 20, "encoder": fragment, "dynamic_batching": False, **overrides}
-    hparams, run_opts = recipe.load_recipe(command(file, folder, **options), keys)
-    manifests = recipe.prepare_manifests("librispeech", hparams)
-    tokenizer = recipe.make_tokenizer(manifests, hparams)
+    hparams, run_opts = load_recipe(command(file, folder, **options), keys)
+    manifests = prepare_manifests("librispeech", hparams)
+    tokenizer = make_tokenizer(manifests, hparams)
     datasets = build_datasets(manifests, tokenizer, hparams)
     return brain_class(hparams["model"](output_neurons=tokenizer.size), tokenizer, hparams, run_opts), datasets, hparams
 
@@ -162,7 +165,7 @@ def test_every_recipe_file_trains_and_evaluates(file: Path, tmp_path: Path, caps
     task = file.name.split("_")[0]
     _, keys = TASKS[task]
     # Its networks can be built as they are; it is smaller ones that are trained.
-    hparams, _ = recipe.load_recipe([str(file), f"--output_folder={tmp_path}", *placeholders(file)], keys)
+    hparams, _ = load_recipe([str(file), f"--output_folder={tmp_path}", *placeholders(file)], keys)
     assert hparams["encoder"].output_size == hparams["model"](output_neurons=5).encoder.output_size
     write_tones(tmp_path, ["ONE", "BAD"], hparams["sample_rate"])
     train(file.parent.name, task)(command(file, tmp_path, encoder="{channels: [4, 8, 8, 16], output_size: 32}"))
@@ -193,8 +196,8 @@ def test_a_key_of_another_task_is_refused(tmp_path: Path) -> None:
     base = REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml"
     for key, message in (("ctc_weight", "named ctc_weight; "), ("consistency_wait", "line 2: .* did you mean consist")):
         file.write_text(f"!include:{base}\n{key}: 0.5\n")
-        with pytest.raises(recipe.RecipeError, match=message):
-            recipe.load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"])
+        with pytest.raises(RecipeError, match=message):
+            load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,9 @@ from conftest import REPOSITORY, SAMPLE_RATE
 
 from biglittle_asr.inference import load_model, pack
 from biglittle_asr.nnet import sparse
-from biglittle_asr.tasks import recipe
+from biglittle_asr.recipe.prepare import OWN_SPLITS, make_tokenizer, prepare_manifests
+from biglittle_asr.recipe.run import load_recipe, run
+from biglittle_asr.recipe.yaml import RecipeError, read_tree
 from biglittle_asr.tasks.engine.batches import Draw
 from biglittle_asr.tasks.engine.brain import NonFiniteLossError
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory
@@ -69,16 +71,16 @@ def write_tones(folder: Path, texts: Sequence[str] = WORDS, sample_rate: int = S
 def write_manifests(folder: Path, rows: Sequence[Sequence[Any]]) -> None:
     """The same utterances as train, dev and test; a row has ID, seconds, file, speaker and words."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in recipe.OWN_SPLITS:
+    for name in OWN_SPLITS:
         with (folder / f"{name}.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["ID", "duration", "wav", "spk_id", "wrd"], *rows])
 
 
 def load(arguments: Sequence[str]) -> tuple[CTCBrain, Datasets, dict[str, Any]]:
     """What train.py builds, up to the training."""
-    hparams, run_opts = recipe.load_recipe(arguments)
-    manifests = recipe.prepare_manifests("an4", hparams)
-    tokenizer = recipe.make_tokenizer(manifests, hparams)
+    hparams, run_opts = load_recipe(arguments)
+    manifests = prepare_manifests("an4", hparams)
+    tokenizer = make_tokenizer(manifests, hparams)
     datasets = build_datasets(manifests, tokenizer, hparams)
     model = hparams["model"](output_neurons=tokenizer.size)
     return CTCBrain(model, tokenizer, hparams, run_opts), datasets, hparams
@@ -149,7 +151,7 @@ def test_a_sparse_training_ends_in_a_frozen_model_which_pack_makes_as_well(tmp_p
 def test_a_sparsity_that_cannot_be_is_refused(tmp_path: Path) -> None:
     write_tones(tmp_path)
     for sparsity in ("{rate: 2}", "{rates: 0.9}", "{dense: [nothing]}", "0.9"):
-        with pytest.raises(recipe.RecipeError, match="sparsity|rates"):
+        with pytest.raises(RecipeError, match="sparsity|rates"):
             load(small(tmp_path, skip_prep=True, sparsity=sparsity))
 
 
@@ -434,7 +436,7 @@ def test_broken_tokenizer_file_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def test_twin_differs_in_encoder_and_output_folder_only() -> None:
-    big_little, plain = recipe._read_yaml(YAML_FILE), recipe._read_yaml(TWIN_FILE)
+    big_little, plain = read_tree(YAML_FILE), read_tree(TWIN_FILE)
     assert big_little.keys() == plain.keys()
     differing = {
         key for key in plain if str(plain[key]) != str(big_little[key]) or _tag(plain[key]) != _tag(big_little[key])
@@ -447,7 +449,7 @@ def _tag(node: Any) -> str:
 
 
 def test_encoder_is_changed_on_the_command_line(tmp_path: Path) -> None:
-    hparams, _ = recipe.load_recipe(small(tmp_path, encoder="{alpha: 2, beta: 3}"))
+    hparams, _ = load_recipe(small(tmp_path, encoder="{alpha: 2, beta: 3}"))
     assert (hparams["encoder"].config.alpha, hparams["encoder"].config.beta) == (2, 3)
 
 
@@ -458,10 +460,10 @@ def test_encoder_is_changed_on_the_command_line(tmp_path: Path) -> None:
 def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, options: list[str], precision: str
 ) -> None:
-    monkeypatch.setattr(recipe, "cpu_computes_bfloat16", lambda: fast)
-    monkeypatch.setattr(recipe, "infer_device", lambda: "cpu")
+    monkeypatch.setattr("biglittle_asr.recipe.run.cpu_computes_bfloat16", lambda: fast)
+    monkeypatch.setattr("biglittle_asr.recipe.run.infer_device", lambda: "cpu")
     arguments = [word for word in small(tmp_path) if not word.startswith("--precision")]
-    hparams, run_opts = recipe.load_recipe([*arguments, *options])
+    hparams, run_opts = load_recipe([*arguments, *options])
     assert (run_opts.precision if options else hparams["precision"]) == precision
 
 
@@ -478,8 +480,8 @@ def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     ],
 )
 def test_wrong_overrides_are_named(tmp_path: Path, overrides: dict[str, Any], message: str) -> None:
-    with pytest.raises(recipe.RecipeError) as error:
-        recipe.load_recipe(small(tmp_path, **overrides))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(small(tmp_path, **overrides))
     assert message in str(error.value)
 
 
@@ -503,15 +505,15 @@ def test_wrong_recipe_file_is_named(tmp_path: Path, change: tuple[str, str], mes
     file.write_text(YAML_FILE.read_text().replace(*change))
     encoders = REPOSITORY / "hparams" / "encoders"
     (tmp_path / "hparams" / "encoders").symlink_to(encoders)
-    with pytest.raises((recipe.RecipeError, FileNotFoundError), match=f"wrong.yaml.*{message}"):
-        recipe.load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path / 'out'}"])
+    with pytest.raises((RecipeError, FileNotFoundError), match=f"wrong.yaml.*{message}"):
+        load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path / 'out'}"])
 
 
 def test_missing_recipe_data_and_manifest_are_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere.yaml: no such recipe file"):
-        recipe.load_recipe([str(tmp_path / "nowhere.yaml")])
-    with pytest.raises(recipe.RecipeError, match="data_folder has no value; give it on the command line"):
-        recipe.load_recipe([str(YAML_FILE), f"--output_folder={tmp_path}"])
+        load_recipe([str(tmp_path / "nowhere.yaml")])
+    with pytest.raises(RecipeError, match="data_folder has no value; give it on the command line"):
+        load_recipe([str(YAML_FILE), f"--output_folder={tmp_path}"])
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         load(small(tmp_path, data_folder=tmp_path / "nowhere"))
     with pytest.raises(FileNotFoundError, match="train.csv: no such manifest; run without skip_prep"):
@@ -520,9 +522,7 @@ def test_missing_recipe_data_and_manifest_are_named(tmp_path: Path) -> None:
 
 def test_output_layer_that_disagrees_with_the_tokenizer_is_refused(tmp_path: Path) -> None:
     write_tones(tmp_path)
-    with pytest.raises(
-        recipe.RecipeError, match="output_neurons: is 7, but the tokenizer .* has 12 tokens with the blank"
-    ):
+    with pytest.raises(RecipeError, match="output_neurons: is 7, but the tokenizer .* has 12 tokens with the blank"):
         load(small(tmp_path, skip_prep=True, output_neurons=7))
 
 
@@ -553,6 +553,6 @@ def test_unknown_characters_in_dev_are_reported(tmp_path: Path) -> None:
 def test_recipe_errors_end_in_one_sentence_and_status_1(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("sys.argv", ["train.py", str(tmp_path / "nowhere.yaml")])
     with pytest.raises(SystemExit) as stop:
-        recipe.run(train_an4())
+        run(train_an4())
     assert stop.value.code == 1
     assert capsys.readouterr().err.startswith("error: ") and capsys.readouterr().out == ""

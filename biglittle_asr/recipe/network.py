@@ -9,7 +9,7 @@ from ruamel.yaml import YAMLError
 from torch import nn
 
 from biglittle_asr.nnet.sparse import sparsify
-from biglittle_asr.recipe.yaml import RecipeError, _as_stream, _explain, _read_yaml, _referred, _unknown_key
+from biglittle_asr.recipe.yaml import RecipeError, as_stream, explain, read_tree, referred_keys, unknown_key
 
 
 def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
@@ -84,20 +84,20 @@ def read_image_size(path: Path, changes: Mapping[str, Any]) -> int | None:
 
 def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
     """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
-    tree = _read_yaml(path)
+    tree = read_tree(path)
     for key in changes:
         if key not in tree:
-            raise RecipeError(_unknown_key("command line", key, tree))
+            raise RecipeError(unknown_key("command line", key, tree))
     part: Any = {}
     needed = keys & tree.keys()
     while needed - part.keys():
         part = {key: tree[key] for key in tree if key in needed}
-        needed |= _referred(part, path) & tree.keys()
+        needed |= referred_keys(part, path) & tree.keys()
     if not part:
         return {}
     try:
-        return load_hyperpyyaml(_as_stream(part, path), {key: changes[key] for key in changes if key in part})
+        return load_hyperpyyaml(as_stream(part, path), {key: changes[key] for key in changes if key in part})
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
     except (ValueError, TypeError, ImportError, YAMLError) as error:
-        raise RecipeError(_explain(path, error)) from error
+        raise RecipeError(explain(path, error)) from error

@@ -19,13 +19,13 @@ from speechbrain.utils.run_opts import RunOptions
 from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED
 from biglittle_asr.recipe.yaml import (
     RecipeError,
-    _as_stream,
-    _check_keys,
-    _explain,
-    _parse_overrides,
-    _read_yaml,
-    _replaces_plain_value,
-    _tag,
+    as_stream,
+    check_keys,
+    explain,
+    parse_overrides,
+    read_tree,
+    replaces_plain_value,
+    tag_of,
 )
 
 logger = get_logger(__name__)
@@ -91,21 +91,21 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
     path = Path(file)
-    tree = _read_yaml(path)
-    changes = _parse_overrides(overrides + profile)
-    _check_keys(path, tree, changes, keys)
+    tree = read_tree(path)
+    changes = parse_overrides(overrides + profile)
+    check_keys(path, tree, changes, keys)
     # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
     # refuses a mapping in place of anything else.
-    for key in [key for key in changes if _tag(changes[key]) or _replaces_plain_value(changes[key], tree.get(key))]:
+    for key in [key for key in changes if tag_of(changes[key]) or replaces_plain_value(changes[key], tree.get(key))]:
         tree[key] = changes.pop(key)
     run_opts = _join_processes(run_opts)
     try:
-        resolved = resolve_references(_as_stream(tree, path), changes).getvalue()
+        resolved = resolve_references(as_stream(tree, path), changes).getvalue()
         hparams = load_hyperpyyaml(resolved)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
     except (ValueError, TypeError, ImportError, YAMLError) as error:
-        raise RecipeError(_explain(path, error)) from error
+        raise RecipeError(explain(path, error)) from error
     missing = sorted(keys - hparams.keys())
     if missing:
         raise RecipeError(f"{path}: lacks the key {missing[0]}; {EXPLAINED[keys]} explains it.")

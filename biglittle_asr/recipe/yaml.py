@@ -22,56 +22,57 @@ class RecipeError(ValueError):
     """A recipe's YAML file or command line is wrong."""
 
 
-def _read_yaml(path: Path) -> Any:
+def read_tree(path: Path) -> Any:
     """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
     try:
         tree: Any = YAML().load(path.read_text(encoding="utf-8"))
     except YAMLError as error:
-        raise RecipeError(_explain(path, error)) from error
+        raise RecipeError(explain(path, error)) from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
-    if not _tag(tree).startswith("!include:"):
+    if not tag_of(tree).startswith("!include:"):
         return tree
-    base = _read_yaml(path.parent / _tag(tree).removeprefix("!include:"))
-    known = base.keys() | _known(tree, path, set().union(*EXPLAINED))
+    base = read_tree(path.parent / tag_of(tree).removeprefix("!include:"))
+    known = base.keys() | known_keys(tree, path, set().union(*EXPLAINED))
     for key in tree:
         if key not in known:
-            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
+            raise RecipeError(unknown_key(place_of(path, tree, key), key, sorted(known)))
         base[key] = tree[key]
     return base
 
 
-def _known(tree: Any, path: Path, keys: Set[str]) -> set[str]:
+def known_keys(tree: Any, path: Path, keys: Set[str]) -> set[str]:
     """What a tree may have as keys, if the recipe reads `keys`."""
-    return _referred(tree, path) | _optional(keys) | set(RunOptions().as_dict()) | keys
+    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | keys
 
 
-def _optional(keys: Set[str]) -> Set[str]:
+def optional_keys(keys: Set[str]) -> Set[str]:
     """Keys that may be missing, if the recipe reads `keys`."""
     return OPTIONAL_KEYS - SPEECH_ONLY if keys == IMAGE_KEYS else OPTIONAL_KEYS
 
 
-def _tag(node: Any) -> str:
+def tag_of(node: Any) -> str:
+    """The YAML tag of a node, such as `!PLACEHOLDER`; empty if it has none."""
     return str(getattr(getattr(node, "tag", None), "value", None) or "")
 
 
-def _replaces_plain_value(change: Any, node: Any) -> bool:
+def replaces_plain_value(change: Any, node: Any) -> bool:
     """Whether a mapping takes the place of a number, text, list or reference."""
-    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not _tag(node).startswith("!include:")
+    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not tag_of(node).startswith("!include:")
 
 
-def _referred(tree: Any, path: Path) -> set[str]:
+def referred_keys(tree: Any, path: Path) -> set[str]:
     """Keys that a tree's values refer to."""
-    return set(re.findall(r"<(\w+)[\[\].\w]*>", _as_stream(tree, path).getvalue()))
+    return set(re.findall(r"<(\w+)[\[\].\w]*>", as_stream(tree, path).getvalue()))
 
 
 class _NamedStream(io.StringIO):
     name: str
 
 
-def _as_stream(tree: Any, path: Path) -> io.StringIO:
+def as_stream(tree: Any, path: Path) -> io.StringIO:
     """A tree as a stream; its name tells HyperPyYAML where included files are."""
     stream = _NamedStream()
     YAML().dump(tree, stream)
@@ -80,7 +81,8 @@ def _as_stream(tree: Any, path: Path) -> io.StringIO:
     return stream
 
 
-def _parse_overrides(overrides: str) -> dict[str, Any]:
+def parse_overrides(overrides: str) -> dict[str, Any]:
+    """The command line's `--key value` pairs as a mapping."""
     try:
         changes = YAML().load(overrides) if overrides else {}
     except YAMLError as error:
@@ -90,29 +92,33 @@ def _parse_overrides(overrides: str) -> dict[str, Any]:
     return dict(changes)
 
 
-def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
-    settable = [*tree, *(_optional(keys) - tree.keys())]
+def check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
+    """Refuse keys of the file or the command line that nothing reads."""
+    settable = [*tree, *(optional_keys(keys) - tree.keys())]
     for key in changes:
         if key not in settable:
-            raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
-    known = _known(tree, path, keys)
+            raise RecipeError(unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
+    known = known_keys(tree, path, keys)
     for key in tree:
         if key not in known and not key.startswith("__"):
-            raise RecipeError(_unknown_key(_place(path, tree, key), key, sorted(known)))
+            raise RecipeError(unknown_key(place_of(path, tree, key), key, sorted(known)))
 
 
-def _place(path: Path, tree: Any, key: str) -> str:
+def place_of(path: Path, tree: Any, key: str) -> str:
+    """File and line of a key, for messages."""
     place = tree.lc.data.get(key)
     return f"{path}, line {place[0] + 1}" if place else str(path)
 
 
-def _unknown_key(where: str, key: str, known: Any) -> str:
+def unknown_key(where: str, key: str, known: Any) -> str:
+    """The message about a key that nothing reads, with the closest known one."""
     closest = difflib.get_close_matches(key, list(known), n=1)
     hint = f"did you mean {closest[0]}?" if closest else "remove it."
     return f"{where}: no recipe key is named {key}; {hint}"
 
 
-def _explain(path: Path, error: Exception) -> str:
+def explain(path: Path, error: Exception) -> str:
+    """The message about an error that HyperPyYAML raised."""
     if isinstance(error, YAMLError):
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)

@@ -1,6 +1,6 @@
 """A speech corpus made by synthesis, for demonstrations and tests on machines without any recorded one.
 
-    python -m biglittle_asr.corpora.synthesis.librispeech_like OUT [--utterances 25] [--train-speakers 24] ...
+    python -m biglittle_asr.corpora.synthesis OUT [--utterances 25] [--train-speakers 24] ...
 
 Spoken digit strings and short household commands, by espeak-ng in several voices, accents, rates and pitches, in
 LibriSpeech's folder layout (FLAC at 16 kHz and .trans.txt), so that `prepare("librispeech", OUT, ...)` reads it.
@@ -298,9 +298,9 @@ def _is_complete(folder: Path, recipe: Recipe, record: str) -> bool:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line `python -m biglittle_asr.corpora.synthesis.librispeech_like`."""
+    """Run the command line `python -m biglittle_asr.corpora.synthesis`."""
     parser = argparse.ArgumentParser(
-        prog="python -m biglittle_asr.corpora.synthesis.librispeech_like",
+        prog="python -m biglittle_asr.corpora.synthesis",
         description="Make a synthetic speech corpus in LibriSpeech's folder layout.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -321,7 +321,3 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     print(f"The corpus is in {folder}.", file=sys.stderr)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

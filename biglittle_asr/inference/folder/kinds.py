@@ -320,8 +320,8 @@ def kind_of(model: nn.Module) -> Kind:
     -------
     >>> kind_of(nn.Linear(1, 1))
     Traceback (most recent call last):
-    biglittle_asr.inference.folder.kinds.ForeignPartError: a model folder can hold CTCModel, AttentionModel, TransducerModel, \
-HybridModel, but not Linear.
+    biglittle_asr.inference.folder.kinds.ForeignPartError: a model folder can hold CTCModel, AttentionModel, \
+TransducerModel, HybridModel, but not Linear.
     """
     for kind in KINDS.values():
         if type(model) is kind.model:

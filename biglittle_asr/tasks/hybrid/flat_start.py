@@ -1,10 +1,10 @@
 """A hybrid system from transcripts alone: align, train, align again.
 
 The first iteration trains on what a linear layer aligns, which starts from states that are spread evenly over each
-utterance: see :mod:`biglittle_asr.tasks.hybrid.linear_start`. Every further one aligns all utterances with the network so far
-and trains on. The first that has `tied: True` grows the trees that tie states in context, by statistics which are
-gathered while the network before it aligns; its output layer begins with what that network knew of the states without
-context.
+utterance: see :mod:`biglittle_asr.tasks.hybrid.linear_start`. Every further one aligns all utterances with the
+network so far and trains on. The first that has `tied: True` grows the trees that tie states in context, by
+statistics which are gathered while the network before it aligns; its output layer begins with what that network knew
+of the states without context.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Iteration:
     tied: bool = False
     """Whether states are tied in context; without it, every phone has its own."""
     mmi: bool = False
-    """Whether it is trained against everything else that could have been said: see :mod:`biglittle_asr.tasks.hybrid.mmi`."""
+    """Whether it is trained against all else that could have been said: see `mmi.py`."""
 
 
 @dataclass(frozen=True)
