@@ -199,7 +199,7 @@ def test_prepare_failures_are_one_sentence(tmp_path, capsys):
     assert main(["prepare", "an5", str(tmp_path), str(tmp_path)]) == 1
     assert (
         capsys.readouterr().err
-        == "biglittle: Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, switchboard.\n"
+        == "biglittle: Unknown corpus 'an5'; choose one of: an4, fisher, folder, hub5, librispeech, switchboard.\n"
     )
     assert main(["prepare", "an4", str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 1
     err = capsys.readouterr().err

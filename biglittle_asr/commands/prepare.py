@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.commands.shared import add_json
+from biglittle_asr.commands.shared import add_json, tell_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from biglittle_asr.corpora import prepare
 
+    tell_log("biglittle_asr.corpora")
     manifests = prepare(options.corpus, options.data, options.out, strict=options.strict, **dict(options.option))
     splits = {split: _describe(path) for split, path in manifests.items()}
     if options.json:

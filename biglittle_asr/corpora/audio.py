@@ -22,6 +22,10 @@ import soundfile
 from biglittle_asr.corpora import sphere
 from biglittle_asr.corpora.shards import ShardMember
 
+AUDIO_SUFFIXES = frozenset(
+    ".aif .aifc .aiff .au .caf .flac .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .w64 .wav .wave .wv1 .wv2".split()
+)
+"""Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
 IFF_BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
 """First word of WAV (either byte order) and AIFF -> byte order of its numbers."""
 IFF_AUDIO_CHUNKS = (b"data", b"SSND")

@@ -8,14 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from biglittle_asr.corpora.audio import AUDIO_SUFFIXES
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.corpora.shards import ShardMember, has_shards
 from biglittle_asr.inference.audio import Recording
 
-AUDIO_SUFFIXES = frozenset(
-    ".aif .aifc .aiff .au .caf .flac .mp3 .nist .oga .ogg .opus .rf64 .snd .sph .w64 .wav .wave .wv1 .wv2".split()
-)
-"""Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
 STANDARD_INPUT = "-"
 
 
