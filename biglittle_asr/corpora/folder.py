@@ -86,6 +86,11 @@ def read(
         recordings = [_with_names(each, names) for each in recordings]
     if not any(each.split for each in recordings):
         recordings = _with_folder_splits(data, recordings, names)
+    places: dict[str, str] = {}
+    for each in recordings:
+        if each.id in places:
+            raise ValueError(f"{each.place}: ID {each.id} is also at {places[each.id]}; make IDs unique.")
+        places[each.id] = each.place
     chosen = _choose_splits(data, recordings, split_by, {"dev": dev_percent, "test": test_percent}, seed)
     splits: dict[str, list[Utterance]] = {}
     for each in recordings:
@@ -131,10 +136,9 @@ def _with_names(recording: TranscribedRecording, names: str) -> TranscribedRecor
     match = re.fullmatch(pattern, "/".join(name.split("/")[-1 - names.count("/") :]))
     if not match:
         raise ValueError(f"names: {names!r} does not fit the recording {name}; change it, or rename the recording.")
-    values = match.groupdict()
-    if "split" in values:
-        values["split"] = find_split(values["split"], str(recording.wav))
-    return recording._replace(**values)
+    said = match.groupdict()
+    split = find_split(said["split"], str(recording.wav)) if "split" in said else recording.split
+    return recording._replace(speaker=said.get("speaker", recording.speaker), split=split)
 
 
 def _with_folder_splits(

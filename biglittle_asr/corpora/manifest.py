@@ -296,9 +296,8 @@ def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]], sample_
         for each in utterances:
             if each.wav not in versions:
                 versions[each.wav] = _version(each.wav)
-            what = (name, each.id, os.fspath(each.wav), versions[each.wav], each.speaker, each.words)
-            what = (*what, *each.segment, *each.findings)
-            digest.update(repr(what).encode())
+            what = (name, each.id, os.fspath(each.wav), versions[each.wav], each.speaker, each.words, *each.segment)
+            digest.update(repr((*what, *each.findings)).encode())
     return digest.hexdigest()
 
 
