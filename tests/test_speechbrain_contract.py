@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,7 +30,11 @@ from speechbrain.utils.callchains import lengths_arg_exists
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from biglittle_asr.models import BigLittleEncoder, create_encoder, list_encoders
+from biglittle_asr.decoding.tokenizer import CharacterTokenizer
+from biglittle_asr.features import LogMel, SentenceNormalization
+from biglittle_asr.inference import Recognizer, save_model
+from biglittle_asr.inference.speechbrain import load_encoder
+from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder, list_encoders
 
 SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "input_size": 20, "output_size": 24}
 TOKENS = 6
@@ -361,3 +366,44 @@ def test_class_named_in_yaml() -> None:
         "encoder: !new:biglittle_asr.models.BigLittleEncoder\n    alpha: 2\n    blocks: [2, 2, 2, 2]"
     )
     assert hparams["encoder"].config.alpha == 2
+
+
+# The lines of docs/swapping.md that bring a trained encoder there
+
+
+def documented_pretrainer(folder: Path) -> str:
+    """The lines of the page, with real paths."""
+    blocks = re.split(r"\n(?=\S)", (REPOSITORY / "docs" / "swapping.md").read_text())
+    (block,) = (block for block in blocks if "Pretrainer\n" in block)
+    lines = [line[4:] for line in block.splitlines() if line.startswith("    ")]
+    text = "\n".join(lines).replace("/path/to", str(REPOSITORY))
+    return re.sub(r"model_folder: .*", f"model_folder: {folder}", text)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BigLittleEncoder]:
+    """A model folder, and the encoder in it, as the page has it."""
+    encoder, tokenizer = create_encoder("bl_resnet22"), CharacterTokenizer("AB")
+    recognizer = Recognizer(LogMel(), SentenceNormalization(), CTCModel(encoder, tokenizer.size), tokenizer)
+    randomize_batchnorm(encoder, torch.Generator().manual_seed(1))
+    return save_model(tmp_path_factory.mktemp("trained") / "model", recognizer), encoder
+
+
+@pytest.mark.parametrize("collected", [False, True])
+def test_a_trained_encoder_is_loaded_by_speechbrains_pretrainer(
+    collected: bool, trained: tuple[Path, BigLittleEncoder], tmp_path: Path
+) -> None:
+    folder, encoder = trained
+    hparams = load_hyperpyyaml(documented_pretrainer(folder))
+    pretrainer = hparams["pretrainer"]
+    if collected:
+        pretrainer.set_collect_in(tmp_path)
+    pretrainer.collect_files()
+    pretrainer.load_collected()
+    feats, wav_lens = _feats()
+    assert torch.equal(hparams["enc"].eval()(feats, wav_lens), encoder(feats, wav_lens))
+
+
+def test_a_trained_encoder_of_other_settings_is_refused(trained: tuple[Path, BigLittleEncoder]) -> None:
+    with pytest.raises(ValueError, match="other settings: time_stride 4 there, 8 here; set them alike"):
+        load_encoder(create_encoder("bl_resnet22", time_stride=8), trained[0] / "model.safetensors")

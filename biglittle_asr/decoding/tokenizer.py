@@ -85,9 +85,9 @@ class CharacterTokenizer(Tokenizer):
         self._index = {symbol: index for index, symbol in enumerate(self.symbols, start=1)}
 
     @classmethod
-    def train(cls, texts: Iterable[str]) -> "CharacterTokenizer":
-        """Make a table of the characters that occur."""
-        return cls(sorted({character for text in texts for character in text}))
+    def train(cls, texts: Iterable[str], first: Sequence[str] = ()) -> "CharacterTokenizer":
+        """Make a table of the characters that occur, behind those that come first."""
+        return cls([*first, *sorted({character for text in texts for character in text} - set(first))])
 
     def encode(self, text: str, unknown: str = "refuse") -> list[int]:
         """See :meth:`Tokenizer.encode`."""
@@ -242,9 +242,17 @@ class WordTokenizer(Tokenizer):
 
 
 def train_tokenizer(
-    texts: Sequence[str], path: Path, token_type: str = "character", vocab_size: int | None = None
+    texts: Sequence[str],
+    path: Path,
+    token_type: str = "character",
+    vocab_size: int | None = None,
+    base: Tokenizer | None = None,
+    going_on: bool = False,
 ) -> Tokenizer:
     """Train a tokenizer and save it, or load the one that the same texts and settings gave before.
+
+    With a base of the same type, characters that occur are added behind the base's, and word pieces are the base's,
+    unless `vocab_size` is another than theirs; a base of another type changes nothing.
 
     Arguments
     ---------
@@ -256,12 +264,16 @@ def train_tokenizer(
         "character", "unigram" or "bpe".
     vocab_size : int
         Tokens with blank; word pieces only, the characters are those that occur.
+    base : Tokenizer, optional
+        Of a trained model that is trained on.
+    going_on : bool
+        Whether a training goes on, and so takes the tokenizer in the file without asking for the base.
 
     Raises
     ------
     ValueError
-        If the type is unknown, or the file holds a tokenizer made of other texts or settings: a network trained with it
-        would read this one's indices wrongly.
+        If the type is unknown, the base's word pieces lack a character that occurs, or the file holds a tokenizer made
+        of other texts or settings: a network trained with it would read this one's indices wrongly.
 
     Example
     -------
@@ -273,16 +285,19 @@ def train_tokenizer(
     """
     if token_type not in TOKEN_TYPES:
         raise ValueError(f"token_type: '{token_type}' is none of {', '.join(TOKEN_TYPES)}.")
-    if token_type in SENTENCEPIECE_TYPES and vocab_size is None:
-        raise ValueError(f"vocab_size: {token_type} pieces need one; set it in the YAML file.")
-    made_of = {
+    kept = _kept(base, token_type, vocab_size)
+    made_of: dict[str, Any] = {
         "kind": token_type,
         "vocab_size": None if token_type == "character" else vocab_size,
         "texts_sha256": hashlib.sha256("\n".join(texts).encode()).hexdigest(),
     }
+    if kept is not None:
+        made_of["base_sha256"] = hashlib.sha256(json.dumps(kept.state()).encode()).hexdigest()
     if path.is_file():
-        saved = _read(path)
-        if saved.get("made_of") != made_of:
+        saved = _read(path).get("made_of")
+        if going_on and isinstance(saved, dict) and "base_sha256" in saved:
+            made_of["base_sha256"] = saved["base_sha256"]
+        if saved != made_of:
             raise ValueError(
                 f"{path}: holds a tokenizer made of other transcripts or settings; "
                 "choose another output_folder, or delete this one to train anew."
@@ -290,14 +305,37 @@ def train_tokenizer(
         return load_tokenizer(path)
     tokenizer: Tokenizer
     if token_type == "character":
-        tokenizer = CharacterTokenizer.train(texts)
+        tokenizer = CharacterTokenizer.train(texts, kept.symbols if isinstance(kept, CharacterTokenizer) else ())
+    elif kept is not None:
+        tokenizer = kept
+        _check_pieces(kept, texts)
+    elif vocab_size is None:
+        raise ValueError(f"vocab_size: {token_type} pieces need one; set it in the YAML file.")
     else:
-        assert vocab_size is not None
         tokenizer = SentencePieceTokenizer.train(texts, token_type, vocab_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"kind": token_type, **tokenizer.state(), "made_of": made_of}
     path.write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return tokenizer
+
+
+def _kept(base: Tokenizer | None, token_type: str, vocab_size: int | None) -> Tokenizer | None:
+    """The base, if its tokens go on being used."""
+    if base is None or base.kind != token_type:
+        return None
+    return base if token_type == "character" or vocab_size in (None, base.size) else None
+
+
+def _check_pieces(base: Tokenizer, texts: Sequence[str]) -> None:
+    """Check that all texts can be written in word pieces that were trained on others."""
+    for text in texts:
+        try:
+            base.encode(text)
+        except ValueError as error:
+            raise ValueError(
+                f"vocab_size: the trained model's {base.kind} pieces cannot write '{text}', for they lack a character "
+                "of it; set another vocab_size than theirs to train pieces of these transcripts."
+            ) from error
 
 
 def load_tokenizer(path: Path) -> Tokenizer:

@@ -23,6 +23,8 @@ class ModelCard:
     """Corpus and size of its sets; Markdown."""
     command: str = ""
     """What was typed to train it."""
+    start: str = ""
+    """Model folder whose weights the training started from, if it did."""
     precision: str = ""
     """Of the training, such as "bf16"."""
     weights: str = ""
@@ -117,7 +119,8 @@ def _facts(recognizer: Recognizer) -> str:
 
 def _training(card: ModelCard) -> str:
     command = textwrap.indent(card.command, "    ") if card.command else NOT_KNOWN
-    facts = {"Precision": card.precision, "Weights": card.weights}
+    start = f"`{card.start}`, whose card says what that was trained on" if card.start else ""
+    facts = {"Started from": start, "Precision": card.precision, "Weights": card.weights}
     return "\n\n".join([command, " ".join(f"{name}: {fact}." for name, fact in facts.items() if fact)])
 
 

@@ -258,6 +258,23 @@ def _of_a_kind(value: Any, name: str, kinds: Mapping[str, Mapping[str, Any]]) ->
     return kind, _arguments({key: value[key] for key in value if key != "kind"}, name, kinds[kind])
 
 
+def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What the settings of two networks differ in, for people; an empty text if in nothing.
+
+    Example
+    -------
+    >>> differences({"n_mels": 80, "deltas": True}, {"n_mels": 40, "deltas": True})
+    'n_mels 80 there, 40 here'
+    """
+    pairs = {key: (_listed(there.get(key)), _listed(here.get(key))) for key in sorted({*there, *here})}
+    return "; ".join(f"{key} {one} there, {other} here" for key, (one, other) in pairs.items() if one != other)
+
+
+def _listed(value: Any) -> Any:
+    """A YAML file has lists where a class has tuples."""
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
 def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments that stand in the file; one that a newer program has added is left to its default."""
     needed = [key for key, default in defaults.items() if default is NEEDED]

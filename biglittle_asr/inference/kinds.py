@@ -47,7 +47,9 @@ class Kind(ABC):
     arguments: ClassVar[Mapping[str, Any]] = {}
     """What config.json says of the model, beside its encoder and tokens: an example of each value."""
     own_tokens: ClassVar[int] = 0
-    """Of the output layer, beside the tokenizer's."""
+    """Of the output layer, beside the tokenizer's, and behind them."""
+    token_layers: ClassVar[Sequence[str]] = ()
+    """Modules whose tensors have a row for each token; none if outputs are not tokens."""
     search_settings: ClassVar[type] = GreedySettings
     """Dataclass of what config.json says of its search."""
     interface: ClassVar[str] = "EncoderDecoderASR"
@@ -140,6 +142,7 @@ class CTC(FrameKind):
     model = CTCModel
     interface = "EncoderASR"
     recipe: ClassVar[Mapping[str, str]] = {"model": "!name:biglittle_asr.models.CTCModel"}
+    token_layers = ("output",)
     streams = True
     takes_language_models = True
 
@@ -179,6 +182,7 @@ class Attention(Kind):
         "bias": True,
     }
     own_tokens = 2
+    token_layers = ("embedding", "ctc_output", "output")
     search_settings = AttentionSettings
     recipe: ClassVar[Mapping[str, str]] = {
         "model": "!name:biglittle_asr.models.AttentionModel",
@@ -233,6 +237,7 @@ class Transducer(Kind):
     head = "prediction and joint network"
     model = TransducerModel
     arguments: ClassVar[Mapping[str, Any]] = {"prediction_size": 320, "joint_size": 320}
+    token_layers = ("embedding", "output")
     search_settings = TransducerSettings
     recipe: ClassVar[Mapping[str, str]] = {"model": "!name:biglittle_asr.models.TransducerModel"}
     recipe_search: ClassVar[Mapping[str, str]] = {"test_beam_size": "beam_size"}

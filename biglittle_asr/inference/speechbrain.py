@@ -1,4 +1,4 @@
-"""A model folder in SpeechBrain's `EncoderASR`, or `EncoderDecoderASR`.
+"""A model folder in SpeechBrain's `EncoderASR`, or `EncoderDecoderASR`; its encoder in any recipe of SpeechBrain's.
 
 Their `from_hparams` builds what the folder's hyperparams.yaml names, and that names what is here: an encoder, a decoder
 and a tokenizer that are filled, by :func:`biglittle_asr.inference.load_model`'s own reader, once SpeechBrain has
@@ -7,6 +7,7 @@ fetched the files. SpeechBrain's relative lengths are turned into samples at thi
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import Tensor, nn
 
 from biglittle_asr.decoding.tokenizer import Tokenizer
-from biglittle_asr.inference.folder import NEEDED, load_files
+from biglittle_asr.inference.config import differences
+from biglittle_asr.inference.folder import NEEDED, load_files, load_model
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet import relative_to_frames, valid_mask
 
 
@@ -83,6 +86,31 @@ class Detokenizer:
 def decode_all(outputs: Tensor, lengths: Tensor, decoder: RecognizerDecoder) -> list[list[int]]:
     """The decoder, as a function; see :meth:`RecognizerDecoder.forward`."""
     return decoder(outputs)[0]
+
+
+def load_encoder(encoder: BigLittleEncoder, path: str | Path) -> None:
+    """Fill an encoder with that of a model folder: a hook for the `custom_hooks` of SpeechBrain's Pretrainer.
+
+    Arguments
+    ---------
+    encoder : BigLittleEncoder
+        Changed in place; keeps its device.
+    path : path
+        The folder's model.safetensors, or a link to it. What :func:`biglittle_asr.inference.load_model` reads must lie
+        beside it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`biglittle_asr.inference.load_model`, and if the folder's encoder has other settings: weights might
+        fit, and the outputs would mean nothing.
+    """
+    folder = Path(path).resolve().parent
+    trained = load_model(folder).model.encoder
+    unequal = differences(dataclasses.asdict(trained.config), dataclasses.asdict(encoder.config))
+    if unequal:
+        raise ValueError(f"{folder}: holds an encoder of other settings: {unequal}; set them alike.")
+    encoder.load_state_dict(trained.state_dict())
 
 
 class FolderPretrainer(Pretrainer):

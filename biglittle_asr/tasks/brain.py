@@ -166,6 +166,7 @@ class ResumableBrain(sb.Brain, ABC):
         self.history = EpochHistory(self.output_folder / "epochs.csv", curves.columns)
         self.failures = Failures(self.output_folder, self.examples, self.fate)
         self.progress = self.progress_type()
+        self.epoch_start = time.monotonic()
         self.profiled = bool(hparams.get("profile"))
         # Always on, which costs microseconds a step; only a profile may make the host wait for the device.
         synchronize = torch.cuda.synchronize if self.profiled and self.device_type == "cuda" else None

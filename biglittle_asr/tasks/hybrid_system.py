@@ -26,6 +26,7 @@ from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts, write_ctm
 from biglittle_asr.tasks.data import Datasets
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, Timing
+from biglittle_asr.tasks.init_from import started_from
 from biglittle_asr.tasks.model_folder import write_model_folder
 from biglittle_asr.tasks.training import report_by_time
 
@@ -88,6 +89,7 @@ class HybridSystem:
                 data_folder=str(hparams["data_folder"]),
                 precision=self.brain.precision,
                 weights=self.brain.weights,
+                start=started_from(hparams["save_folder"]),
             )
         self.brain.show_profile()
         return scores

@@ -33,6 +33,7 @@ from biglittle_asr.tasks.data import OUTPUT_KEYS, AudioReader, Datasets, build_a
 from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.hybrid import HybridBrain, stretched
 from biglittle_asr.tasks.hybrid_system import HybridSystem, make_decoder
+from biglittle_asr.tasks.init_from import find_start
 from biglittle_asr.tasks.iterations import Iteration, PartOfSchedule, Table, read_alignments, read_iterations
 from biglittle_asr.tasks.mmi import Denominator
 from biglittle_asr.tasks.recipe import RecipeError
@@ -78,6 +79,7 @@ class HybridTraining(ABC):
         self.output_folder, self.save_folder = Path(hparams["output_folder"]), Path(hparams["save_folder"])
         self.read = AudioReader(hparams["sample_rate"], hparams["cache_audio"])
         self.table = Table(self.output_folder / "iterations.csv")
+        self.start = find_start(hparams, Checkpointer(self.save_folder / "iterations" / "1" / "checkpoints"))
 
     # Where alignments and graph come from
 
@@ -113,7 +115,10 @@ class HybridTraining(ABC):
     # Training
 
     def train(self) -> HybridSystem:
-        """All iterations; of those that are done already, nothing but their weights is loaded."""
+        """All iterations; of those that are done already, nothing but their weights is loaded.
+
+        With the recipe's `init_from`, the encoder of the first is a trained model's.
+        """
         brain: HybridBrain | None = None
         model: Any = None
         tying = self.first_tying()
@@ -130,6 +135,9 @@ class HybridTraining(ABC):
             if model is None or tying.size != last.size:
                 graph = self.graph(tying)
                 model = self.hparams["model"](output_neurons=tying.size)
+                if coarse is None and self.start is not None:
+                    # Networks of later iterations have the same encoder.
+                    self.start.load(model, self.hparams["modules"]["normalize"])
             model.set_frequencies(_frequencies(tying, datasets, states), self.hparams["balance"])
             if coarse is not None and coarse is not model:
                 model.refine(coarse, torch.from_numpy(tying.origin(last)))

@@ -31,6 +31,7 @@ def write_model_folder(
     precision: str,
     weights: str,
     decoding: str = "",
+    start: str = "",
 ) -> None:
     """Write recognizer and model card, or a warning where a part is not of this package.
 
@@ -44,7 +45,7 @@ def write_model_folder(
     scores : mapping from "dev", "test" to Score
     data_folder : str
         Of the corpus; its last part goes into the card.
-    precision, weights, decoding : str
+    precision, weights, decoding, start : str
         See :class:`ModelCard`.
     """
     try:
@@ -59,6 +60,7 @@ def write_model_folder(
         weights=weights,
         scores={name: score.all for name, score in scores.items()},
         decoding=decoding,
+        start=start,
     )
     save_model(folder, Recognizer(*parts), card)
 

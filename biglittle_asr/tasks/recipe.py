@@ -95,8 +95,11 @@ EXPLAINED: Mapping[Set[str], str] = {
 }
 """A file that explains the keys."""
 
-OPTIONAL_KEYS = frozenset({"splits", "profile", "sparsity"})
-"""Keys that the recipes read where a YAML file has them."""
+OPTIONAL_KEYS = frozenset({"init_from", "profile", "sparsity", "splits"})
+"""Keys that the recipes read where a YAML file or the command line has them."""
+
+SPEECH_ONLY = frozenset({"init_from", "splits"})
+"""Those of them that image recipes do not read."""
 
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
 """Names of the sets in a corpus that calls them as the recipes do."""
@@ -140,7 +143,7 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     ---------
     argv : sequence of str
         YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
-        of the YAML file; `--profile` stands for `--profile True`.
+        of the YAML file, or to add one of `OPTIONAL_KEYS`; `--profile` stands for `--profile True`.
     keys : set of str
         That the recipe reads.
 
@@ -281,8 +284,18 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     return {name: folder / f"{split}.csv" for name, split in splits.items()}
 
 
-def make_tokenizer(manifests: Mapping[str, Path], hparams: Mapping[str, Any]) -> Tokenizer:
+def make_tokenizer(
+    manifests: Mapping[str, Path], hparams: Mapping[str, Any], base: Tokenizer | None = None
+) -> Tokenizer:
     """Train the tokenizer on the training transcripts, or load the one that was; saved as tokenizer.json.
+
+    Arguments
+    ---------
+    manifests : mapping from "train", "dev", "test" to pathlib.Path
+    hparams : mapping
+        Reads save_folder, token_type, vocab_size, output_neurons, checkpointer.
+    base : Tokenizer, optional
+        Of the trained model that the training starts from; see :func:`train_tokenizer`.
 
     Raises
     ------
@@ -294,7 +307,8 @@ def make_tokenizer(manifests: Mapping[str, Path], hparams: Mapping[str, Any]) ->
     path = Path(hparams["save_folder"]) / "tokenizer.json"
     if if_main_process():
         texts = [row["wrd"] for row in read_manifest(manifests["train"])]
-        train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"])
+        going_on = bool(hparams["checkpointer"].find_checkpoints(max_num_checkpoints=1))
+        train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"], base, going_on)
     ddp_barrier()
     tokenizer = load_tokenizer(path)
     if hparams["output_neurons"] not in (None, tokenizer.size):
@@ -419,7 +433,12 @@ def _read_yaml(path: Path) -> Any:
 
 def _known(tree: Any, path: Path, keys: Set[str]) -> set[str]:
     """What a tree may have as keys, if the recipe reads `keys`."""
-    return _referred(tree, path) | OPTIONAL_KEYS | set(RunOptions().as_dict()) | keys
+    return _referred(tree, path) | _optional(keys) | set(RunOptions().as_dict()) | keys
+
+
+def _optional(keys: Set[str]) -> Set[str]:
+    """Keys that may be missing, if the recipe reads `keys`."""
+    return OPTIONAL_KEYS - SPEECH_ONLY if keys == IMAGE_KEYS else OPTIONAL_KEYS
 
 
 def _tag(node: Any) -> str:
@@ -455,9 +474,10 @@ def _parse_overrides(overrides: str) -> dict[str, Any]:
 
 
 def _check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
+    settable = [*tree, *(_optional(keys) - tree.keys())]
     for key in changes:
-        if key not in tree:
-            raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in tree]))
+        if key not in settable:
+            raise RecipeError(_unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
     known = _known(tree, path, keys)
     for key in tree:
         if key not in known and not key.startswith("__"):

@@ -1,9 +1,10 @@
 """What the Brains of all speech recognition tasks share: features, targets, scores, averages and the model folder."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
 import speechbrain as sb
@@ -24,6 +25,7 @@ from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
+from biglittle_asr.tasks.init_from import started_from
 from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.model_folder import write_model_folder
 from biglittle_asr.tasks.processes import gather, mean_over_processes
@@ -37,6 +39,9 @@ utterances."""
 
 MAX_LEFT_OUT = 0.01
 """Largest part of the training utterances that may be left out because their target does not fit their frames."""
+
+START = "before training"
+"""What weights are called that nothing here has trained."""
 
 RATES = {"dev_wer": "dev WER", "dev_cer": "dev CER"}
 """What is drawn of each epoch besides the loss."""
@@ -103,6 +108,8 @@ class RecognitionBrain(ResumableBrain):
         self.tokenizer = tokenizer
         self.final = False
         """Whether what :meth:`decode` gives is for the final scores, and may take its time."""
+        self.score_start: Callable[[], Score] | None = None
+        """Scores the weights that a training starts from on dev, if they are a trained model's."""
 
     # What a task says
 
@@ -136,8 +143,17 @@ class RecognitionBrain(ResumableBrain):
 
     # Training and evaluation
 
-    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
+    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
         """Train, from the last checkpoint if there is one, watching dev.
+
+        Arguments
+        ---------
+        datasets : Datasets
+        hparams : mapping
+            What the recipe's YAML file defines.
+        is_trained : bool
+            Whether the weights are a trained model's. They are scored on dev then, and are the checkpoint of epoch 0:
+            from it an interrupted training goes on, and it is the best one if no epoch is better.
 
         Raises
         ------
@@ -148,6 +164,9 @@ class RecognitionBrain(ResumableBrain):
         if self.test_only:
             return
         self.check_targets_fit(datasets.train)
+        if is_trained:
+            options = hparams["valid_dataloader_opts"]
+            self.score_start = partial(self.score_dataset, datasets.dev, options, bootstrap=0)
         self.fit(
             self.hparams.epoch_counter,
             datasets.train,
@@ -156,6 +175,15 @@ class RecognitionBrain(ResumableBrain):
             valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
         )
         self.failures.report_lost()
+
+    def on_fit_start(self) -> None:
+        """Go on from the last checkpoint; of a trained model's weights, make the first one."""
+        super().on_fit_start()
+        if self.score_start is not None:
+            score = self.score_start()
+            logger.info(f"dev, {START}: {score.summary()}")
+            # Here, where the optimizer exists, which belongs to every checkpoint.
+            self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
 
     def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
         """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
@@ -183,6 +211,7 @@ class RecognitionBrain(ResumableBrain):
             self.precision,
             self.weights,
             self.decoding,
+            started_from(hparams["save_folder"]),
         )
         self.show_profile()
         return scores
@@ -342,18 +371,19 @@ class RecognitionBrain(ResumableBrain):
     def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
         """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
 
-        Of equals, the average over more epochs wins.
+        Of equals, the average over more epochs wins. Weights that the training started from are not averaged with
+        others.
 
         Raises
         ------
         FileNotFoundError
             If there is no checkpoint.
         """
-        latest = self.find_epochs()[: max(hparams["average_checkpoints"])]
-        if not latest:
-            raise FileNotFoundError(f"{hparams['save_folder']}: no checkpoint of a whole epoch; train first.")
         best = self.checkpointer.find_checkpoint(min_key=self.error)
-        candidates = {f"best epoch ({best.meta['epoch']})": [best]}
+        if best is None:
+            raise FileNotFoundError(f"{hparams['save_folder']}: no checkpoint of a whole epoch; train first.")
+        latest = [checkpoint for checkpoint in self.find_epochs() if checkpoint.meta["epoch"] > 0]
+        candidates = {f"best epoch ({best.meta['epoch']})" if best.meta["epoch"] > 0 else START: [best]}
         for count in sorted(set(hparams["average_checkpoints"])):
             if count <= len(latest):
                 name = "last epoch" if count == 1 else f"average of last {count} epochs"

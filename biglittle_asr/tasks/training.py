@@ -13,6 +13,7 @@ from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
 from biglittle_asr.inference.packing import MODEL
 from biglittle_asr.scoring import Hub5Score, TimedWord, write_ctm
 from biglittle_asr.tasks.data import build_datasets
+from biglittle_asr.tasks.init_from import find_start
 from biglittle_asr.tasks.recipe import CTC_KEYS, load_recipe, make_tokenizer, prepare_manifests
 from biglittle_asr.tasks.recognition import RecognitionBrain
 
@@ -41,11 +42,15 @@ def train_recognizer(
         With a sentence for the user.
     """
     hparams, run_opts = load_recipe(argv, keys)
+    start = find_start(hparams, hparams["checkpointer"])
     manifests = prepare_manifests(corpus, hparams)
-    tokenizer = make_tokenizer(manifests, hparams)
+    tokenizer = make_tokenizer(manifests, hparams, start.tokenizer if start else None)
     datasets = build_datasets(manifests, tokenizer, hparams)
-    brain = brain_type(hparams["model"](output_neurons=tokenizer.size), tokenizer, hparams, run_opts)
-    brain.fit_datasets(datasets, hparams)
+    model = hparams["model"](output_neurons=tokenizer.size)
+    if start is not None:
+        start.load(model, hparams["modules"]["normalize"], tokenizer)
+    brain = brain_type(model, tokenizer, hparams, run_opts)
+    brain.fit_datasets(datasets, hparams, is_trained=start is not None)
     brain.evaluate_datasets(datasets, hparams)
     if not hparams["skip_test"]:
         score_by_time(manifests["test"], brain.output_folder, str(brain.device), hparams.get("decoding"))

@@ -1,0 +1,243 @@
+"""Start a training from a trained model: the weights of a model folder in place of random ones.
+
+The key `init_from` of a recipe names the folder, which is read as every model folder is: nothing in it is executed.
+What is loaded, what is not, and what is refused stands in docs/training.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import if_main_process
+from speechbrain.utils.logger import get_logger
+from torch import Tensor, nn
+
+from biglittle_asr.corpora.manifest import write_atomically
+from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
+from biglittle_asr.inference import Recognizer, load_model
+from biglittle_asr.inference.config import differences
+from biglittle_asr.tasks.checkpoints import Checkpointer
+from biglittle_asr.tasks.failures import some
+from biglittle_asr.tasks.recipe import RecipeError
+
+logger = get_logger(__name__)
+
+ENCODER = "encoder."
+COUNTER = ".num_batches_tracked"
+"""Of a BatchNorm."""
+RECORD = "init_from.json"
+"""In the save_folder: which folder a training started from. A training that goes on does not read that folder again."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The trained model that a training starts from."""
+
+    folder: str
+    recognizer: Recognizer
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of the trained model."""
+        return self.recognizer.tokenizer
+
+    @torch.no_grad()
+    def load(self, model: Any, normalize: nn.Module, tokenizer: Tokenizer | None = None) -> None:
+        """Load what fits into a new model, and log what does not, by name.
+
+        The encoder is loaded tensor by tensor. So is the rest of a model of the same kind, where the rows of a layer
+        with one row a token follow their token's text; rows of new tokens begin as the mean of the trained tokens', so
+        that no new token is more probable than all trained ones (Hewitt 2021, "Initializing New Word Embeddings for
+        Pretrained Language Models"). The rest of a model of another kind, and the output layer of a hybrid one, whose
+        states depend on its corpus, are left as they are. Do this before the model is made sparse.
+
+        Arguments
+        ---------
+        model : nn.Module
+            Has an `encoder`; changed in place.
+        normalize : nn.Module
+            Of the features; gets the trained statistics, if it has any.
+        tokenizer : Tokenizer, optional
+            Of `model`; a hybrid model needs none.
+
+        Raises
+        ------
+        RecipeError
+            If not a single layer of the encoder fits.
+        """
+        kind = self.recognizer.kind
+        there, here = self.recognizer.model.state_dict(), model.state_dict()
+        whole = type(model) is kind.model and bool(kind.token_layers) and tokenizer is not None
+        if not whole:
+            there, here = _encoder_only(there), _encoder_only(here)
+        taken: dict[str, Tensor] = {}
+        for name, tensor in there.items():
+            if name not in here:
+                continue
+            if tokenizer is not None and name.split(".")[0] in kind.token_layers:
+                tensor = self._rows(tensor, here[name], tokenizer)
+            if tensor.shape == here[name].shape:
+                taken[name] = tensor
+        # Counters and biases of layers that differ may fit by chance; a matrix does not.
+        if not any(name.startswith(ENCODER) and tensor.dim() > 1 for name, tensor in taken.items()):
+            raise RecipeError(
+                f"init_from: no layer of the encoder in {self.folder} fits the recipe's; set `encoder` as its "
+                "config.json says."
+            )
+        model.load_state_dict(taken, strict=False)
+        if normalize.state_dict():
+            normalize.load_state_dict(self.recognizer.normalize.state_dict())
+        self._report(model, there, here, taken, whole, tokenizer)
+
+    def _rows(self, trained: Tensor, initial: Tensor, tokenizer: Tokenizer) -> Tensor:
+        """The rows of the trained layer in the order of other tokens; unchanged if they are of another size."""
+        if trained.shape[1:] != initial.shape[1:]:
+            return trained
+        known, own = self.tokenizer.size, self.recognizer.kind.own_tokens
+        rows = trained[BLANK + 1 : known].mean(0, keepdim=True).repeat_interleave(len(initial), 0)
+        places = _places(self.tokenizer, tokenizer)
+        rows[list(places)] = trained[list(places.values())]
+        rows[tokenizer.size : tokenizer.size + own] = trained[known : known + own]
+        return rows
+
+    def _report(
+        self,
+        model: Any,
+        there: Collection[str],
+        here: Collection[str],
+        taken: Mapping[str, Tensor],
+        whole: bool,
+        tokenizer: Tokenizer | None,
+    ) -> None:
+        logger.info(f"init_from: {len(taken)} of {len(here)} tensors are those of {self.folder}")
+        if not whole:
+            title = self.recognizer.kind.title
+            logger.info(f"init_from: the encoder only, for that is a {title}; all behind it is left as initialized")
+        elif tokenizer is not None:
+            places = _places(self.tokenizer, tokenizer)
+            new = [repr(tokenizer.piece(index)) for index in range(1, tokenizer.size) if index not in places]
+            lost = self.tokenizer.size - len(places)
+            logger.info(
+                f"init_from: {len(places) - 1} of {tokenizer.size - 1} tokens keep their rows, {len(new)} are new"
+                + (f" ({some(new)})" if new else "")
+                + (f"; {lost} of the folder's are not used here" if lost else "")
+            )
+        # These counters fit always, and so would keep the modules around them from being named as one.
+        there, here = ([name for name in state if not name.endswith(COUNTER)] for state in (there, here))
+        unlike = [name for name in here if name in there and name not in taken]
+        for what, names, all_names in (
+            ("of another shape there, left as initialized", unlike, here),
+            ("missing there, left as initialized", [name for name in here if name not in there], here),
+            ("there only, not used", [name for name in there if name not in here], there),
+        ):
+            if names:
+                logger.warning(f"init_from: {what}: {', '.join(compact(names, all_names))}")
+        # An encoder of which a layer fits is ours, as that of the folder is.
+        trained, encoder = (dataclasses.asdict(each.encoder.config) for each in (self.recognizer.model, model))
+        unequal = differences(trained, encoder)
+        if unequal:
+            logger.warning(f"init_from: the encoders differ, and so do their outputs: {unequal}")
+
+
+def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start | None:
+    """The model that a training starts from; None without `init_from`, and where it goes on from a checkpoint.
+
+    Notes the folder in the save_folder.
+
+    Arguments
+    ---------
+    hparams : mapping
+        Reads init_from, save_folder, compute_features, modules.
+    checkpointer : Checkpointer
+        Of the training, or of its first part.
+
+    Raises
+    ------
+    RecipeError
+        If the folder cannot be loaded, `init_from` is no path, or the model was trained on other features.
+    """
+    folder, record = hparams.get("init_from"), Path(hparams["save_folder"]) / RECORD
+    if folder is not None and (not isinstance(folder, str) or not folder):
+        raise RecipeError(f"init_from: is {folder!r}, but must be the path of a model folder.")
+    if checkpointer.find_checkpoints(max_num_checkpoints=1):
+        before = started_from(hparams["save_folder"])
+        if folder is not None:
+            origin = f"which started from {before}" if before else "which did not start from a model folder"
+            logger.info(f"init_from: {folder} is not read, for the training goes on, {origin}")
+        return None
+    if folder is None:
+        if if_main_process():
+            record.unlink(missing_ok=True)
+        return None
+    try:
+        recognizer = load_model(folder)
+    except (OSError, ValueError) as error:
+        raise RecipeError(f"init_from: {error}") from error
+    _check_front_end(folder, recognizer, hparams)
+    if if_main_process():
+        write_atomically(record, json.dumps({"folder": folder}) + "\n")
+    return Start(folder, recognizer)
+
+
+def started_from(save_folder: str | Path) -> str:
+    """The model folder that a training has started from, or an empty text."""
+    record = Path(save_folder) / RECORD
+    return str(json.loads(record.read_text(encoding="utf-8"))["folder"]) if record.is_file() else ""
+
+
+def _check_front_end(folder: str, recognizer: Recognizer, hparams: Mapping[str, Any]) -> None:
+    """Refuse to show a network other features than it was trained on."""
+    pairs: dict[str, tuple[Any, Any]] = {
+        "compute_features": (recognizer.compute_features, hparams["compute_features"]),
+        "normalize": (recognizer.normalize, hparams["modules"]["normalize"]),
+    }
+    for key, (there, here) in pairs.items():
+        if type(there) is not type(here):
+            unequal = f"{type(there).__name__} there, {type(here).__name__} here"
+        else:
+            unequal = differences(there.config, here.config)
+        if unequal:
+            raise RecipeError(f"init_from: {folder} was trained on other features: {key} has {unequal}; set it alike.")
+
+
+def _encoder_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
+
+
+def _places(trained: Tokenizer, new: Tokenizer) -> dict[int, int]:
+    """Index of each token that both have, the blank among them: with the new tokenizer -> with the trained one."""
+    known = {trained.piece(index): index for index in range(1, trained.size)}
+    pieces = {index: new.piece(index) for index in range(1, new.size)}
+    return {BLANK: BLANK, **{index: known[piece] for index, piece in pieces.items() if piece in known}}
+
+
+def compact(names: Sequence[str], all_names: Collection[str]) -> list[str]:
+    """Names of tensors, those of a module in which all are concerned as one.
+
+    Arguments
+    ---------
+    names : sequence of str
+        Of tensors.
+    all_names : collection of str
+        Of all tensors of the network.
+
+    Example
+    -------
+    >>> compact(["a.b.weight", "a.b.bias", "c.bias"], ["a.b.weight", "a.b.bias", "a.d", "c.weight", "c.bias"])
+    ['a.b.* (2)', 'c.bias']
+    """
+    chosen, found = set(names), []
+    for name in names:
+        ends = [place + 1 for place, letter in enumerate(name) if letter == "."]
+        for module in [*(name[:end] for end in ends), name]:
+            inside = [other for other in all_names if other.startswith(module)]
+            if chosen.issuperset(inside):
+                found.append(f"{module}* ({len(inside)})" if len(inside) > 1 else name)
+                break
+    return list(dict.fromkeys(found))
