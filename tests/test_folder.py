@@ -305,6 +305,14 @@ def test_dollars_reach_the_training(tmp_path):
     assert row["wrd"] == "FIVE $IGN"
 
 
+def test_recordings_of_phones(tmp_path):
+    write_pairs(tmp_path / "data", some_rows(12))
+    (tmp_path / "data" / "anna" / "000.wav").rename(tmp_path / "data" / "anna" / "000.m4a")
+    prepare("folder", tmp_path / "data", tmp_path / "out")
+    (row,) = read_rows(tmp_path / "out" / "report.csv")
+    assert (row["ID"], row["fault"]) == ("anna/000", "unreadable") and "ffmpeg -i 000.m4a 000.flac" in row["value"]
+
+
 # Names
 
 
@@ -514,6 +522,7 @@ def test_output_within_the_data_folder(tmp_path, monkeypatch):
         ({"names": "{day}/*"}, "names: is '{day}/*', but may have"),
         ({"names": "{speaker}/{speaker}"}, "but may have {speaker} and {split}, each once"),
         ({"names": "{speaker}-*"}, "names: '{speaker}-*' does not fit the recording anna/000"),
+        ({"names": {"speaker": None}}, "names: is {'speaker': None}, but must be text; in YAML, write it in quotes"),
         ({"names": "{split}/*"}, "'anna' is no split"),
         ({"split_by": "speaker"}, "split_by: names of 0 speakers are known, too few for train and dev and test"),
     ],

@@ -13,8 +13,12 @@ from biglittle_asr.commands.shared import add_json, tell_log
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, switchboard or imagenet")
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
+    parser.add_argument(
+        "corpus", metavar="CORPUS", help="name of the corpus, such as an4 or imagenet; folder: your own recordings"
+    )
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked (folder: or a list)"
+    )
     parser.add_argument(
         "out",
         metavar="OUT",

@@ -103,7 +103,7 @@ def prepare(
         kind = type(known[name].default)
         if kind in VALUES and type(value) is not kind:
             raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")
-    data, output = Path(data_folder).expanduser().absolute(), Path(output_folder).expanduser().absolute()
+    data, output = Path(data_folder).expanduser().resolve(), Path(output_folder).expanduser().resolve()
     if output in (data, data.parent if data.is_file() else data):
         raise ValueError(
             f"{output_folder}: holds the data, which manifests might overwrite; name another folder for them."

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from biglittle_asr.corpora.audio import WHOLE, AudioFile, AudioFileError
 from biglittle_asr.corpora.checks import Finding, cut_overshoot
 from biglittle_asr.corpora.manifest import RECORD_NAME
-from biglittle_asr.corpora.utterance import UNSPLIT, Utterance, stable_hash
+from biglittle_asr.corpora.utterance import Utterance, stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def convert_audio(
         Those that were converted have their copy for `wav`. What cannot be read is as it was, with the fault that was
         found where it cannot be found in the file as it is.
     """
-    utterances = [each for name, members in splits.items() if name != UNSPLIT for each in members]
+    utterances = [each for members in splits.values() for each in members if not each.findings]
     folder = output_folder.absolute() / FOLDER_NAME
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         differs = list(pool.map(lambda each: _differs(each, sample_rate), utterances))

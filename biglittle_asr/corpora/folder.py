@@ -18,9 +18,16 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
+from biglittle_asr.corpora.checks import Finding
 from biglittle_asr.corpora.conversion import convert_audio
 from biglittle_asr.corpora.plain_text import CASES, normalize_text, other_characters
-from biglittle_asr.corpora.recordings import SPLIT_NAMES, TranscribedRecording, find_split, read_recordings
+from biglittle_asr.corpora.recordings import (
+    FOREIGN_SUFFIXES,
+    SPLIT_NAMES,
+    TranscribedRecording,
+    find_split,
+    read_recordings,
+)
 from biglittle_asr.corpora.report import TRAINING
 from biglittle_asr.corpora.splitting import split_by_lot
 from biglittle_asr.corpora.utterance import UNSPLIT, Utterance
@@ -80,7 +87,7 @@ def read(
         If a list is malformed, options make no sense, or there are too few recordings.
     """
     data = Path(data_folder).expanduser().absolute()
-    _check_options(split_by, dev_percent, test_percent, text)
+    _check_options(names, split_by, dev_percent, test_percent, text)
     recordings, unpaired = read_recordings(data)
     if names:
         recordings = [_with_names(each, names) for each in recordings]
@@ -92,13 +99,11 @@ def read(
             raise ValueError(f"{each.place}: ID {each.id} is also at {places[each.id]}; make IDs unique.")
         places[each.id] = each.place
     chosen = _choose_splits(data, recordings, split_by, {"dev": dev_percent, "test": test_percent}, seed)
-    splits: dict[str, list[Utterance]] = {}
+    members: dict[str, list[Utterance]] = {TRAINING: [], "dev": [], "test": []}
     for each in recordings:
-        words = normalize_text(each.text, text)
-        speaker = each.speaker or UNKNOWN_SPEAKER
-        utterance = Utterance(each.id, each.wav, speaker, words, each.place, each.segment)
-        splits.setdefault(chosen[each.id], []).append(utterance)
-    _tell_characters([each for members in splits.values() for each in members], text)
+        members[chosen[each.id]].append(_make_utterance(each, text))
+    splits = {split: utterances for split, utterances in members.items() if utterances}
+    _tell_characters([each for utterances in splits.values() for each in utterances], text)
     if unpaired:
         splits[UNSPLIT] = unpaired
     return splits
@@ -111,7 +116,9 @@ def convert(
     return convert_audio("folder", splits, output_folder, sample_rate or DEFAULT_SAMPLE_RATE)
 
 
-def _check_options(split_by: str, dev_percent: int, test_percent: int, text: str) -> None:
+def _check_options(names: object, split_by: str, dev_percent: int, test_percent: int, text: str) -> None:
+    if not isinstance(names, str | None):
+        raise ValueError(f"names: is {names!r}, but must be text; in YAML, write it in quotes, as '{{speaker}}/*'.")
     for name, value, known in (("split_by", split_by, ("auto", "speaker", "chance")), ("text", text, CASES)):
         if value not in known:
             raise ValueError(f"{name}: is {value!r}, but must be one of {', '.join(known)}.")
@@ -120,6 +127,23 @@ def _check_options(split_by: str, dev_percent: int, test_percent: int, text: str
             f"dev_percent, test_percent: are {dev_percent} and {test_percent}, but must be 1 or more, and 90 at most "
             "together."
         )
+
+
+def _make_utterance(recording: TranscribedRecording, case: str) -> Utterance:
+    findings: tuple[Finding, ...] = ()
+    suffix, name = recording.wav.suffix.lower(), recording.wav.name
+    if suffix in FOREIGN_SUFFIXES:
+        advice = f"convert it, as by ffmpeg -i {name} {recording.wav.stem}.flac"
+        findings = (Finding("unreadable", f"{suffix} is not read here; {advice}"),)
+    return Utterance(
+        recording.id,
+        recording.wav,
+        recording.speaker or UNKNOWN_SPEAKER,
+        normalize_text(recording.text, case),
+        recording.place,
+        recording.segment,
+        findings=findings,
+    )
 
 
 def _with_names(recording: TranscribedRecording, names: str) -> TranscribedRecording:

@@ -100,6 +100,7 @@ def read_recordings(data: Path) -> tuple[list[TranscribedRecording], list[Uttera
                 f"{data}: has a list ({lists[0].name}) and texts beside recordings too, such as {min(paired)}.txt; "
                 "give the list itself as the data folder, or move it elsewhere."
             )
+        others = sorted([*others, *texts])
     else:
         recordings, unpaired = _read_pairs(data, audio, texts)
     if not recordings:
