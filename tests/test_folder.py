@@ -259,7 +259,7 @@ def test_every_file_is_in_one_split_or_in_the_report(tmp_path, caplog):
     assert {row["ID"] for row in report} == lost and len(report) == len(lost)
     assert {row["split"] for row in report} == {""} and {row["action"] for row in report} == {"left out"}
     assert {row["fault"] for row in report if row["ID"] != "utf16.txt"} == {"unpaired"}
-    assert "30 recordings with texts; 7 recordings or texts without the other" in caplog.text
+    assert "30 recordings with texts, 7 unpaired files" in caplog.text
     assert "1 files of other kinds are not read, such as notes.pdf" in caplog.text
     assert "7 of 37 utterances are left out of training" in caplog.text
     assert "7 of 37 utterances are faulty" in refusal(data, tmp_path / "strict", strict=True)

@@ -106,10 +106,7 @@ def read_recordings(data: Path) -> tuple[list[TranscribedRecording], list[Uttera
     if not recordings:
         raise FileNotFoundError(f"{data}: holds no recordings with texts; {ADVICE}.")
     ignored = f"; {len(others)} files of other kinds are not read, such as {others[0].name}" if others else ""
-    logger.info(
-        f"folder: {len(recordings)} recordings with texts; {len(unpaired)} recordings or texts without the other"
-        f"{ignored}."
-    )
+    logger.info(f"folder: {len(recordings)} recordings with texts, {len(unpaired)} unpaired files{ignored}.")
     return recordings, unpaired
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a CTC model on one's own recordings, then score dev and test by greedy decoding.
 
-python recipes/Folder/CTC/train.py hparams/Folder/ctc_bl_resnet22_context.yaml --data_folder /path/to/recordings
+python recipes/Folder/CTC/train.py hparams/Folder/ctc_bl_resnet22_context.yaml --data_folder mine
 """
 
 from collections.abc import Sequence
