@@ -17,7 +17,7 @@ from test_tasks import write_tones
 
 from biglittle_asr.decoding.tokenizer import CharacterTokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.features import GlobalNormalization, SentenceNormalization
-from biglittle_asr.inference import Recognizer, load_model, save_model
+from biglittle_asr.inference import Recognizer, load_model, pack, save_model
 from biglittle_asr.inference.kinds import KINDS
 from biglittle_asr.nnet.sparse import report
 from biglittle_asr.tasks import recipe
@@ -167,7 +167,7 @@ def hybrid(place: Path, folder: Path) -> list[str]:
     """Command line of a hybrid recipe with the encoder and the features of `make`."""
     encoder = f"{{channels: {list(CHANNELS)}, input_size: 40, input_channels: 1, output_size: 48, time_stride: 4}}"
     features = {"n_mels": 40, "compute_features": "{deltas: False}", "encoder": encoder, "states_per_phone": 1}
-    options = {"iterations": "[{epochs: 1}, {epochs: 1}]", "skip_test": True, "silence_states": 1, "init_from": folder}
+    options = {"iterations": "[{epochs: 1}]", "skip_test": True, "silence_states": 1, "init_from": folder}
     return test_hybrid.small(place, **features, **options)
 
 
@@ -224,6 +224,8 @@ def test_a_training_that_goes_on_needs_no_folder_and_ends_in_the_same_weights(
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(ResumableBrain, "fit_batch", interrupt)
         run("ctc", tmp_path / "interrupted", folder)
+    card = (pack(tmp_path / "interrupted", tmp_path / "packed") / "README.md").read_text()
+    assert f"Started from: `{folder}`" in card and "checkpoint of epoch 0" in card
     shutil.rmtree(folder)
     assert "is not read, for the training goes on, which started from" in run("ctc", tmp_path / "interrupted", folder)
     one, other = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "interrupted"))
@@ -302,7 +304,7 @@ def test_modules_are_named_once() -> None:
         ),
         ({"encoder": "{channels: [4, 4, 4, 4], output_size: 48}"}, "no layer of the encoder in .* fits the recipe's"),
         (
-            {"encoder": "!include:../encoders/crdnn.yaml {input_size: 40, rnn_neurons: 8, dnn_neurons: 48}"},
+            {"encoder": "!include:../encoders/crdnn.yaml {input_size: 40, rnn_layers: 1, rnn_neurons: 8}"},
             "no layer of the encoder in .* fits the recipe's",
         ),
         ({"init_from": "nowhere"}, "init_from: nowhere: no such model folder"),

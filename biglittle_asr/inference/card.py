@@ -23,8 +23,6 @@ class ModelCard:
     """Corpus and size of its sets; Markdown."""
     command: str = ""
     """What was typed to train it."""
-    start: str = ""
-    """Model folder whose weights the training started from, if it did."""
     precision: str = ""
     """Of the training, such as "bf16"."""
     weights: str = ""
@@ -33,6 +31,8 @@ class ModelCard:
     """Set -> its word errors; "dev" is the one on which the weights were chosen."""
     decoding: str = ""
     """How the scores were found, if not as the folder decodes by itself."""
+    start: str = ""
+    """Model folder whose weights the training started from, if it did."""
 
     def training(self) -> dict[str, str]:
         """What of this is kept in config.json, for programs."""

@@ -18,7 +18,7 @@ from torch import nn
 from biglittle_asr.decoding.tokenizer import load_tokenizer
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.inference.card import ModelCard, format_card
-from biglittle_asr.inference.config import first_line, show
+from biglittle_asr.inference.config import first_line, parse_json, show
 from biglittle_asr.inference.folder import (
     CARD,
     NEEDED,
@@ -37,6 +37,9 @@ from biglittle_asr.nnet.sparse import freeze, sparsify
 MODEL = "model"
 """The model folder in an experiment folder."""
 SAVE = "save"
+STARTED_FROM = "init_from.json"
+"""In the save folder of a training that started from a model folder: which. It is not read again when the training goes
+on, so it may be gone, and only the note says so."""
 LARGEST_YAML = 1 << 20
 
 KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
@@ -121,8 +124,21 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
         data=f"Corpus folder: `{Path(str(tree.get('data_folder'))).name}`. The training did not come to its end.",
         precision=str(tree.get("precision") or ""),
         weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{step}{wer}",
+        start=started_from(experiment / SAVE),
     )
     return recognizer, card
+
+
+def started_from(save: Path) -> str:
+    """The model folder that a training has started from, or an empty text; `save` is its save folder."""
+    path = save / STARTED_FROM
+    if not path.is_file():
+        return ""
+    note = parse_json(path.read_bytes())
+    folder = note.get("folder") if isinstance(note, dict) else None
+    if not isinstance(folder, str):
+        raise ValueError(f"{path}: does not name a model folder.")
+    return folder
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -21,12 +21,12 @@ from biglittle_asr.decoding.tokenizer import WordTokenizer
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.evaluation import find_references, score_transcripts
 from biglittle_asr.inference.formats import timed_words
+from biglittle_asr.inference.packing import started_from
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.scoring import Score, score_texts, write_ctm
 from biglittle_asr.tasks.data import Datasets
 from biglittle_asr.tasks.hybrid import HybridBrain, Output, Timing
-from biglittle_asr.tasks.init_from import started_from
 from biglittle_asr.tasks.model_folder import write_model_folder
 from biglittle_asr.tasks.training import report_by_time
 
@@ -89,7 +89,7 @@ class HybridSystem:
                 data_folder=str(hparams["data_folder"]),
                 precision=self.brain.precision,
                 weights=self.brain.weights,
-                start=started_from(hparams["save_folder"]),
+                start=started_from(Path(hparams["save_folder"])),
             )
         self.brain.show_profile()
         return scores

@@ -22,6 +22,7 @@ from biglittle_asr.corpora.manifest import write_atomically
 from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
 from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.config import differences
+from biglittle_asr.inference.packing import STARTED_FROM, started_from
 from biglittle_asr.tasks.checkpoints import Checkpointer
 from biglittle_asr.tasks.failures import some
 from biglittle_asr.tasks.recipe import RecipeError
@@ -31,8 +32,6 @@ logger = get_logger(__name__)
 ENCODER = "encoder."
 COUNTER = ".num_batches_tracked"
 """Of a BatchNorm."""
-RECORD = "init_from.json"
-"""In the save_folder: which folder a training started from. A training that goes on does not read that folder again."""
 
 
 @dataclass(frozen=True)
@@ -162,18 +161,18 @@ def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start 
     RecipeError
         If the folder cannot be loaded, `init_from` is no path, or the model was trained on other features.
     """
-    folder, record = hparams.get("init_from"), Path(hparams["save_folder"]) / RECORD
+    folder, save = hparams.get("init_from"), Path(hparams["save_folder"])
     if folder is not None and (not isinstance(folder, str) or not folder):
         raise RecipeError(f"init_from: is {folder!r}, but must be the path of a model folder.")
     if checkpointer.find_checkpoints(max_num_checkpoints=1):
-        before = started_from(hparams["save_folder"])
+        before = started_from(save)
         if folder is not None:
             origin = f"which started from {before}" if before else "which did not start from a model folder"
             logger.info(f"init_from: {folder} is not read, for the training goes on, {origin}")
         return None
     if folder is None:
         if if_main_process():
-            record.unlink(missing_ok=True)
+            (save / STARTED_FROM).unlink(missing_ok=True)
         return None
     try:
         recognizer = load_model(folder)
@@ -181,14 +180,8 @@ def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start 
         raise RecipeError(f"init_from: {error}") from error
     _check_front_end(folder, recognizer, hparams)
     if if_main_process():
-        write_atomically(record, json.dumps({"folder": folder}) + "\n")
+        write_atomically(save / STARTED_FROM, json.dumps({"folder": folder}) + "\n")
     return Start(folder, recognizer)
-
-
-def started_from(save_folder: str | Path) -> str:
-    """The model folder that a training has started from, or an empty text."""
-    record = Path(save_folder) / RECORD
-    return str(json.loads(record.read_text(encoding="utf-8"))["folder"]) if record.is_file() else ""
 
 
 def _check_front_end(folder: str, recognizer: Recognizer, hparams: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar
 
 import speechbrain as sb
@@ -16,7 +17,7 @@ from speechbrain.utils.optimizers import rm_vector_weight_decay
 from torch import Tensor, nn
 
 from biglittle_asr.decoding.tokenizer import BLANK, Tokenizer
-from biglittle_asr.inference.packing import MODEL
+from biglittle_asr.inference.packing import MODEL, started_from
 from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
@@ -25,7 +26,6 @@ from biglittle_asr.tasks.brain import Batch, NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.brain import Progress as BrainProgress
 from biglittle_asr.tasks.curves import Curves
 from biglittle_asr.tasks.data import Datasets, Utterances, collate, train_loader_options
-from biglittle_asr.tasks.init_from import started_from
 from biglittle_asr.tasks.logs import rewrite_log
 from biglittle_asr.tasks.model_folder import write_model_folder
 from biglittle_asr.tasks.processes import gather, mean_over_processes
@@ -211,7 +211,7 @@ class RecognitionBrain(ResumableBrain):
             self.precision,
             self.weights,
             self.decoding,
-            started_from(hparams["save_folder"]),
+            started_from(Path(hparams["save_folder"])),
         )
         self.show_profile()
         return scores
