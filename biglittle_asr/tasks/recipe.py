@@ -20,7 +20,6 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
-from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import (
     ddp_barrier,
     ddp_init_group,
@@ -34,7 +33,7 @@ from speechbrain.utils.run_opts import RunOptions
 from torch import nn
 
 from biglittle_asr.corpora import prepare
-from biglittle_asr.corpora.manifest import copy_indices
+from biglittle_asr.corpora.manifest import copy_indices, read_manifest
 from biglittle_asr.corpora.shards import has_shards
 from biglittle_asr.decoding.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 from biglittle_asr.nnet.sparse import sparsify
@@ -308,7 +307,7 @@ def make_tokenizer(
         raise FileNotFoundError(f"{manifests['train']}: no such manifest; run without skip_prep, which makes it.")
     path = Path(hparams["save_folder"]) / "tokenizer.json"
     if if_main_process():
-        texts = [row["wrd"] for row in load_data_csv(manifests["train"]).values()]
+        texts = [row["wrd"] for row in read_manifest(manifests["train"])]
         going_on = bool(hparams["checkpointer"].find_checkpoints(max_num_checkpoints=1))
         train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"], base, going_on)
     ddp_barrier()
