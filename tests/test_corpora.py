@@ -550,9 +550,7 @@ def test_real_speechocean762(tmp_path, caplog):
 
 
 def test_unknown_corpus(tmp_path):
-    with pytest.raises(
-        ValueError, match=f"Unknown corpus 'an5'; choose one of: {', '.join(list_corpora())}"
-    ):
+    with pytest.raises(ValueError, match=f"Unknown corpus 'an5'; choose one of: {', '.join(list_corpora())}"):
         prepare("an5", tmp_path, tmp_path / "out")
 
 
