@@ -34,6 +34,11 @@ from biglittle_asr.audio.containers import (
 )
 from biglittle_asr.shards import ShardMember
 
+AUDIO_SUFFIXES = frozenset(
+    ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "
+    ".w64 .wav .wave .webm .wma .wv1 .wv2".split()
+)
+"""Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
 STANDARD_INPUT = Path("/dev/stdin")
 """Read by its descriptor, for it may be a socket, which has no name to be opened by."""
 UNKNOWN_SAMPLES = 2**60

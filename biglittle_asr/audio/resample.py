@@ -10,12 +10,11 @@ import numpy.typing as npt
 
 Samples = npt.NDArray[np.float32]
 
-
+SAMPLE_RATES = (4000, 768000)
+"""Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
 ZERO_CROSSINGS = 6
 """Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
 perturbed in training."""
-
-
 ROLLOFF = 0.99
 """The filter's edge, as a part of the lower of the two Nyquist frequencies."""
 

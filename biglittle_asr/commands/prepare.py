@@ -8,13 +8,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.commands.shared import add_json
+from biglittle_asr.commands.shared import add_json, tell_log
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
-    parser.add_argument("corpus", metavar="CORPUS", help="name of the corpus, such as an4, switchboard or imagenet")
-    parser.add_argument("data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked")
+    parser.add_argument(
+        "corpus", metavar="CORPUS", help="name of the corpus, such as an4 or imagenet; folder: your own recordings"
+    )
+    parser.add_argument(
+        "data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked (folder: or a list)"
+    )
     parser.add_argument(
         "out",
         metavar="OUT",
@@ -49,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         return
     from biglittle_asr.corpora import prepare
 
+    tell_log("biglittle_asr.corpora")
     manifests = prepare(options.corpus, options.data, options.out, strict=options.strict, **dict(options.option))
     splits = {split: _describe(path) for split, path in manifests.items()}
     if options.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -251,6 +252,19 @@ def print_score(
         print(json.dumps({**score.to_dict(), **(more or {})}))
     else:
         print("\n\n".join(filter(None, (score.table(title), score.summary(), remark))))
+
+
+class _Teller(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+
+def tell_log(name: str) -> None:
+    """From now on, have what the modules of a package log be told as messages, routine ones among them."""
+    logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)
+    if not any(isinstance(handler, _Teller) for handler in logger.handlers):
+        logger.addHandler(_Teller())
 
 
 def tell(message: str) -> None:

@@ -3,7 +3,8 @@
 A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
 `CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`. A corpus that brings other
 files, such as references or a lexicon, has a function `extra_files`, with the same arguments, that returns their texts
-by name.
+by name. One whose recordings are not as recipes want them has a function `convert(splits, output_folder, sample_rate)`
+that makes copies and returns the splits with them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from biglittle_asr.files import write_atomically
 CORPORA = {
     "an4": "biglittle_asr.corpora.an4",
     "fisher": "biglittle_asr.corpora.telephone.fisher",
+    "folder": "biglittle_asr.corpora.folder",
     "hub5": "biglittle_asr.corpora.telephone.hub5",
     "librispeech": "biglittle_asr.corpora.librispeech",
     "speechocean762": "biglittle_asr.corpora.speechocean762",
@@ -88,10 +90,10 @@ def prepare(
 
     Example
     -------
-    >>> prepare("an5", "data", "results")
+    >>> prepare("an5", "data", "results")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, hub5, librispeech, speechocean762, switchboard.
+    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, folder, hub5, ...
     """
     if corpus not in CORPORA:
         raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")
@@ -103,7 +105,15 @@ def prepare(
         kind = type(known[name].default)
         if kind in VALUES and type(value) is not kind:
             raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")
-    manifests = write_manifests(corpus, module.read(data_folder, **options), output_folder, sample_rate, strict)
+    data, output = Path(data_folder).expanduser().resolve(), Path(output_folder).expanduser().resolve()
+    if output in (data, data.parent if data.is_file() else data):
+        raise ValueError(
+            f"{output_folder}: holds the data, which manifests might overwrite; name another folder for them."
+        )
+    splits = module.read(data_folder, **options)
+    if hasattr(module, "convert"):
+        splits = module.convert(splits, output, sample_rate)
+    manifests = write_manifests(corpus, splits, output_folder, sample_rate, strict)
     if hasattr(module, "extra_files"):
         for name, text in module.extra_files(data_folder, **options).items():
             write_atomically(Path(output_folder) / name, text)

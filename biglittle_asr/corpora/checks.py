@@ -20,6 +20,7 @@ from tqdm import tqdm
 from biglittle_asr.audio.files import WHOLE, AudioFile, AudioFileError, Segment
 
 FAULTS = {
+    "unpaired": True,
     "missing": True,
     "unreadable": True,
     "truncated": True,
@@ -109,11 +110,16 @@ Finding(fault='silent', value='peak 0')))]
     return [Inspection(0.0, None, (finding,))] * len(segments)
 
 
-def _inspect_segment(file: AudioFile, segment: Segment) -> Inspection:
+def cut_overshoot(file: AudioFile, segment: Segment) -> Segment:
+    """The segment, cut at the end of its file where it ends up to `Limits.max_overshoot` behind it."""
     if segment.duration is not None and 0 < segment.start + segment.duration - file.duration <= LIMITS.max_overshoot:
-        segment = segment._replace(duration=file.duration - segment.start)
+        return segment._replace(duration=file.duration - segment.start)
+    return segment
+
+
+def _inspect_segment(file: AudioFile, segment: Segment) -> Inspection:
     try:
-        samples = file.read(segment)
+        samples = file.read(cut_overshoot(file, segment))
     except AudioFileError as error:
         return Inspection(0.0, file.sample_rate, (Finding(error.fault, _without_path(error, file.label)),))
     duration = len(samples) / file.sample_rate

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from biglittle_asr.audio.files import WHOLE, Segment
-from biglittle_asr.corpora.checks import FAULTS, LIMITS, inspect_all
+from biglittle_asr.corpora.checks import FAULTS, LIMITS, Inspection, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
-from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.utterance import UNSPLIT, Utterance
 from biglittle_asr.files import write_atomically
 from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
@@ -164,7 +164,7 @@ def write_manifests(
     corpus : str
         Name for messages and for the record of what was done.
     splits : mapping from split name to utterances
-        What to write; IDs must be unique over all splits.
+        What to write; IDs must be unique over all splits. There is no manifest of `UNSPLIT`, only rows in the report.
     output_folder : path
         Made if it is not there.
     sample_rate : int, optional
@@ -196,7 +196,7 @@ def write_manifests(
     splits = {name: sorted(utterances, key=lambda utterance: utterance.id) for name, utterances in splits.items()}
     _check_ids(corpus, splits)
     output_folder = Path(output_folder)
-    manifests = {name: output_folder / f"{name}.csv" for name in splits}
+    manifests = {name: output_folder / f"{name}.csv" for name in splits if name != UNSPLIT}
     report = output_folder / REPORT_NAME
     written = {**manifests, "report": report}
     record_path = output_folder / RECORD_NAME
@@ -206,16 +206,18 @@ def write_manifests(
         return manifests
 
     everything = [utterance for utterances in splits.values() for utterance in utterances]
-    inspections = inspect_all(corpus, [(utterance.wav, utterance.segment) for utterance in everything])
-    inspected = {utterance.id: inspection for utterance, inspection in zip(everything, inspections, strict=True)}
+    unchecked = [utterance for utterance in everything if not utterance.findings]
+    inspections = inspect_all(corpus, [(utterance.wav, utterance.segment) for utterance in unchecked])
+    inspected = {utterance.id: Inspection(0.0, None, utterance.findings) for utterance in everything}
+    inspected |= {utterance.id: inspection for utterance, inspection in zip(unchecked, inspections, strict=True)}
     rows = report_rows(splits, inspected, sample_rate or most_common_rate(inspections))
     output_folder.mkdir(parents=True, exist_ok=True)
     write_atomically(report, _csv_text(REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows]))
     judge(corpus, splits, rows, report, strict)
     left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
     has_segments = any(utterance.segment != WHOLE for utterance in everything)
-    for name, utterances in splits.items():
-        kept = [each for each in utterances if each.id not in left_out]
+    for name in manifests:
+        kept = [each for each in splits[name] if each.id not in left_out]
         lines: list[tuple[object, ...]] = [
             (each.id, inspected[each.id].duration, each.wav, each.speaker, each.words) for each in kept
         ]
@@ -252,7 +254,7 @@ def copy_indices(
 def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
     seen: dict[str, Utterance] = {}
     for name, utterances in splits.items():
-        if not utterances:
+        if not utterances and name != UNSPLIT:
             raise ValueError(f"{corpus}: split {name} has no utterances; check the data folder.")
         for utterance in utterances:
             if utterance.id in seen:
@@ -269,7 +271,7 @@ def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]], sample_
             if each.wav not in versions:
                 versions[each.wav] = _version(each.wav)
             what = (name, each.id, os.fspath(each.wav), versions[each.wav], each.speaker, each.words, *each.segment)
-            digest.update(repr(what).encode())
+            digest.update(repr((*what, *each.findings)).encode())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from biglittle_asr.corpora.checks import FAULTS, Finding, Inspection, inspect_words
-from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.utterance import UNSPLIT, Utterance
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +42,14 @@ def report_rows(
     for split, utterances in splits.items():
         for each in utterances:
             inspection = inspected[each.id]
-            findings = [*inspection.findings, *inspect_words(each.words, each.tokens)]
+            findings = [*inspection.findings]
+            if not each.findings:
+                findings += inspect_words(each.words, each.tokens)
             if inspection.sample_rate not in (None, sample_rate):
                 findings.append(Finding("sample_rate", f"{inspection.sample_rate} Hz where {sample_rate} is expected"))
             for fault, value in findings:
-                action = LEFT_OUT if FAULTS[fault] and split.startswith(TRAINING) else KEPT
+                leaves = split == UNSPLIT or (FAULTS[fault] and split.startswith(TRAINING))
+                action = LEFT_OUT if leaves else KEPT
                 cells = (each.id, split, os.fspath(each.wav), fault, value, action)
                 rows.append(dict(zip(REPORT_COLUMNS, cells, strict=True)))
     return rows
@@ -113,6 +116,8 @@ def judge(
             "or prepare without strict, which leaves them out of training."
         )
     for name, utterances in splits.items():
+        if name == UNSPLIT:
+            continue
         faulty = sum(utterance.id in fatal for utterance in utterances)
         most = MAX_LEFT_OUT * len(utterances) if name.startswith(TRAINING) else len(utterances) - 1
         if faulty > most:

@@ -9,11 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from biglittle_asr.audio.files import WHOLE, AudioFile, Segment
-from biglittle_asr.audio.resample import Resampler, Samples
+from biglittle_asr.audio.resample import SAMPLE_RATES, Resampler, Samples
 from biglittle_asr.shards import ShardMember
 
-SAMPLE_RATES = (4000, 768000)
-"""Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
 BLOCK_SECONDS = 4.0
 BLOCK_VALUES = 2**22
 """Samples of all channels of a block, at most: a header may claim a thousand channels."""

@@ -11,16 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from biglittle_asr.audio import files as audio
+from biglittle_asr.audio.files import AUDIO_SUFFIXES
 from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.shards import ShardMember, has_shards
 
-AUDIO_SUFFIXES = frozenset(
-    ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "
-    ".w64 .wav .wave .webm .wma .wv1 .wv2".split()
-)
-"""Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
 NAMED_SUFFIXES = 5
 """Kinds of files that are left out of a folder and named, the most frequent first."""
 STANDARD_INPUT = "-"

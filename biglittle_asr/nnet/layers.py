@@ -74,11 +74,14 @@ class Conv2d(nn.Conv2d):
             x, left_frames = stream.windows(x, self.kernel_size[0], self.stride[0], left_frames), 0
             if not x.shape[2]:
                 return x.new_zeros(x.shape[0], self.out_channels, 0, output_length(x.shape[3], self.stride[1]))
-        # Zeros that change nothing, since the border's padding is zeros as well: where there are fewer bins than the
-        # stride, oneDNN's bfloat16 gradient of the weight is garbage (torch 2.11 on the CPU).
-        missing_bins = max(0, self.stride[1] - x.shape[3])
+        # oneDNN's bfloat16 kernels for AMX give garbage, in the output and in the gradient of the weight, where a
+        # stride leaves one column (torch 2.14 on the CPU). Zeros, which the border's padding is as well, make it two.
+        only_column = self.kernel_size[1] > 1 and 1 < self.stride[1] and x.shape[3] <= self.stride[1]
+        missing_bins = self.stride[1] + 1 - x.shape[3] if only_column else 0
         if left_frames or missing_bins:
             x = functional.pad(x, (0, missing_bins, left_frames, 0))
+        if only_column:
+            return super().forward(x)[..., :1]
         return super().forward(x)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:

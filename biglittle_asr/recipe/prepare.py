@@ -4,11 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_barrier, if_main_process, run_on_main
 
 from biglittle_asr.corpora import prepare
-from biglittle_asr.corpora.manifest import copy_indices
+from biglittle_asr.corpora.manifest import copy_indices, read_manifest
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.shards import has_shards
 from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
@@ -78,7 +77,7 @@ def make_tokenizer(
         raise FileNotFoundError(f"{manifests['train']}: no such manifest; run without skip_prep, which makes it.")
     path = Path(hparams["save_folder"]) / "tokenizer.json"
     if if_main_process():
-        texts = [row["wrd"] for row in load_data_csv(manifests["train"]).values()]
+        texts = [row["wrd"] for row in read_manifest(manifests["train"])]
         going_on = bool(hparams["checkpointer"].find_checkpoints(max_num_checkpoints=1))
         train_tokenizer(texts, path, hparams["token_type"], hparams["vocab_size"], base, going_on)
     ddp_barrier()

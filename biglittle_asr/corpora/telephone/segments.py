@@ -11,7 +11,6 @@ and a split of lines, and another format between them and our manifests.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import NamedTuple
 from biglittle_asr.audio.files import Segment
 from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.telephone.transcripts import NOISES, UNINTELLIGIBLE, without_noises
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.utterance import Utterance, stable_hash, walk_files
 
 CHANNELS = {"A": 1, "B": 2}
 """Channel of each side."""
@@ -84,20 +83,13 @@ def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; check the path.")
     found: dict[str, Path] = {}
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to where it is.
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
+    for parent, folders, names in walk_files(folder):
         folders[:] = [name for name in folders if not is_litter(name)]
         for name in names:
             match = re.fullmatch(pattern, name.lower())
             if not match:
                 continue
-            path = Path(parent, name)
+            path = parent / name
             if match[1] in found:
                 raise ValueError(f"{path}: is also at {found[match[1]]}; remove one of the two.")
             found[match[1]] = path

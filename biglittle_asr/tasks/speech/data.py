@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from speechbrain.dataio.batch import PaddedBatch
-from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.sampler import DynamicBatchSampler
 from speechbrain.utils.logger import get_logger
@@ -23,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.audio.files import WHOLE, Segment, read_audio
-from biglittle_asr.corpora.manifest import row_segment
+from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches
 from biglittle_asr.tasks.engine.randomness import seed_all
 from biglittle_asr.tokens.tokenizer import Tokenizer
@@ -163,9 +162,13 @@ def build_audio_dataset(
             seconds["speed perturbation"] = time.perf_counter() - start
         return wav, len(wav), seconds
 
-    rows = load_data_csv(manifest)
-    for name, row in rows.items():
-        row["segment"] = row_segment({"ID": name, **row})
+    # Not SpeechBrain's load_data_csv, which takes what follows a $ in a text or a path for a variable.
+    rows = {
+        row["ID"]: {**row, "duration": float(row["duration"]), "segment": row_segment(row)}
+        for row in read_manifest(manifest)
+    }
+    for row in rows.values():
+        del row["ID"]
     dataset = DynamicItemDataset(rows)
     dataset.add_dynamic_item(audio, takes=["wav", "segment"], provides=["sig", "num_samples", "seconds"])
     return dataset
