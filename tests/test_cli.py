@@ -198,7 +198,7 @@ def test_prepare_tells_the_size_of_every_split(librispeech, tmp_path, capsys):
 def test_prepare_failures_are_one_sentence(tmp_path, capsys):
     assert main(["prepare", "an5", str(tmp_path), str(tmp_path)]) == 1
     names = "an4, fisher, hub5, librispeech, speechocean762, switchboard"
-    assert capsys.readouterr().err == f"biglittle: Unknown corpus 'an5'; choose one of: {names}.\n"
+    assert capsys.readouterr().err == f"biglittle: unknown corpus 'an5': did you mean 'an4'? known are {names}.\n"
     assert main(["prepare", "an4", str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 1
     err = capsys.readouterr().err
     assert err.startswith("biglittle: ") and "nowhere" in err and "Traceback" not in err

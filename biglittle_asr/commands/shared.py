@@ -11,6 +11,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biglittle_asr.messages import first_line
+
 if TYPE_CHECKING:
     import torch
 
@@ -215,8 +217,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"--device {name}: not usable here ({reason}); take cpu.") from error
+        raise ValueError(f"--device {name}: not usable here ({first_line(error)}); take cpu.") from error
     return device
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from biglittle_asr.audio.files import WHOLE
 from biglittle_asr.corpora.images.folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import replacing, write_atomically
 from biglittle_asr.shards import SHARD_NAME, ShardMember
 
 SHARD_MEGABYTES = 256
@@ -214,22 +214,16 @@ def _is_written(shard: Shard, newest: int) -> bool:
 
 
 def _write(shard: Shard) -> int:
-    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            for sample in shard.samples:
-                first, description, second = sample.headers()
-                content = sample.path.read_bytes()
-                if len(content) != sample.size:
-                    raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
-                for part in (first, description, bytes(_padding(len(description))), second, content):
-                    file.write(part)
-                file.write(bytes(_padding(sample.size)))
-            file.write(bytes(2 * tarfile.BLOCKSIZE))
-        os.replace(temporary, shard.path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(shard.path) as temporary, temporary.open("wb") as file:
+        for sample in shard.samples:
+            first, description, second = sample.headers()
+            content = sample.path.read_bytes()
+            if len(content) != sample.size:
+                raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
+            for part in (first, description, bytes(_padding(len(description))), second, content):
+                file.write(part)
+            file.write(bytes(_padding(sample.size)))
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
     return shard.size
 
 

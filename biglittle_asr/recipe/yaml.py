@@ -5,7 +5,6 @@ A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file w
 in nothing but what they say.
 """
 
-import difflib
 import io
 import re
 from collections.abc import Mapping, Set
@@ -15,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.messages import did_you_mean
 from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
 
 
@@ -112,9 +112,7 @@ def place_of(path: Path, tree: Any, key: str) -> str:
 
 def unknown_key(where: str, key: str, known: Any) -> str:
     """The message about a key that nothing reads, with the closest known one."""
-    closest = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"did you mean {closest[0]}?" if closest else "remove it."
-    return f"{where}: no recipe key is named {key}; {hint}"
+    return f"{where}: no recipe key is named {key}; {did_you_mean(key, known) or 'remove it.'}"
 
 
 def explain(path: Path, error: Exception) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
+
+from biglittle_asr.messages import did_you_mean
 
 DEFAULTS: dict[str, Any] = {
     "recipe": None,
@@ -204,8 +205,7 @@ def _check_keys(entry: Any, known: set[str], where: str) -> None:
         raise StudyError(f"{where}: is {entry!r}, but must be {{key: value, ...}}.")
     for key in entry:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}."
+            hint = did_you_mean(key, known) or f"known are {', '.join(sorted(known))}."
             raise StudyError(f"{where}: no key is named '{key}'; {hint}")
 
 

@@ -13,6 +13,7 @@ from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 
 from biglittle_asr.files import force_to_disk
+from biglittle_asr.messages import first_line
 
 PARTIAL_PREFIX = "partial-"
 """Folders of this name are being written or deleted; nothing reads them, and the next run removes them."""
@@ -138,10 +139,9 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         try:
             super().load_checkpoint(checkpoint)
         except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
             raise ValueError(
-                f"{checkpoint.path}: does not fit this training ({reason}); continue with the settings that it was "
-                "made with, or choose another output_folder."
+                f"{checkpoint.path}: does not fit this training ({first_line(error)}); continue with the settings that "
+                "it was made with, or choose another output_folder."
             ) from error
 
     def _custom_checkpoint_dirpath(self, name: str) -> Path:

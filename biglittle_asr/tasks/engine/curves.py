@@ -8,7 +8,7 @@ from pathlib import Path
 
 import matplotlib
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import replacing, write_atomically
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
@@ -108,7 +108,6 @@ def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title:
         # Above the axes, where no line can be.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=120, format=path.suffix[1:])
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
     plt.close(figure)
-    partial.replace(path)

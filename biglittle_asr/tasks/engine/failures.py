@@ -10,14 +10,12 @@ from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.files import write_atomically
+from biglittle_asr.messages import some
 
 logger = get_logger(__name__)
 
 FAILURES_NAME = "failed_files.csv"
 """File in the output folder that lists what failed."""
-
-LISTED = 5
-"""Names that a message gives; the file lists all."""
 
 
 class Failures:
@@ -72,15 +70,3 @@ class Failures:
             writer.writeheader()
             writer.writerows(self.rows)
             write_atomically(self.path, text.getvalue())
-
-
-def some(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first few texts, and how many there are more.
-
-    Example
-    -------
-    >>> some(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return separator.join(texts[:LISTED]) + more

@@ -13,7 +13,7 @@ import numpy as np
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.decoding.hmm.tying import Integers, Tying
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import replacing, write_atomically
 from biglittle_asr.recipe.yaml import RecipeError
 
 logger = get_logger(__name__)
@@ -153,13 +153,11 @@ def read_iterations(entries: Any) -> list[Iteration]:
 
 def write_alignments(path: Path, states: Mapping[str, Integers]) -> None:
     """Write the states in context of utterances' frames, by ID; whole or not at all."""
-    partial = path.with_name(f".{path.name}")
     lengths = np.array([len(each) for each in states.values()], np.int64)
-    with partial.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, ids=np.array(list(states)), lengths=lengths, states=np.concatenate(list(states.values()))
         )
-    partial.replace(path)
 
 
 def read_alignments(path: Path) -> dict[str, Integers]:

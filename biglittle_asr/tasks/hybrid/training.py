@@ -27,10 +27,10 @@ from biglittle_asr.decoding.hmm import Lexicon, Tying, read_tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.tying import Integers
 from biglittle_asr.files import write_atomically
+from biglittle_asr.messages import some
 from biglittle_asr.nnet.lengths import output_length
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
-from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tasks.hybrid.brain import HybridBrain, stretched
 from biglittle_asr.tasks.hybrid.iterations import Iteration, PartOfSchedule, Table, read_alignments, read_iterations
 from biglittle_asr.tasks.hybrid.mmi import Denominator
