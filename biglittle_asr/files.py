@@ -1,12 +1,14 @@
-"""Files: text and JSON that are read strictly, and files and folders that are written whole or not at all."""
+"""Files: text, tables and JSON that are read strictly, and files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +16,7 @@ from typing import Any, BinaryIO
 from biglittle_asr.messages import show
 
 
-def read_text(path: str | os.PathLike[str], advice: str = "check the path") -> str:
+def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> str:
     r"""Read a UTF-8 text file.
 
     A byte order mark is not part of the text. A line ends at a line feed; a carriage return before it is left out.
@@ -23,8 +25,10 @@ def read_text(path: str | os.PathLike[str], advice: str = "check the path") -> s
     ---------
     path : path
         A file, or whatever else can be read, such as a pipe.
+    what : str
+        What it is, for the message that it is missing.
     advice : str
-        What to do if it is missing.
+        What to do then.
 
     Returns
     -------
@@ -47,14 +51,16 @@ def read_text(path: str | os.PathLike[str], advice: str = "check the path") -> s
     >>> read_text(path)
     'one\ntwo\n'
     """
-    data = _read(path, advice)
+    data = _read(path, what, advice)
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error.object[: error.start].count(b"\n") + 1) from error
 
 
-def text_lines(path: str | os.PathLike[str], advice: str = "check the path") -> Iterator[tuple[str, str]]:
+def text_lines(
+    path: str | os.PathLike[str], what: str = "file", advice: str = "check the path"
+) -> Iterator[tuple[str, str]]:
     r"""Lines of a UTF-8 text file, and where each is; one line at a time is in memory.
 
     A line ends at a line feed and nowhere else: U+2028, a form feed or a lone carriage return is part of its line. The
@@ -62,7 +68,7 @@ def text_lines(path: str | os.PathLike[str], advice: str = "check the path") -> 
 
     Arguments
     ---------
-    path, advice
+    path, what, advice
         As of :func:`read_text`.
 
     Yields
@@ -82,7 +88,7 @@ def text_lines(path: str | os.PathLike[str], advice: str = "check the path") -> 
     >>> [(place.rpartition(":")[2], line) for place, line in text_lines(path)]
     [('1', 'one'), ('2', ''), ('3', 'two\x0cthree')]
     """
-    with _opened(path, advice) as file:
+    with _opened(path, what, advice) as file:
         for number, line in enumerate(file, start=1):
             try:
                 text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode("utf-8")
@@ -101,15 +107,59 @@ def read_lines(path: str | os.PathLike[str], advice: str = "check the data folde
     >>> [(place.rpartition(":")[2], line) for place, line in read_lines(path)]
     [('1', 'one'), ('3', 'three')]
     """
-    return [(place, stripped) for place, line in text_lines(path, advice) if (stripped := line.strip())]
+    return [(place, stripped) for place, line in text_lines(path, advice=advice) if (stripped := line.strip())]
 
 
-def read_json(path: str | os.PathLike[str], advice: str = "check the path", largest: int | None = None) -> Any:
+def read_table(
+    path: str | os.PathLike[str], columns: Iterable[str] = (), what: str = "file", advice: str = "check the path"
+) -> list[dict[str, str]]:
+    r"""Rows of a CSV file by the columns that its first line names.
+
+    Arguments
+    ---------
+    path, what, advice
+        As of :func:`read_text`.
+    columns : iterable of str
+        Columns that must be there.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        As of :func:`read_text`.
+    ValueError
+        If it is no CSV file in UTF-8, lacks a column, or a row has more or fewer values than there are columns.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> _ = path.write_text("epoch,loss\n1,0.5\n")
+    >>> read_table(path)
+    [{'epoch': '1', 'loss': '0.5'}]
+    """
+    reader = csv.DictReader(io.StringIO(read_text(path, what, advice), newline=""), strict=True)
+    rows: list[dict[str, str]] = []
+    try:
+        missing = [name for name in columns if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ValueError(f"{os.fspath(path)}: its first line names no column {missing[0]}; {advice}.")
+        for row in reader:
+            if None in row or None in row.values():
+                place = f"{os.fspath(path)}:{reader.line_num}"
+                raise ValueError(f"{place}: has not as many values as there are columns; correct the line.")
+            rows.append(row)
+    except csv.Error as error:
+        raise ValueError(f"{os.fspath(path)}: no CSV file ({error}); replace the file.") from error
+    return rows
+
+
+def read_json(
+    path: str | os.PathLike[str], what: str = "file", advice: str = "check the path", largest: int | None = None
+) -> Any:
     """Read a file of strict JSON, as :func:`parse_json` takes it.
 
     Arguments
     ---------
-    path, advice
+    path, what, advice
         As of :func:`read_text`.
     largest : int, optional
         Bytes that the file may have, for a file that another program has written.
@@ -129,7 +179,7 @@ def read_json(path: str | os.PathLike[str], advice: str = "check the path", larg
     {'a': 1}
     """
     try:
-        return parse_json(_read(path, advice, largest))
+        return parse_json(_read(path, what, advice, largest))
     except InvalidJSON as error:
         raise InvalidJSON(f"{os.fspath(path)}: {error}") from None
 
@@ -232,6 +282,21 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = False) ->
         temporary.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
 
 
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], durable: bool = False) -> None:
+    """Write a CSV file, whole or not at all: a line of column names, and a line for each row.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.csv"
+    >>> write_table(path, ("epoch", "loss"), [(1, 0.5)])
+    >>> read_table(path)
+    [{'epoch': '1', 'loss': '0.5'}]
+    """
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    write_atomically(path, text.getvalue(), durable)
+
+
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Fill a folder so that a run that is interrupted leaves nothing that looks like it.
@@ -282,8 +347,8 @@ def force_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: str | os.PathLike[str], advice: str, largest: int | None = None) -> bytes:
-    with _opened(path, advice) as file:
+def _read(path: str | os.PathLike[str], what: str, advice: str, largest: int | None = None) -> bytes:
+    with _opened(path, what, advice) as file:
         if largest is None:
             return file.read()
         data = file.read(largest + 1)
@@ -293,13 +358,13 @@ def _read(path: str | os.PathLike[str], advice: str, largest: int | None = None)
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], advice: str) -> Iterator[BinaryIO]:
+def _opened(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[BinaryIO]:
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{os.fspath(path)}: no such file; {advice}.") from error
+        raise FileNotFoundError(f"{os.fspath(path)}: no such {what}; {advice}.") from error
     except IsADirectoryError as error:
-        raise ValueError(f"{os.fspath(path)}: is a folder, where a file is expected; {advice}.") from error
+        raise ValueError(f"{os.fspath(path)}: is a folder, not a {what}; {advice}.") from error
     with file:
         yield file
 

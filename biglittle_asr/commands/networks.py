@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biglittle_asr.files import parse_json
 from biglittle_asr.messages import unknown
 
 if TYPE_CHECKING:
@@ -74,6 +74,6 @@ def override(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"'{text}' is not KEY=VALUE, such as alpha=2.")
     try:
-        return key, json.loads(value)
+        return key, parse_json(value)
     except ValueError:
         return key, value

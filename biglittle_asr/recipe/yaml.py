@@ -14,6 +14,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.files import read_text
 from biglittle_asr.messages import did_you_mean
 from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
 
@@ -24,10 +25,8 @@ class RecipeError(ValueError):
 
 def read_tree(path: Path) -> Any:
     """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
     try:
-        tree: Any = YAML().load(path.read_text(encoding="utf-8"))
+        tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
     except YAMLError as error:
         raise RecipeError(explain(path, error)) from error
     if not isinstance(tree, dict):

@@ -11,6 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from biglittle_asr.files import read_text
 from biglittle_asr.messages import did_you_mean
 
 DEFAULTS: dict[str, Any] = {
@@ -136,10 +137,8 @@ def read_study(path: Path) -> Study:
     >>> study.name, [run.label for run in study.runs]
     ('widths', ['small, seed 1', 'small, seed 2', 'wide, seed 1'])
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such study file.")
     try:
-        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        tree = YAML(typ="safe").load(read_text(path, "study file"))
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -162,7 +161,7 @@ def read_study(path: Path) -> Study:
 
 def has_key(hparams: Path, key: str) -> bool:
     """Whether a recipe's YAML file has a key, itself or in a file that it includes as a whole."""
-    tree: Any = YAML().load(hparams.read_text(encoding="utf-8"))
+    tree: Any = YAML().load(read_text(hparams))
     tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
     if isinstance(tree, Mapping) and key in tree:
         return True
