@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
-    from biglittle_asr.scoring import Hub5Score, Score
+    from biglittle_asr.scoring import Score
 
 
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
@@ -239,7 +239,7 @@ def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]
 
 
 def print_score(
-    score: Score | Hub5Score,
+    score: Score,
     options: argparse.Namespace,
     title: str = "",
     remark: str = "",
