@@ -29,7 +29,7 @@ from conftest import (
     write_sphere,
 )
 
-from biglittle_asr.audio.files import audio_info, read_audio
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.corpora import list_corpora, prepare
 from biglittle_asr.corpora.checks import FAULTS
 from biglittle_asr.corpora.librispeech import COUNTS
@@ -561,8 +561,7 @@ def cut_in_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("reader", [audio_info, read_audio])
-def test_bad_audio(tmp_path, reader):
+def test_bad_audio(tmp_path):
     soundfile.write(tmp_path / "stereo.wav", np.zeros((100, 2)), SAMPLE_RATE)
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), SAMPLE_RATE)
     write_sphere(tmp_path / "half.sph", 8000)
@@ -578,10 +577,10 @@ def test_bad_audio(tmp_path, reader):
         ("text.wav", "not readable"),
     ):
         with pytest.raises(ValueError, match=problem) as error:
-            reader(tmp_path / name)
+            read_audio(tmp_path / name)
         assert str(tmp_path / name) in one_sentence(error)
     with pytest.raises(FileNotFoundError, match="no such audio file"):
-        reader(tmp_path / "missing.wav")
+        read_audio(tmp_path / "missing.wav")
 
 
 def test_cut_off_flac(tmp_path):
