@@ -402,7 +402,8 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         state = read_json(path, "tokenizer", "train the model first")
     except InvalidJSON as error:
-        raise ValueError(f"{error} Delete it to train it anew.") from error
+        fault = str(error).rstrip(".")
+        raise ValueError(f"{fault}, and so holds no tokenizer. Delete it to train it anew.") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds no tokenizer. Delete it to train it anew.")
     return state
