@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 LONGEST_TEXT = 64
+"""Characters of a value that a message gives."""
+LISTED = 5
+"""Names that a message gives."""
 
 
 def show(value: Any) -> str:
@@ -14,6 +19,49 @@ def show(value: Any) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an error of another library says, short enough for a sentence."""
-    line = str(error).strip().split("\n")[0].rstrip(".")
+    r"""The first line of what an error says, without a stop, to stand in a sentence of one's own.
+
+    Example
+    -------
+    >>> first_line(ValueError("wrong size.\nDetails follow.")), first_line(EOFError())
+    ('wrong size', 'EOFError')
+    """
+    line = str(error).strip().split("\n")[0].rstrip(".: ")
     return "".join(filter(str.isprintable, line)) or type(error).__name__
+
+
+def some(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
+    """The first few texts, and how many more there are.
+
+    Example
+    -------
+    >>> some(["a", "b", "c", "d", "e", "f", "g"])
+    'a, b, c, d, e and 2 more'
+    """
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return separator.join(texts[:most]) + more
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """A question about the known name that is closest; an empty text if none is close.
+
+    Example
+    -------
+    >>> did_you_mean("resnet5", ["resnet50", "resnet18"]), did_you_mean("an5", ["hub5"])
+    ("did you mean 'resnet50'?", '')
+    """
+    close = difflib.get_close_matches(str(name), list(known), 1)
+    return f"did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(what: str, name: object, known: Iterable[str], listing: str | None = None) -> str:
+    """The sentence about a name that is not known, with the closest one that is, and a list of what is known.
+
+    Example
+    -------
+    >>> unknown("model", "resnet5", ["resnet50", "resnet18"])
+    "unknown model 'resnet5': did you mean 'resnet50'? known are resnet18, resnet50"
+    """
+    known = sorted(known)
+    hint = did_you_mean(name, known)
+    return f"unknown {what} {name!r}: {hint}{' ' if hint else ''}known are {listing or ', '.join(known)}"

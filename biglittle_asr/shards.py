@@ -23,6 +23,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from biglittle_asr.messages import first_line
+
 logger = logging.getLogger(__name__)
 
 SHARD_NAME = re.compile(r"(?P<set>.+)-(?P<digest>[0-9a-f]{8})-(?P<number>\d{5})\.tar")
@@ -234,5 +236,4 @@ def _open(url: str) -> tuple[Any, str]:
 def _unreadable(url: str, error: Exception) -> ShardError:
     if isinstance(error, ImportError):
         return ShardError(f"{url}: needs a package for this kind of storage: pip install 'biglittle_asr[storage]'.")
-    reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-    return ShardError(f"{url}: cannot be read ({reason}); check the location, and your access to it.")
+    return ShardError(f"{url}: cannot be read ({first_line(error)}); check the location, and your access to it.")

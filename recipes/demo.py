@@ -11,7 +11,6 @@ interrupted, or shows the result of the network that is there.
 from __future__ import annotations
 
 import argparse
-import csv
 import os
 import re
 import shlex
@@ -23,6 +22,7 @@ from pathlib import Path
 from textwrap import indent
 
 from biglittle_asr.corpora.synthesis.librispeech_like import Recipe, synthesize
+from biglittle_asr.files import read_table
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -100,10 +100,8 @@ def report(demo: Demo, data_folder: Path | None) -> str:
     text = transcripts.read_text(encoding="utf-8")
     summary = next(line for line in text.splitlines() if line.startswith("WER "))
     shown = examples(text)
-    with (folder / "epochs.csv").open(encoding="utf-8", newline="") as file:
-        seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-    with (folder / "save" / "manifests" / "test.csv").open(encoding="utf-8", newline="") as file:
-        audio = {row["ID"]: row["wav"] for row in csv.DictReader(file)}
+    seconds = [float(row["seconds"]) for row in read_table(folder / "epochs.csv")]
+    audio = {row["ID"]: row["wav"] for row in read_table(folder / "save" / "manifests" / "test.csv")}
     transcribe = in_shell("biglittle", "transcribe", f"{demo.output_folder}/model", audio[next(iter(shown))])
     full_size = in_shell("python", *FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
     origin = "" if data_folder else f" ({AN4_HOME})"

@@ -414,7 +414,7 @@ def test_wrong_requests_are_one_sentence(model_folder, recording, files, capsys,
         ((recording, "--lm-weight", "nan"), "no finite number"),
         ((recording, "--word-score", "1"), "only with a lexicon"),
         ((recording, "--lm-weight", "1"), "name one with --lm"),
-        ((recording, "--decoding", recording), "is no JSON file"),
+        ((recording, "--decoding", recording), "is not valid JSON"),
     ):
         assert run(model_folder, *arguments) == 1, message
         out, err = capsys.readouterr()

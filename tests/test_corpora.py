@@ -30,7 +30,7 @@ from conftest import (
     write_sphere,
 )
 
-from biglittle_asr.audio.files import audio_info, read_audio
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.corpora import list_corpora, prepare
 from biglittle_asr.corpora.checks import FAULTS
 from biglittle_asr.corpora.librispeech import COUNTS
@@ -243,7 +243,7 @@ def test_a_corpus_that_is_mostly_faulty_is_refused(example, tmp_path):
 
 def test_unknown_option(example, tmp_path):
     corpus, folder, _ = example
-    with pytest.raises(ValueError, match="no option 'colour'"):
+    with pytest.raises(ValueError, match="unknown option of corpus .* 'colour'"):
         prepare(corpus, folder, tmp_path / "out", colour="red")
 
 
@@ -550,7 +550,8 @@ def test_real_speechocean762(tmp_path, caplog):
 
 
 def test_unknown_corpus(tmp_path):
-    with pytest.raises(ValueError, match=f"Unknown corpus 'an5'; choose one of: {', '.join(list_corpora())}"):
+    names = ", ".join(list_corpora())
+    with pytest.raises(ValueError, match=f"unknown corpus 'an5': did you mean 'an4'. known are {names}"):
         prepare("an5", tmp_path, tmp_path / "out")
 
 
@@ -569,8 +570,7 @@ def cut_in_half(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
-@pytest.mark.parametrize("reader", [audio_info, read_audio])
-def test_bad_audio(tmp_path, reader):
+def test_bad_audio(tmp_path):
     soundfile.write(tmp_path / "stereo.wav", np.zeros((100, 2)), SAMPLE_RATE)
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), SAMPLE_RATE)
     write_sphere(tmp_path / "half.sph", 8000)
@@ -586,10 +586,10 @@ def test_bad_audio(tmp_path, reader):
         ("text.wav", "not readable"),
     ):
         with pytest.raises(ValueError, match=problem) as error:
-            reader(tmp_path / name)
+            read_audio(tmp_path / name)
         assert str(tmp_path / name) in one_sentence(error)
     with pytest.raises(FileNotFoundError, match="no such audio file"):
-        reader(tmp_path / "missing.wav")
+        read_audio(tmp_path / "missing.wav")
 
 
 def test_cut_off_flac(tmp_path):

@@ -50,7 +50,7 @@ def test_evaluate_refuses_what_is_no_data(model_folder, tiny_librispeech, tmp_pa
     for arguments, message in (
         ((tiny_librispeech,), "name its corpus"),
         ((tiny_librispeech, "--corpus", "librispeech"), "no split test; choose one of dev-clean"),
-        ((tiny_librispeech, "--corpus", "an5"), "Unknown corpus"),
+        ((tiny_librispeech, "--corpus", "an5"), "unknown corpus"),
         ((tmp_path / "missing.csv", "--split", "dev"), "is one set"),
         ((tmp_path / "list.csv",), "no column wrd"),
         ((tmp_path / "nowhere.csv",), "no such manifest"),

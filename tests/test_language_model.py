@@ -151,7 +151,7 @@ def test_the_command_refuses_what_it_cannot_train_on(tmp_path, capsys):
         (["special.txt", out], "special.txt:2: '<s>'"),
         (["latin.txt", out], "latin.txt:2: not UTF-8"),
         (["empty.txt", out], "no sentence"),
-        (["missing.txt", out], "missing.txt: No such file"),
+        (["missing.txt", out], "missing.txt: no such file"),
         (["special.txt", str(tmp_path / "no" / "out.arpa")], "no such folder"),
         (["special.txt", str(tmp_path / "model")], "model: is a folder"),
         (["special.txt", "special.txt"], "name the text first"),

@@ -194,7 +194,7 @@ def test_no_recipe_file_is_missed() -> None:
 def test_a_key_of_another_task_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     base = REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml"
-    for key, message in (("ctc_weight", "named ctc_weight; "), ("consistency_wait", "line 2: .* did you mean consist")):
+    for key, message in (("ctc_weight", "named ctc_weight; "), ("consistency_wait", "line 2: .* mean 'consist")):
         file.write_text(f"!include:{base}\n{key}: 0.5\n")
         with pytest.raises(RecipeError, match=message):
             load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"])

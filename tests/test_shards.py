@@ -19,7 +19,7 @@ from conftest import SAMPLE_RATE, Terminal, tone
 from test_imagenet import PLAIN, break_image, make_folder, tiny, train
 from test_tasks import WORDS, load, small, write_tones
 
-from biglittle_asr.audio.files import audio_info, read_audio
+from biglittle_asr.audio.files import read_audio
 from biglittle_asr.cli import main
 from biglittle_asr.corpora import sharding
 from biglittle_asr.corpora.images.folder import read_image_folder, read_image_shards
@@ -79,7 +79,7 @@ def test_every_file_comes_back_in_the_order_of_the_manifest(manifest: Path, tmp_
         member = ShardMember.parse(row["wav"])
         assert member is not None and member.read() == Path(original["wav"]).read_bytes()
         np.testing.assert_array_equal(read_audio(row["wav"])[0], read_audio(original["wav"])[0])
-        assert audio_info(row["wav"]) == audio_info(original["wav"])
+        assert read_audio(row["wav"])[1] == read_audio(original["wav"])[1]
         assert {**row, "wav": ""} == {**original, "wav": ""}
     # The index is a manifest too.
     assert [row["wav"] for row in read_manifest(summary.index)] == [row["wav"] for row in rows]

@@ -472,7 +472,7 @@ def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     [
         (
             {"number_of_epoch": 3},
-            "command line: no recipe key is named --number_of_epoch; did you mean --number_of_epochs?",
+            "command line: no recipe key is named --number_of_epoch; did you mean '--number_of_epochs'?",
         ),
         ({"encoder": "{name: resnet23}"}, "unknown encoder preset 'resnet23'"),
         ({"encoder": "{alhpa: 3}"}, "unknown encoder argument 'alhpa'"),
@@ -490,7 +490,7 @@ def test_wrong_overrides_are_named(tmp_path: Path, overrides: dict[str, Any], me
     [
         (
             ("max_grad_norm:", "max_grad_nrm:"),
-            "line [0-9]+: no recipe key is named max_grad_nrm; did you mean max_grad_norm",
+            "line [0-9]+: no recipe key is named max_grad_nrm; did you mean 'max_grad_norm'",
         ),
         (("sorting: random", ""), "lacks the key sorting"),
         (("seed: 1234", "seed: [1234"), "line [0-9]+: is not valid YAML"),

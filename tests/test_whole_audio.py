@@ -21,7 +21,7 @@ from babbling import babble, run
 from conftest import SAMPLE_RATE
 
 from biglittle_asr.audio import containers
-from biglittle_asr.audio.files import STANDARD_INPUT, AudioFile, AudioFileError, Segment, audio_info, read_audio
+from biglittle_asr.audio.files import STANDARD_INPUT, AudioFile, AudioFileError, Segment, read_audio
 from biglittle_asr.corpora.checks import inspect_audio
 from biglittle_asr.inference.audio import Recording
 
@@ -110,7 +110,8 @@ def test_all_samples_are_read_whatever_the_header_says(tmp_path, case):
     path.write_bytes(LOSSLESS[case])
     np.testing.assert_array_equal(read_audio(path)[0], FIRST)
     np.testing.assert_array_equal(Recording("a", path).read(SAMPLE_RATE), FIRST)
-    assert audio_info(path).num_samples == len(FIRST)
+    with AudioFile(path) as file:
+        assert file.num_samples == len(FIRST)
     (inspection,) = inspect_audio(path)
     assert inspection.findings == () and inspection.duration == len(FIRST) / SAMPLE_RATE
 

@@ -297,7 +297,7 @@ def has_another_flac(file: Bytes, place: int) -> bool:
 # Ogg
 
 OGG_HEADER = struct.Struct("<4sBBqIIIB")
-OGG_CONTINUED, OGG_FIRST = 1, 2
+OGG_FIRST = 2
 
 
 def _examine_ogg(file: Bytes) -> list[Part]:

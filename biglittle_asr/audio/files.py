@@ -96,20 +96,6 @@ class _Sound(soundfile.SoundFile):
         return False
 
 
-class AudioInfo(NamedTuple):
-    """What the header of a one-channel audio file says."""
-
-    num_samples: int
-    """Length in samples."""
-    sample_rate: int
-    """Samples per second, in Hz."""
-
-    @property
-    def duration(self) -> float:
-        """Length in seconds."""
-        return self.num_samples / self.sample_rate
-
-
 class AudioFile:
     """An audio file, open to be read block by block; a context manager.
 
@@ -443,42 +429,6 @@ class AudioFile:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-def audio_info(path: str | PathLike[str]) -> AudioInfo:
-    """Read the header of a one-channel audio file, without its samples.
-
-    Arguments
-    ---------
-    path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or the text of a
-        :class:`~biglittle_asr.shards.ShardMember`.
-
-    Returns
-    -------
-    AudioInfo
-        Length in samples and sample rate in Hz.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    AudioFileError, ShardError
-        If the file is unreadable, empty, shorter than its own header says, or has several channels; a ValueError.
-
-    Example
-    -------
-    >>> import numpy, soundfile
-    >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "a.flac", numpy.zeros(8000, dtype="int16"), 16000)
-    >>> audio_info(folder / "a.flac")
-    AudioInfo(num_samples=8000, sample_rate=16000)
-    >>> audio_info(folder / "a.flac").duration
-    0.5
-    """
-    with AudioFile(path) as file:
-        _one_channel(file)
-        return AudioInfo(file.num_samples, file.sample_rate)
 
 
 def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt.NDArray[np.float32], int]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from biglittle_asr.files import parse_json
+from biglittle_asr.messages import unknown
 
 if TYPE_CHECKING:
     import torch
@@ -29,8 +31,6 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     OSError, ValueError
         If there is none, or a file is not what it should be.
     """
-    import difflib
-
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
     if word in list_encoders() and not (image_size is not None and word in list_models()):
@@ -53,13 +53,11 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
 
         size = image_size or read_image_size(path, overrides) or Network.image_size
         return Network(lambda: _countable(load_network(path, overrides)), size)
-    known = [*list_encoders(), *list_models()]
-    close = difflib.get_close_matches(word, known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(
-        f"unknown model {word!r}: {hint}known are recipes (FILE.yaml), model folders, options of a model (KEY=VALUE), "
+    listing = (
+        "recipes (FILE.yaml), model folders, options of a model (KEY=VALUE), "
         f"the encoders {', '.join(list_encoders())}, and the image models {', '.join(list_models())}"
     )
+    raise ValueError(unknown("model", word, [*list_encoders(), *list_models()], listing))
 
 
 def _countable(network: Any) -> torch.nn.Module:
@@ -76,6 +74,6 @@ def override(text: str) -> tuple[str, Any]:
     if not equals:
         raise ValueError(f"'{text}' is not KEY=VALUE, such as alpha=2.")
     try:
-        return key, json.loads(value)
+        return key, parse_json(value)
     except ValueError:
         return key, value

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from pathlib import Path
 from typing import Any
 
 from biglittle_asr.commands.shared import add_json, tell_log
+from biglittle_asr.files import read_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,8 +92,7 @@ def _prepare_images(options: argparse.Namespace) -> None:
 
 def _describe(manifest: Path) -> dict[str, Any]:
     """Size of a split, from its manifest."""
-    with manifest.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(manifest)
     return {
         "utterances": len(rows),
         "speakers": len({row["spk_id"] for row in rows}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.networks import find_network, override
 from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, seconds
+from biglittle_asr.files import read_table
 
 if TYPE_CHECKING:
     import torch
@@ -286,11 +286,7 @@ def _errors(text: str | None, names: Sequence[str]) -> list[float]:
         raise ValueError("--plot takes the models' errors as well: give them with --errors.")
     path = Path(text)
     if path.suffix.lower() == ".csv":
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not rows or not {"name", "error"} <= rows[0].keys():
-            raise ValueError(f"{text}: has no rows with columns name and error.")
-        found = {row["name"]: row["error"] for row in rows}
+        found = {row["name"]: row["error"] for row in read_table(path, ("name", "error"))}
         missing = [name for name in names if name not in found]
         if missing:
             raise ValueError(f"{text}: has no error of '{missing[0]}'.")

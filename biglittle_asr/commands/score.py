@@ -7,7 +7,7 @@ from pathlib import Path
 
 from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output, print_score, tell
 
-ONLY_BY_TIME = ("glm", "fragments", "optional", "drop_hesitations", "compare", "filtered")
+ONLY_NIST = ("glm", "fragments", "optional", "drop_hesitations", "compare", "filtered")
 """Options that make sense for STM and CTM alone."""
 
 
@@ -34,29 +34,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="count an utterance, or a CTM's channel, without hypothesis as an empty hypothesis",
     )
-    by_time = parser.add_argument_group("only for an STM against a CTM")
-    by_time.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
-    by_time.add_argument(
+    nist = parser.add_argument_group("only for an STM against a CTM")
+    nist.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
+    nist.add_argument(
         "--fragments",
         action=argparse.BooleanOptionalAction,
         help="count a word with a hyphen at its open end as right where the other word goes on there (sclite's -F; on "
         "with --glm)",
     )
-    by_time.add_argument(
+    nist.add_argument(
         "--optional",
         action=argparse.BooleanOptionalAction,
         help="let words in brackets be deleted and inserted freely (sclite's -D; on with --glm)",
     )
-    by_time.add_argument(
+    nist.add_argument(
         "--drop-hesitations",
         action="store_true",
         default=None,
         help="leave noises, hesitations and fragments of the CTM out, as Kaldi's recipes do for Hub5'00",
     )
-    by_time.add_argument(
+    nist.add_argument(
         "--compare", metavar="CTM", type=Path, help="file of another system, to test whether the two differ (MAPSSWE)"
     )
-    by_time.add_argument(
+    nist.add_argument(
         "--filtered",
         metavar="FOLDER",
         type=Path,
@@ -70,12 +70,12 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.alignments)
     if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in options.hyp.suffixes:
         raise ValueError(f"--ref {options.ref}: is what was recognized; give the STM as --ref, and the CTM as --hyp.")
-    by_time = options.format == "stm" or (
+    nist = options.format == "stm" or (
         options.format == "auto"
         and (".stm" in options.ref.suffixes or ".ctm" in options.hyp.suffixes or options.glm is not None)
     )
-    if by_time:
-        _score_by_time(options)
+    if nist:
+        _score_nist(options)
     else:
         _score_texts(options)
 
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 def _score_texts(options: argparse.Namespace) -> None:
     from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
 
-    unfit = [name for name in ONLY_BY_TIME if getattr(options, name) is not None]
+    unfit = [name for name in ONLY_NIST if getattr(options, name) is not None]
     if unfit:
         raise ValueError(
             f"--{unfit[0].replace('_', '-')} is for an STM against a CTM; leave it out, or give --format stm."
@@ -111,14 +111,14 @@ def _score_texts(options: argparse.Namespace) -> None:
     print_score(score, options)
 
 
-def _score_by_time(options: argparse.Namespace) -> None:
+def _score_nist(options: argparse.Namespace) -> None:
     from biglittle_asr.scoring import (
-        Hub5Score,
+        NistScore,
         compare_systems,
         read_ctm,
         read_glm,
         read_stm,
-        score_hub5,
+        score_nist,
         without_hesitations,
     )
 
@@ -127,9 +127,9 @@ def _score_by_time(options: argparse.Namespace) -> None:
     stm = read_stm(options.ref)
     glm = read_glm(options.glm) if options.glm is not None else None
 
-    def score_file(hypotheses: Path) -> Hub5Score:
+    def score_file(hypotheses: Path) -> NistScore:
         recognized = read_ctm(hypotheses)
-        score = score_hub5(
+        score = score_nist(
             stm.segments,
             without_hesitations(recognized) if options.drop_hesitations else recognized,
             glm,

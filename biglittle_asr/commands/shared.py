@@ -12,12 +12,14 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biglittle_asr.messages import first_line
+
 if TYPE_CHECKING:
     import torch
 
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
-    from biglittle_asr.scoring import Hub5Score, Score
+    from biglittle_asr.scoring import Score
 
 
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
@@ -216,8 +218,7 @@ def usable_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"--device {name}: not usable here ({reason}); take cpu.") from error
+        raise ValueError(f"--device {name}: not usable here ({first_line(error)}); take cpu.") from error
     return device
 
 
@@ -239,7 +240,7 @@ def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]
 
 
 def print_score(
-    score: Score | Hub5Score,
+    score: Score,
     options: argparse.Namespace,
     title: str = "",
     remark: str = "",

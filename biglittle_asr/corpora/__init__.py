@@ -16,6 +16,7 @@ from pathlib import Path
 
 from biglittle_asr.corpora.manifest import write_manifests
 from biglittle_asr.files import write_atomically
+from biglittle_asr.messages import unknown
 
 CORPORA = {
     "an4": "biglittle_asr.corpora.an4",
@@ -93,15 +94,15 @@ def prepare(
     >>> prepare("an5", "data", "results")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    ValueError: Unknown corpus 'an5'; choose one of: an4, fisher, folder, hub5, ...
+    ValueError: unknown corpus 'an5': did you mean 'an4'? known are an4, fisher, folder, hub5, ...
     """
     if corpus not in CORPORA:
-        raise ValueError(f"Unknown corpus '{corpus}'; choose one of: {', '.join(list_corpora())}.")
+        raise ValueError(f"{unknown('corpus', corpus, CORPORA)}.")
     module = import_module(CORPORA[corpus])
     known = {name: each for name, each in inspect.signature(module.read).parameters.items() if name != "data_folder"}
     for name, value in options.items():
         if name not in known:
-            raise ValueError(f"Corpus {corpus} has no option '{name}'; choose from: {', '.join([*known, 'strict'])}.")
+            raise ValueError(f"{unknown(f'option of corpus {corpus}', name, [*known, 'strict'])}.")
         kind = type(known[name].default)
         if kind in VALUES and type(value) is not kind:
             raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")

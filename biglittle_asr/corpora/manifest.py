@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +23,7 @@ from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.checks import FAULTS, LIMITS, Inspection, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
 from biglittle_asr.corpora.utterance import UNSPLIT, Utterance
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import read_json, read_table, write_atomically, write_table
 from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
@@ -202,7 +201,7 @@ def write_manifests(
     record_path = output_folder / RECORD_NAME
     record = {"corpus": corpus, "fingerprint": _fingerprint(corpus, splits, sample_rate)}
     if _read_record(record_path) == {**record, "manifests": _digests(written)}:
-        judge(corpus, splits, _read_rows(report), report, strict)
+        judge(corpus, splits, read_table(report), report, strict)
         return manifests
 
     everything = [utterance for utterances in splits.values() for utterance in utterances]
@@ -212,7 +211,7 @@ def write_manifests(
     inspected |= {utterance.id: inspection for utterance, inspection in zip(unchecked, inspections, strict=True)}
     rows = report_rows(splits, inspected, sample_rate or most_common_rate(inspections))
     output_folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(report, _csv_text(REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows]))
+    write_table(report, REPORT_COLUMNS, [[row[name] for name in REPORT_COLUMNS] for row in rows])
     judge(corpus, splits, rows, report, strict)
     left_out = {row["ID"] for row in rows if row["action"] == LEFT_OUT}
     has_segments = any(utterance.segment != WHOLE for utterance in everything)
@@ -225,7 +224,7 @@ def write_manifests(
             # csv writes None as nothing.
             lines = [(*line, each.segment.channel, each.segment.start) for line, each in zip(lines, kept, strict=True)]
         columns = COLUMNS + SEGMENT_COLUMNS if has_segments else COLUMNS
-        write_atomically(manifests[name], _csv_text(columns, lines))
+        write_table(manifests[name], columns, lines)
     write_atomically(record_path, json.dumps({**record, "manifests": _digests(written)}, indent=1) + "\n")
     return manifests
 
@@ -241,14 +240,13 @@ def copy_indices(
         As :func:`~biglittle_asr.shards.read_index`.
     """
     output_folder = Path(output_folder)
-    texts = {}
-    for split in splits:
-        rows = read_index(location, split, "wav")
-        texts[split] = _csv_text(COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in rows])
+    # All are read before the first is written.
+    indices = {split: read_index(location, split, "wav") for split in splits}
     output_folder.mkdir(parents=True, exist_ok=True)
-    for split, text in texts.items():
-        write_atomically(output_folder / f"{split}.csv", text)
-    return {split: output_folder / f"{split}.csv" for split in texts}
+    manifests = {split: output_folder / f"{split}.csv" for split in indices}
+    for split, rows in indices.items():
+        write_table(manifests[split], COLUMNS, [[row.get(column, "") for column in COLUMNS] for row in rows])
+    return manifests
 
 
 def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
@@ -291,19 +289,6 @@ def _digests(paths: Mapping[str, Path]) -> dict[str, str | None]:
 
 def _read_record(path: Path) -> object:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _csv_text(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return text.getvalue()

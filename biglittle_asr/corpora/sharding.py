@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import tarfile
@@ -17,7 +15,7 @@ from pathlib import Path
 from biglittle_asr.audio.files import WHOLE
 from biglittle_asr.corpora.images.folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import replacing, write_table
 from biglittle_asr.shards import SHARD_NAME, ShardMember
 
 SHARD_MEGABYTES = 256
@@ -137,7 +135,9 @@ def write_shards(
         for sample, offset in zip(shard.samples, shard.offsets, strict=True)
     }
     index = output_folder / f"{name}.csv"
-    write_atomically(index, _index_text(samples, places, column))
+    columns = ["ID", "duration", "wav", "spk_id", "wrd"] if column == "wav" else ["ID", "class", "image"]
+    rows = [{**sample.row, column: str(places[sample.id])} for sample in samples]
+    write_table(index, columns, [[row.get(name, "") for name in columns] for row in rows])
     _remove_others(output_folder, name, shards)
     return Summary(index, len(samples), len(shards), total, len(due))
 
@@ -214,32 +214,17 @@ def _is_written(shard: Shard, newest: int) -> bool:
 
 
 def _write(shard: Shard) -> int:
-    temporary = shard.path.with_name(f".{shard.path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            for sample in shard.samples:
-                first, description, second = sample.headers()
-                content = sample.path.read_bytes()
-                if len(content) != sample.size:
-                    raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
-                for part in (first, description, bytes(_padding(len(description))), second, content):
-                    file.write(part)
-                file.write(bytes(_padding(sample.size)))
-            file.write(bytes(2 * tarfile.BLOCKSIZE))
-        os.replace(temporary, shard.path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(shard.path) as temporary, temporary.open("wb") as file:
+        for sample in shard.samples:
+            first, description, second = sample.headers()
+            content = sample.path.read_bytes()
+            if len(content) != sample.size:
+                raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
+            for part in (first, description, bytes(_padding(len(description))), second, content):
+                file.write(part)
+            file.write(bytes(_padding(sample.size)))
+        file.write(bytes(2 * tarfile.BLOCKSIZE))
     return shard.size
-
-
-def _index_text(samples: Sequence[Sample], places: dict[str, ShardMember], column: str) -> str:
-    columns = ["ID", "duration", "wav", "spk_id", "wrd"] if column == "wav" else ["ID", "class", "image"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({**sample.row, column: str(places[sample.id])} for sample in samples)
-    return text.getvalue()
 
 
 def _remove_others(folder: Path, name: str, shards: Sequence[Shard]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import InvalidJSON, read_json, read_lines, write_atomically
 
 DEFAULT_BOOST = 5.0
 """Nats: e^5, about 150 times more probable, which outweighs a letter or two that were heard badly."""
@@ -34,21 +34,16 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
     {'ANTWERP': 5.0, 'GHENT': 2.5}
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, where a file of hotwords is expected.")
     boosts: dict[str, float] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    for place, line in read_lines(path, "give a file of hotwords"):
+        word, *rest = line.split()
         try:
-            fields = line.decode().split()
-            if not fields:
-                continue
-            word, *rest = fields
             boosts[word] = float(rest[0]) if rest else DEFAULT_BOOST
             if len(rest) > 1 or not math.isfinite(boosts[word]):
                 raise ValueError
         except ValueError as error:
             raise ValueError(
-                f"{path}:{number}: is no hotword; a line holds one word and, if you like, its boost, such as GHENT 2.5."
+                f"{place}: is no hotword; a line holds one word and, if you like, its boost, such as GHENT 2.5."
             ) from error
     if not boosts:
         raise ValueError(f"{path}: holds no hotwords; write one a line.")
@@ -144,12 +139,10 @@ def read_settings(path: str | Path) -> DecodingSettings:
     True
     """
     path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, where a JSON file of decoding settings is expected.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: is no JSON file; `biglittle tune` writes files of decoding settings.") from error
+        values = read_json(path, advice="`biglittle tune` writes files of decoding settings")
+    except InvalidJSON as error:
+        raise ValueError(f"{str(error).rstrip('.')}; `biglittle tune` writes files of decoding settings.") from error
     names = [each.name for each in fields(DecodingSettings)]
     if not isinstance(values, dict) or (unknown := sorted(set(values) - set(names))):
         what = f"'{unknown[0]}' is none of them" if isinstance(values, dict) else "must be one JSON object"

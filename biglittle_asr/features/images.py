@@ -20,6 +20,8 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from biglittle_asr.messages import first_line
+
 try:
     from PIL import Image
     from torchvision import transforms
@@ -76,8 +78,7 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise UnreadableImageError(f"{label}: is no image that can be read; remove or replace it.") from error
     except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")
-        raise UnreadableImageError(f"{label}: cannot be decoded ({reason}); replace it.") from error
+        raise UnreadableImageError(f"{label}: cannot be decoded ({first_line(error)}); replace it.") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biglittle_asr.messages import some
+
 STATE_DICT_KEYS = ("state_dict", "model")
 """Where a checkpoint has its weights, beside epoch, optimizer and the like: as the authors save, and torchvision."""
 PREFIX = "module."
 """Of every key, where a net was saved from inside DataParallel."""
-SHOWN = 3
-"""Keys that a message lists before it only counts them."""
 
 SAFE: list[Any] = [
     argparse.Namespace,
@@ -121,14 +121,12 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
             )
     differences = []
     if missing:
-        differences.append(f"lacks {len(missing)} of the model's {len(expected)} keys ({_first(missing)})")
+        differences.append(f"lacks {len(missing)} of the model's {len(expected)} keys ({some(missing)})")
     if strange:
-        differences.append(f"has {_keys(strange)} that the model does not have ({_first(strange)})")
+        differences.append(f"has {_keys(strange)} that the model does not have ({some(strange)})")
     if shapes:
-        example = ", ".join(
-            f"{key} is {_shape(found[key])} instead of {_shape(expected[key])}" for key in shapes[:SHOWN]
-        )
-        differences.append(f"has {_keys(shapes)} of another shape ({example}{', ...' if len(shapes) > SHOWN else ''})")
+        unlike = [f"{key} is {_shape(found[key])} instead of {_shape(expected[key])}" for key in shapes]
+        differences.append(f"has {_keys(shapes)} of another shape ({some(unlike)})")
     if differences:
         raise ValueError(f"{path}: is no checkpoint of this model: it {', '.join(differences)}.")
     for key, value in found.items():
@@ -156,10 +154,6 @@ def _reason(error: Exception) -> str:
 
 def _keys(keys: list[str]) -> str:
     return f"{len(keys)} key{'s' if len(keys) > 1 else ''}"
-
-
-def _first(keys: list[str]) -> str:
-    return ", ".join(keys[:SHOWN]) + (", ..." if len(keys) > SHOWN else "")
 
 
 def _shape(tensor: Tensor) -> str:

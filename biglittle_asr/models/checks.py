@@ -1,11 +1,12 @@
-"""What configurations check alike, and how they say that a name is unknown."""
+"""What configurations check alike."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from biglittle_asr.messages import unknown
 
 
 def is_positive(value: object) -> bool:
@@ -40,17 +41,3 @@ def check_fields(config: type, values: Mapping[str, Any], what: str) -> None:
     for name in values:
         if name not in known:
             raise ValueError(unknown(what, name, known))
-
-
-def unknown(what: str, name: object, known: Iterable[str]) -> str:
-    """The sentence about a name that is not known, with the closest one that is.
-
-    Example
-    -------
-    >>> unknown("model", "resnet5", ["resnet50", "resnet18"])
-    "unknown model 'resnet5': did you mean 'resnet50'? known are resnet18, resnet50"
-    """
-    known = sorted(known)
-    close = difflib.get_close_matches(str(name), known, 1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"unknown {what} {name!r}: {hint}known are {', '.join(known)}"

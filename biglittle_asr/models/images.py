@@ -14,7 +14,8 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from biglittle_asr.models.checks import check_fields, check_four, check_positive, unknown
+from biglittle_asr.messages import unknown
+from biglittle_asr.models.checks import check_fields, check_four, check_positive
 from biglittle_asr.nnet import (
     BasicBlock,
     BigLittleConfig,

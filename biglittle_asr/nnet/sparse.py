@@ -12,7 +12,7 @@ taken for zero. The gradient of the masked weight goes unchanged to all weights,
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+
+from biglittle_asr.messages import some
 
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
 """Layers whose weight can be sparse; their biases, and all norms, stay dense."""
@@ -148,7 +150,7 @@ def sparsify(
     for pattern in dense:
         matched = {name for name in layers if _matches(name, pattern)}
         if not matched:
-            raise ValueError(f"no layer matches {pattern!r}, which is to stay dense: layers are {_some(layers)}")
+            raise ValueError(f"no layer matches {pattern!r}, which is to stay dense: layers are {some(list(layers))}")
         kept |= matched
     for name, layer in layers.items():
         if parametrize.is_parametrized(layer, "weight"):
@@ -273,8 +275,3 @@ def _matches(name: str, pattern: str) -> bool:
     """Whether a pattern matches a layer or a module around it."""
     parts = name.split(".")
     return any(fnmatch.fnmatchcase(".".join(parts[: count + 1]), pattern) for count in range(len(parts)))
-
-
-def _some(names: Iterable[str], most: int = 6) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

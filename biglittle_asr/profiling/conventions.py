@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from biglittle_asr.messages import unknown
 from biglittle_asr.profiling.costs import Costs, LayerCosts
 
 VALUE_BITS, MASK_BITS, FULL_BITS = 16, 1, 32
@@ -138,5 +139,5 @@ def micronet_scores(costs: Costs) -> dict[str, float]:
 
 def _convention(name: str) -> Convention:
     if name not in CONVENTIONS:
-        raise ValueError(f"unknown convention {name!r}: take one of {', '.join(CONVENTIONS)}")
+        raise ValueError(unknown("convention", name, CONVENTIONS))
     return CONVENTIONS[name]

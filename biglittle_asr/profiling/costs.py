@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from biglittle_asr.messages import first_line
 from biglittle_asr.models import BigLittleEncoder, CTCModel
 from biglittle_asr.nnet.sparse import PRUNABLE, freeze, sparsity_of
 
@@ -165,8 +166,9 @@ def count_costs(module: nn.Module, *example: Tensor, units: int | None = None) -
             shadow(*(tensor.to("meta") for tensor in example))
     except RuntimeError as error:
         shapes = ", ".join(str(tuple(tensor.shape)) for tensor in example)
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise ValueError(f"{type(module).__name__} cannot take an input of shape {shapes} ({reason}).") from error
+        raise ValueError(
+            f"{type(module).__name__} cannot take an input of shape {shapes} ({first_line(error)})."
+        ) from error
     layers = tuple(layer for layer in counter.layers.values() if any(getattr(layer, key) for key in COUNTED))
     return Costs(layers, len(example[0]) if units is None else units)
 

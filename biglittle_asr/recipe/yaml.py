@@ -5,7 +5,6 @@ A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file w
 in nothing but what they say.
 """
 
-import difflib
 import io
 import re
 from collections.abc import Mapping, Set
@@ -15,6 +14,8 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.files import read_text
+from biglittle_asr.messages import did_you_mean
 from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
 
 
@@ -24,10 +25,8 @@ class RecipeError(ValueError):
 
 def read_tree(path: Path) -> Any:
     """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such recipe file; see hparams/ for those that exist.")
     try:
-        tree: Any = YAML().load(path.read_text(encoding="utf-8"))
+        tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
     except YAMLError as error:
         raise RecipeError(explain(path, error)) from error
     if not isinstance(tree, dict):
@@ -112,9 +111,7 @@ def place_of(path: Path, tree: Any, key: str) -> str:
 
 def unknown_key(where: str, key: str, known: Any) -> str:
     """The message about a key that nothing reads, with the closest known one."""
-    closest = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"did you mean {closest[0]}?" if closest else "remove it."
-    return f"{where}: no recipe key is named {key}; {hint}"
+    return f"{where}: no recipe key is named {key}; {did_you_mean(key, known) or 'remove it.'}"
 
 
 def explain(path: Path, error: Exception) -> str:

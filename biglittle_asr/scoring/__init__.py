@@ -7,23 +7,23 @@ What both ways of scoring share:
 - `report.py`: tables and alignments as text
 
 Utterances by ID, aligned with the fewest errors:
-- `files.py`: plain text, Kaldi text and NIST trn files
+- `texts.py`: plain text, Kaldi text and NIST trn files
 - `alignment.py`: references and hypotheses word by word (jiwer)
 - `score.py`: `score_texts`, from texts by utterance ID to a `Score`
 
 Recognized words by time, as NIST scores conversations:
-- `stm.py`, `ctm.py`: segments of references, words of hypotheses
-- `glm.py`: mapping rules, and what csrfilt does with them
-- `wordgraph.py`, `graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs
-- `hub5.py`: `score_hub5`, from all these to a `Hub5Score`; `hub5_report.py`: its table
-- `matched_pairs.py`: whether two systems differ
+- `nist/stm.py`, `nist/ctm.py`: segments of references, words of hypotheses
+- `nist/glm.py`: mapping rules, and what csrfilt does with them
+- `nist/wordgraph.py`, `nist/graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs
+- `nist/score.py`: `score_nist`, from all these to a `NistScore`; `nist/report.py`: its table
+- `nist/matched_pairs.py`: whether two systems differ
 """
 
 from biglittle_asr.scoring.counts import Counts
 from biglittle_asr.scoring.nist.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, read_glm
 from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems
-from biglittle_asr.scoring.nist.score import Hub5Score, score_hub5
+from biglittle_asr.scoring.nist.score import Hub5Score, NistScore, score_hub5, score_nist
 from biglittle_asr.scoring.nist.stm import Segment, Stm, read_stm, write_stm
 from biglittle_asr.scoring.score import Score, score_texts
 from biglittle_asr.scoring.texts import FORMATS, Transcripts, read_pair, read_utt2spk
@@ -34,6 +34,7 @@ __all__ = [
     "Counts",
     "Glm",
     "Hub5Score",
+    "NistScore",
     "MatchedPairs",
     "Score",
     "Segment",
@@ -47,6 +48,7 @@ __all__ = [
     "read_stm",
     "read_utt2spk",
     "score_hub5",
+    "score_nist",
     "score_texts",
     "without_hesitations",
     "write_ctm",

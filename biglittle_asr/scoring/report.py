@@ -1,17 +1,12 @@
-"""A `Score` as text for people: one line, a table, and alignments with their errors marked."""
+"""Counts as text for people: one line, a table, and alignments with their errors marked."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
 
 from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts
-
-if TYPE_CHECKING:
-    from biglittle_asr.scoring.nist.score import Hub5Score
-    from biglittle_asr.scoring.score import Score
 
 COLUMNS = {
     "segments": "segments",
@@ -35,33 +30,42 @@ GAP = "*"
 """Fills the place of a word that one side lacks."""
 
 
-def format_summary(score: Score) -> str:
-    """Error rates, interval and counts in one line."""
-    counts = score.all
-    return (
-        f"{format_counts(counts)}, CER {_rate(counts.cer)}, SER {_rate(counts.ser)} "
-        f"({counts.segments_with_errors} of {counts.segments} utterances)"
-    )
+def format_summary(counts: OverallCounts, unit: str = "utterances", characters: bool = True) -> str:
+    """Error rates, interval and counts in one line.
 
+    Arguments
+    ---------
+    counts : OverallCounts
+        What was counted.
+    unit : str
+        What a segment is called, in the plural.
+    characters : bool
+        Whether characters were counted.
 
-def format_counts(counts: OverallCounts) -> str:
-    """WER, its interval, and the counts it is made of."""
+    Example
+    -------
+    >>> counts = OverallCounts(segments=2, correct=7, substitutions=2, deletions=1, segments_with_errors=1)
+    >>> format_summary(counts, "segments", characters=False)
+    'WER 30.00 % (3 errors in 10 words: 2 sub, 1 del, 0 ins), SER 50.00 % (1 of 2 segments)'
+    """
     interval = (
         f" [{counts.wer_low:.2f}, {counts.wer_high:.2f}]"
         if counts.wer_low is not None and counts.wer_high is not None
         else ""
     )
+    cer = f", CER {_rate(counts.cer)}" if characters else ""
     return (
         f"WER {_rate(counts.wer)}{interval} ({_number(counts.errors, 'error')} in {_number(counts.words, 'word')}: "
-        f"{counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins)"
+        f"{counts.substitutions} sub, {counts.deletions} del, {counts.insertions} ins){cer}, SER {_rate(counts.ser)} "
+        f"({counts.segments_with_errors} of {counts.segments} {unit})"
     )
 
 
-def format_table(score: Score) -> str:
+def format_table(speakers: Mapping[str, Counts], overall: Counts) -> str:
     """Counts and rates, a line for each speaker and one for all."""
     rows = [["speaker", *COLUMNS]]
-    rows += [[name, *_cells(counts)] for name, counts in score.speakers.items()]
-    rows.append(["all", *_cells(score.all)])
+    rows += [[name, *_cells(counts)] for name, counts in speakers.items()]
+    rows.append(["all", *_cells(overall)])
     widths = [max(_width(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
@@ -70,16 +74,9 @@ def format_table(score: Score) -> str:
     return "\n".join(map("  ".join, lines))
 
 
-def format_report(score: Score | Hub5Score, title: str, legend: str) -> str:
-    """Summary, table by speaker, and every utterance's alignment, for the `write` of scores."""
-    head = [title, score.summary()]
-    if score.all.wer_low is not None:
-        head.append(
-            f"In brackets: 95 % interval of the WER, from {score.all.bootstrap} bootstrap samples of "
-            f"{len(score.speakers)} speakers."
-        )
-    utterances = ["\n".join(_alignment_lines(utterance)) for utterance in score.utterances]
-    return "\n\n".join(["\n".join([*head, legend]), score.table(), *utterances]) + "\n"
+def format_alignment(utterance: AlignedUtterance) -> str:
+    """An utterance's words, with its errors marked."""
+    return "\n".join(_alignment_lines(utterance))
 
 
 def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:

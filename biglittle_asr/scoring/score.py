@@ -6,24 +6,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from biglittle_asr.scoring.alignment import align
 from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts, total
-from biglittle_asr.scoring.report import LEGEND, format_report, format_summary, format_table
+from biglittle_asr.scoring.report import LEGEND, format_alignment, format_summary, format_table
 
 
 @dataclass(frozen=True)
 class Score:
-    """What `score_texts` found."""
+    """What a comparison of hypotheses with references found.
+
+    :func:`score_texts` makes one of texts by utterance, :func:`~biglittle_asr.scoring.nist.score.score_nist` one of
+    words by time.
+    """
+
+    unit: ClassVar[str] = "utterances"
+    """What is compared, for summaries."""
+    characters: ClassVar[bool] = True
+    """Whether characters are counted beside words."""
+    legend: ClassVar[str] = LEGEND
+    """Explains the table and the alignments."""
 
     all: OverallCounts
     """All utterances together."""
     speakers: dict[str, Counts]
-    """Each speaker's utterances, sorted by name; empty where speakers are unknown."""
+    """Each speaker's utterances; empty where speakers are unknown."""
+    labels: dict[str, Counts]
+    """Utterances with each of an STM's labels; empty for texts, which have none."""
     utterances: list[AlignedUtterance] = field(repr=False)
-    """Every utterance's alignment, sorted by ID."""
+    """The alignment of every utterance that counts."""
 
     def to_dict(self) -> dict[str, Any]:
         """The object that `biglittle score --json` prints.
@@ -33,8 +46,14 @@ class Score:
         >>> score_texts({"a": "one two"}, {"a": "one"}, {"a": "jane"}).to_dict()["speakers"]["jane"]["deletions"]
         1
         """
-        speakers = {name: counts.to_dict() for name, counts in self.speakers.items()}
-        return {"all": self.all.to_dict(), "speakers": speakers, "labels": {}}
+        return {
+            "all": self._plain(self.all),
+            "speakers": {name: self._plain(counts) for name, counts in self.speakers.items()},
+            "labels": {name: self._plain(counts) for name, counts in self.labels.items()},
+        }
+
+    def _plain(self, counts: Counts) -> dict[str, int | float | None]:
+        return {name: value for name, value in counts.to_dict().items() if self.characters or name != "cer"}
 
     def summary(self) -> str:
         """One line: error rates, interval and counts.
@@ -44,7 +63,7 @@ class Score:
         >>> score_texts({"a": "one two"}, {"a": "one"}).summary()
         'WER 50.00 % (1 error in 2 words: 0 sub, 1 del, 0 ins), CER 57.14 %, SER 100.00 % (1 of 1 utterances)'
         """
-        return format_summary(self)
+        return format_summary(self.all, self.unit, self.characters)
 
     def table(self, title: str = "") -> str:
         """Counts and rates, a line for each speaker and one for all; a title, if any, above.
@@ -56,7 +75,7 @@ class Score:
         jane            1      2        1    0    1    0       1  50.00  57.14  100.00
         all             1      2        1    0    1    0       1  50.00  57.14  100.00
         """
-        return "\n".join(filter(None, [title, format_table(self)]))
+        return "\n".join(filter(None, [title, format_table(self.speakers, self.all)]))
 
     def write(self, path: str | PathLike[str], title: str | None = None) -> None:
         """Write summary, table by speaker, and every utterance's alignment with its errors marked.
@@ -87,7 +106,14 @@ class Score:
         <BLANKLINE>
         """
         path = Path(path)
-        path.write_text(format_report(self, title or path.name, LEGEND), encoding="utf-8")
+        head = [title or path.name, self.summary()]
+        if self.all.wer_low is not None:
+            head.append(
+                f"In brackets: 95 % interval of the WER, from {self.all.bootstrap} bootstrap samples of "
+                f"{len(self.speakers)} speakers."
+            )
+        parts = ["\n".join([*head, self.legend]), self.table(), *map(format_alignment, self.utterances)]
+        path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def score_texts(
@@ -120,7 +146,7 @@ def score_texts(
     Returns
     -------
     Score
-        Does not depend on the order of the mappings.
+        Speakers and utterances are sorted by name and ID; it does not depend on the order of the mappings.
 
     Raises
     ------
@@ -150,7 +176,7 @@ def score_texts(
     speaker_counts = {name: total(by_speaker[name]) for name in sorted(by_speaker)}
     counts = total(utterance.counts for utterance in utterances)
     overall = OverallCounts.of(counts, list(speaker_counts.values()), bootstrap, seed)
-    return Score(overall, speaker_counts, utterances)
+    return Score(overall, speaker_counts, {}, utterances)
 
 
 def _check(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
+
+from biglittle_asr.files import read_text
+from biglittle_asr.messages import did_you_mean
 
 DEFAULTS: dict[str, Any] = {
     "recipe": None,
@@ -135,10 +137,8 @@ def read_study(path: Path) -> Study:
     >>> study.name, [run.label for run in study.runs]
     ('widths', ['small, seed 1', 'small, seed 2', 'wide, seed 1'])
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such study file.")
     try:
-        tree = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        tree = YAML(typ="safe").load(read_text(path, "study file"))
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -161,7 +161,7 @@ def read_study(path: Path) -> Study:
 
 def has_key(hparams: Path, key: str) -> bool:
     """Whether a recipe's YAML file has a key, itself or in a file that it includes as a whole."""
-    tree: Any = YAML().load(hparams.read_text(encoding="utf-8"))
+    tree: Any = YAML().load(read_text(hparams))
     tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
     if isinstance(tree, Mapping) and key in tree:
         return True
@@ -204,8 +204,7 @@ def _check_keys(entry: Any, known: set[str], where: str) -> None:
         raise StudyError(f"{where}: is {entry!r}, but must be {{key: value, ...}}.")
     for key in entry:
         if key not in known:
-            close = difflib.get_close_matches(str(key), known, 1)
-            hint = f"did you mean '{close[0]}'?" if close else f"known are {', '.join(sorted(known))}."
+            hint = did_you_mean(key, known) or f"known are {', '.join(sorted(known))}."
             raise StudyError(f"{where}: no key is named '{key}'; {hint}")
 
 

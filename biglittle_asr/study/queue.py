@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import read_json, write_atomically
 from biglittle_asr.study.locks import try_lock
 from biglittle_asr.study.plan import Run, Study, StudyError, has_key
 from biglittle_asr.study.results import (
@@ -396,7 +396,7 @@ def find_places(folder: Path, run: Run) -> Places:
 def read_record(path: Path) -> dict[str, Any] | None:
     """A JSON object; None if the file is not there."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = read_json(path)
     except FileNotFoundError:
         return None
     return record

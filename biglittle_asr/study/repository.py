@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from biglittle_asr.files import replacing_folder
+from biglittle_asr.messages import some
 from biglittle_asr.study.plan import StudyError
 
 
@@ -49,14 +50,11 @@ def check_out(repository: Path, clone: Path, commit: str | None, tell: Callable[
         return present
     changed = _git(repository, "status", "--porcelain").splitlines()
     if changed:
-        names = ", ".join(line[3:] for line in changed[:3]) + (", ..." if len(changed) > 3 else "")
+        names = some([line[3:] for line in changed])
         tell(f"warning: changes that are not committed are not in the runs: {names}")
-    partial = clone.with_name(f".{clone.name}")
-    if partial.exists():
-        shutil.rmtree(partial)
-    _git(repository, "clone", "--quiet", "--shared", "--no-checkout", str(repository), str(partial))
-    _git(partial, "checkout", "--quiet", "--detach", wanted)
-    partial.rename(clone)
+    with replacing_folder(clone) as partial:
+        _git(repository, "clone", "--quiet", "--shared", "--no-checkout", str(repository), str(partial))
+        _git(partial, "checkout", "--quiet", "--detach", wanted)
     return wanted
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -12,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import InvalidJSON, read_json, read_table, write_table
 from biglittle_asr.study.locks import locked_folder
 from biglittle_asr.study.plan import Run, Study, StudyError
 
@@ -75,20 +72,15 @@ class Results:
         """
         if not self.path.is_file():
             return []
-        with self.path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            try:
-                rows = list(reader)
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise StudyError(f"{self.path}: is not a CSV file ({error}).") from error
-            names = reader.fieldnames or []
-        unknown = [name for name in names if name not in COLUMNS]
-        if unknown or not {"name", "seed"} <= set(names):
-            what = f"has the column '{unknown[0]}'" if unknown else "lacks the columns name and seed"
-            raise StudyError(f"{self.path}: {what}, so it is not a table of results; name another file.")
-        for number, row in enumerate(rows, start=2):
-            if None in row or None in row.values():
-                raise StudyError(f"{self.path}, row {number}: has another number of cells than the first row.")
+        try:
+            rows = read_table(self.path, ("name", "seed"), advice="name another file for the results")
+        except ValueError as error:
+            raise StudyError(str(error)) from error
+        unknown = [name for row in rows[:1] for name in row if name not in COLUMNS]
+        if unknown:
+            raise StudyError(
+                f"{self.path}: has the column '{unknown[0]}', so it is not a table of results; name another file."
+            )
         return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
     def has(self, run: Run) -> bool:
@@ -126,11 +118,8 @@ class Results:
             rows: list[Mapping[str, Any]] = [*self.read()]
             if _find(rows, run, self.path):
                 return False
-            text = io.StringIO()
-            writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([*rows, values])
-            write_atomically(self.path, text.getvalue(), durable=True)
+            table = [[row.get(name, "") for name in COLUMNS] for row in [*rows, values]]
+            write_table(self.path, COLUMNS, table, durable=True)
         return True
 
 
@@ -214,14 +203,13 @@ def describe_machine() -> dict[str, Any]:
 def _read_table(path: Path) -> list[dict[str, str]]:
     """Rows of a CSV file; none if it is not there."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+        return read_table(path)
     except FileNotFoundError:
         return []
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return read_json(path)
+    except (FileNotFoundError, InvalidJSON):
         return None

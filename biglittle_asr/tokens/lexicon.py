@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 
 from biglittle_asr.files import read_lines
+from biglittle_asr.messages import some
 
 SILENCE = "SIL"
 """Name of the silence phone in CMU's and most other lexicons."""
@@ -60,10 +61,9 @@ class Lexicon:
         """
         missing = sorted({word for text in texts for word in text.split()} - self.pronunciations.keys())
         if missing:
-            more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
             words = "1 word" if len(missing) == 1 else f"{len(missing)} words"
             raise ValueError(
-                f"the lexicon lacks {words} of {source}: {', '.join(missing[:LISTED])}{more}; "
+                f"the lexicon lacks {words} of {source}: {some(missing, most=LISTED)}; "
                 f"add {'its pronunciation' if len(missing) == 1 else 'their pronunciations'} to it."
             )
 

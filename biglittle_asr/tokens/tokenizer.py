@@ -16,6 +16,7 @@ from typing import Any
 
 import sentencepiece
 
+from biglittle_asr.files import InvalidJSON, read_json, write_atomically
 from biglittle_asr.tokens.lexicon import Lexicon
 
 BLANK = 0
@@ -315,7 +316,7 @@ def train_tokenizer(
         tokenizer = SentencePieceTokenizer.train(texts, token_type, vocab_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {"kind": token_type, **tokenizer.state(), "made_of": made_of}
-    path.write_text(json.dumps(state, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps(state, indent=1, ensure_ascii=False) + "\n")
     return tokenizer
 
 
@@ -348,8 +349,9 @@ def load_tokenizer(path: Path) -> Tokenizer:
     ValueError
         If it holds no tokenizer.
     """
+    state = _read(path)
     try:
-        return tokenizer_from_state(_read(path))
+        return tokenizer_from_state(state)
     except ValueError as error:
         raise ValueError(f"{path}: {error} Delete it to train it anew.") from error
 
@@ -397,12 +399,11 @@ def _is_word(value: Any) -> bool:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such tokenizer; train the model first.")
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        state = None
+        state = read_json(path, "tokenizer", "train the model first")
+    except InvalidJSON as error:
+        fault = str(error).rstrip(".")
+        raise ValueError(f"{fault}, and so holds no tokenizer. Delete it to train it anew.") from error
     if not isinstance(state, dict):
         raise ValueError(f"{path}: holds no tokenizer. Delete it to train it anew.")
     return state

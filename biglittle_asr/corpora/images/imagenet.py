@@ -6,7 +6,6 @@ Its classes are named by wnids (n01440764: tench), and output i of a 1000-class 
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tarfile
@@ -16,6 +15,9 @@ from importlib import resources
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import IO
+
+from biglittle_asr.files import replacing
+from biglittle_asr.messages import first_line
 
 DEVKIT = "ILSVRC2012_devkit_t12"
 VALIDATION_TAR = "ILSVRC2012_img_val.tar"
@@ -221,21 +223,16 @@ def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, path: 
     if target.is_file() and target.stat().st_size == member.size:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}")
     source = tar.extractfile(member)
     assert source is not None
-    try:
-        with partial.open("wb") as file:
-            try:
+    with replacing(target) as temporary:
+        try:
+            with temporary.open("wb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
-            except (tarfile.TarError, EOFError) as error:
-                raise _damaged(path, error) from error
-        if partial.stat().st_size != member.size:
+        except (tarfile.TarError, EOFError) as error:
+            raise _damaged(path, error) from error
+        if temporary.stat().st_size != member.size:
             raise _damaged(path, EOFError("unexpected end of data"))
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 def _read(source: IO[bytes], path: Path) -> bytes:
@@ -246,5 +243,4 @@ def _read(source: IO[bytes], path: Path) -> bytes:
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
-    reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".: ")
-    return ValueError(f"{path}: is no whole tar file ({reason}); download it again.")
+    return ValueError(f"{path}: is no whole tar file ({first_line(error)}); download it again.")

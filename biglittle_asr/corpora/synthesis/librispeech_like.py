@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import random
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -28,6 +27,7 @@ from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from biglittle_asr.corpora.synthesis.espeak import Espeak
+from biglittle_asr.files import replacing_folder
 
 SAMPLE_RATE = 16000
 RECORD_NAME = "synthesis.json"
@@ -161,20 +161,12 @@ def synthesize(folder: str | PathLike[str], recipe: Recipe | None = None) -> Pat
     if folder.exists() and any(folder.iterdir()) and not (folder / RECORD_NAME).is_file():
         raise ValueError(f"{folder}: not empty, and not made by this synthesis; choose another folder.")
 
-    # Made aside and moved into place, so that an interrupted run leaves nothing that looks like a corpus.
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with replacing_folder(folder) as partial:
         _speak_all(partial, speakers, recipe)
         lines = [f"{each.reader} | {each.split} | {each.voice} | {each.rate} | {each.pitch}\n" for each in speakers]
         header = "; reader | split | espeak-ng voice | words a minute | pitch (0-100)\n"
         (partial / READERS_NAME).write_text(header + "".join(lines), encoding="utf-8", newline="\n")
         (partial / RECORD_NAME).write_text(record, encoding="utf-8", newline="\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from biglittle_asr.corpora.telephone.segments import CHANNELS, Turn, check_pairs, find_files, make_utterances
 from biglittle_asr.corpora.telephone.transcripts import hub5_words, mend_stm
 from biglittle_asr.corpora.utterance import Utterance
-from biglittle_asr.files import read_lines
+from biglittle_asr.files import read_lines, read_text
 
 RECORDING = r"((?:sw|en)_\d{4})\.sph"
 STM = r"(hub5e00\.english\.000405)\.stm"
@@ -98,17 +98,10 @@ def extra_files(data_folder: str | PathLike[str]) -> dict[str, str]:
         If one of them is missing.
     """
     stm, glm = _find_references(Path(data_folder))
-    return {"test.stm": mend_stm(_read_text(stm)), "test.glm": _read_text(glm)}
+    return {"test.stm": mend_stm(read_text(stm)), "test.glm": read_text(glm)}
 
 
 def _find_references(folder: Path) -> tuple[Path, Path]:
     (stm,) = find_files(folder, STM, f"holds no references (hub5e00.english.000405.stm); {ADVICE}").values()
     (glm,) = find_files(folder, GLM, f"holds no mapping of spellings (en20000405_hub5.glm); {ADVICE}").values()
     return stm, glm
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error

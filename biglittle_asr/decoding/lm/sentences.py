@@ -7,6 +7,7 @@ from pathlib import Path
 
 from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.lm.arpa import SPECIAL_WORDS
+from biglittle_asr.files import text_lines
 from biglittle_asr.tokens.tokenizer import WORD_START, Tokenizer
 
 
@@ -28,15 +29,18 @@ def read_sentences(path: Path) -> Iterator[list[str]]:
     [['ENTER', 'FOUR'], ['YES']]
     """
     if path.suffix == ".csv":
-        lines: Iterable[str] = [row["wrd"] for row in read_manifest(path, ("ID", "wav", "wrd"))]
+        rows = read_manifest(path, ("ID", "wav", "wrd"))
+        lines: Iterable[tuple[str, str]] = (
+            (f"{path}:{number}", row["wrd"]) for number, row in enumerate(rows, start=2)
+        )
     else:
-        lines = _lines(path)
-    for number, line in enumerate(lines, start=1):
+        lines = text_lines(path)
+    for place, line in lines:
         words = line.split()
         special = SPECIAL_WORDS.intersection(words)
         if special:
             raise ValueError(
-                f"{path}:{number}: '{min(special)}' stands in the text, but has a meaning of its own in language "
+                f"{place}: '{min(special)}' stands in the text, but has a meaning of its own in language "
                 "models; give sentences of plain words."
             )
         if words:
@@ -78,12 +82,3 @@ def token_names(tokenizer: Tokenizer) -> list[str]:
     ['<blank>', '▁', 'A', 'B']
     """
     return ["<blank>", *(tokenizer.piece(index).replace(" ", WORD_START) for index in range(1, tokenizer.size))]
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}:{number}: not UTF-8; save the text as UTF-8.") from error

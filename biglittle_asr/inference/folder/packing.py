@@ -16,7 +16,7 @@ from ruamel.yaml import YAML, YAMLError
 from torch import nn
 
 from biglittle_asr.features import NORMALIZATIONS, LogMel
-from biglittle_asr.files import parse_json
+from biglittle_asr.files import read_json
 from biglittle_asr.inference.folder.card import ModelCard, format_card
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
 from biglittle_asr.inference.folder.store import (
@@ -135,7 +135,7 @@ def started_from(save: Path) -> str:
     path = save / STARTED_FROM
     if not path.is_file():
         return ""
-    note = parse_json(path.read_bytes())
+    note = read_json(path)
     folder = note.get("folder") if isinstance(note, dict) else None
     if not isinstance(folder, str):
         raise ValueError(f"{path}: does not name a model folder.")

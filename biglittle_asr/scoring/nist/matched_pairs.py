@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from biglittle_asr.scoring.columns import CORRECT
 
 if TYPE_CHECKING:
-    from biglittle_asr.scoring.nist.score import Hub5Score
+    from biglittle_asr.scoring.nist.score import NistScore
 
 WORDS_BETWEEN = 2
 """Words that both systems have right between two pieces."""
@@ -60,12 +60,12 @@ class MatchedPairs:
         )
 
 
-def compare_systems(score: Hub5Score, other: Hub5Score) -> MatchedPairs:
+def compare_systems(score: NistScore, other: NistScore) -> MatchedPairs:
     """Test whether a system's errors differ from another's on the same references.
 
     Arguments
     ---------
-    score, other : Hub5Score
+    score, other : NistScore
         Of the same references, scored with the same options.
 
     Returns

@@ -1,18 +1,14 @@
-"""A `Hub5Score` as text for people: one line, and a table in a box such as sclite's."""
+"""A score as text for people: a table in a box such as sclite's."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from biglittle_asr.scoring.counts import Counts, OverallCounts, percent
-from biglittle_asr.scoring.report import format_counts
+from biglittle_asr.scoring.counts import Counts, percent
+from biglittle_asr.scoring.score import Score
 
-if TYPE_CHECKING:
-    from biglittle_asr.scoring.nist.score import Hub5Score
-
-HUB5_LEGEND = (
+LEGEND = (
     "Segments, words, and percentages: words of the reference that are correct, substituted, deleted, inserted, wrong\n"
     "in all, and segments with errors. OP: S substitution, D deletion, I insertion. Optionally deletable words that\n"
     "were deleted or inserted have no partner and no mark."
@@ -29,24 +25,12 @@ RATES: Sequence[Callable[[Counts], float | None]] = (
 """Of the columns Corr, Sub, Del, Ins, Err and S.Err."""
 
 
-def format_hub5_summary(counts: OverallCounts) -> str:
-    """Error rates, interval and counts in one line.
-
-    Example
-    -------
-    >>> format_hub5_summary(OverallCounts(segments=2, correct=7, substitutions=2, deletions=1, segments_with_errors=1))
-    'WER 30.00 % (3 errors in 10 words: 2 sub, 1 del, 0 ins), SER 50.00 % (1 of 2 segments)'
-    """
-    ser = "undefined" if counts.ser is None else f"{counts.ser:.2f} %"
-    return f"{format_counts(counts)}, SER {ser} ({counts.segments_with_errors} of {counts.segments} segments)"
-
-
-def format_box(score: Hub5Score, title: str = "") -> str:
+def format_box(score: Score, title: str = "") -> str:
     """Percentages by speaker, in all, over speakers, and by label.
 
     Arguments
     ---------
-    score : Hub5Score
+    score : Score
         What to show.
     title : str
         For the first line, such as the name of the hypothesis file; left out if empty.

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from operator import attrgetter
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,84 +21,39 @@ from biglittle_asr.scoring.nist.assignment import assigned, channels_of, check_c
 from biglittle_asr.scoring.nist.ctm import Recognized, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, filter_ctm, filter_stm
 from biglittle_asr.scoring.nist.graph_alignment import Alignments, align_graphs
-from biglittle_asr.scoring.nist.report import HUB5_LEGEND, format_box, format_hub5_summary
+from biglittle_asr.scoring.nist.report import LEGEND, format_box
 from biglittle_asr.scoring.nist.stm import Segment, write_stm
 from biglittle_asr.scoring.nist.wordgraph import Vocabulary, WordGraph, graph_of_recognized, graph_of_text
-from biglittle_asr.scoring.report import format_report
+from biglittle_asr.scoring.score import Score
 
 TEST_SETS = {"sw": "Switchboard", "en": "CallHome"}
 """The parts of Hub5'00, by what stands before the underscore in the names of their recordings."""
 
 
 @dataclass(frozen=True)
-class Hub5Score:
-    """What `score_hub5` found."""
+class NistScore(Score):
+    """What `score_nist` found.
 
-    all: OverallCounts
-    """All segments together."""
-    speakers: dict[str, Counts]
-    """Each speaker's segments, in the order of recordings, channels and times."""
-    labels: dict[str, Counts]
-    """Segments with each of the STM's labels, and those of Switchboard and of CallHome."""
+    Speakers are in the order of recordings, channels and times. Labels are the STM's, and Switchboard and CallHome. An
+    utterance's ID is the speaker's name and a number, as sclite's.
+    """
+
+    unit: ClassVar[str] = "segments"
+    characters: ClassVar[bool] = False
+    legend: ClassVar[str] = LEGEND
+
     remarks: list[str]
     """Sentences on what is odd about the hypotheses, though it was scored."""
     references: list[Segment] = field(repr=False)
     """All segments as they were compared, in the order of recordings, channels and times."""
     hypotheses: list[Recognized] = field(repr=False)
     """The words as they were compared, in the order of recordings, channels and times."""
-    _counted: list[Segment] = field(repr=False)
-    """The segments that count."""
     alignments: Alignments = field(repr=False)
-    """Of the segments that count."""
-
-    @cached_property
-    def utterances(self) -> list[AlignedUtterance]:
-        """The alignment of every segment that counts; its ID is the speaker's name and a number, as sclite's."""
-        spoken: dict[str, int] = {}
-        utterances = []
-        for index, (segment, counts) in enumerate(zip(self._counted, _counts(self.alignments.counts), strict=True)):
-            speaker = segment.speaker
-            number = spoken[speaker] = spoken.get(speaker, -1) + 1
-            pairs = tuple(self.alignments.word_pairs(index))
-            utterances.append(AlignedUtterance(f"{speaker}-{number:03}", speaker, pairs, counts))
-        return utterances
-
-    def to_dict(self) -> dict[str, Any]:
-        """The object that `biglittle score --json` prints."""
-        groups = {"speakers": self.speakers, "labels": self.labels}
-        return {
-            "all": _without_characters(self.all),
-            **{
-                name: {key: _without_characters(counts) for key, counts in group.items()}
-                for name, group in groups.items()
-            },
-        }
-
-    def summary(self) -> str:
-        """One line: error rates, interval and counts."""
-        return format_hub5_summary(self.all)
+    """The alignments of the segments that count."""
 
     def table(self, title: str = "") -> str:
         """Percentages by speaker, in all, and by label, as sclite's .sys file has them."""
         return format_box(self, title)
-
-    def write(self, path: str | PathLike[str], title: str | None = None) -> None:
-        """Write summary, table, and every segment's alignment with its errors marked.
-
-        Arguments
-        ---------
-        path : path
-            Replaced if it exists.
-        title : str
-            What was scored, for the first line; the file's name if not given.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-        """
-        path = Path(path)
-        path.write_text(format_report(self, title or path.name, HUB5_LEGEND), encoding="utf-8")
 
     def write_filtered(self, folder: str | PathLike[str], comments: Sequence[str] = ()) -> None:
         """Write the files as they were compared, so that sclite can be run on them.
@@ -122,11 +76,7 @@ class Hub5Score:
         write_ctm(folder / "hyp.ctm", self.hypotheses)
 
 
-def _without_characters(counts: Counts) -> dict[str, int | float | None]:
-    return {name: value for name, value in counts.to_dict().items() if name != "cer"}
-
-
-def score_hub5(
+def score_nist(
     references: Sequence[Segment],
     hypotheses: Sequence[Recognized],
     glm: Glm | None = None,
@@ -136,7 +86,7 @@ def score_hub5(
     seed: int = 0,
     case_sensitive: bool = False,
     missing_as_empty: bool = False,
-) -> Hub5Score:
+) -> NistScore:
     """Compare recognized words with segments of speech, as NIST does.
 
     Arguments
@@ -167,7 +117,7 @@ def score_hub5(
 
     Returns
     -------
-    Hub5Score
+    NistScore
 
     Raises
     ------
@@ -184,7 +134,7 @@ def score_hub5(
     ... ]
     >>> texts = "well I have seen this that".split()
     >>> words = [TimedWord("sw_1", "A", 0.35 * number, 0.2, word) for number, word in enumerate(texts)]
-    >>> score = score_hub5(segments, words, Glm([]), bootstrap=0)
+    >>> score = score_nist(segments, words, Glm([]), bootstrap=0)
     >>> score.all.words, score.all.correct, list(score.labels)
     (7, 7, ['Switchboard'])
     """
@@ -216,16 +166,32 @@ def score_hub5(
     speakers = _grouped(((segment.speaker,) for segment in segments), counts)
     spellings: dict[str, str] = {}
     labels = _grouped((_label_names(segment, spellings, fold) for segment in segments), counts)
-    return Hub5Score(
+    return NistScore(
         OverallCounts.of(total(counts), list(speakers.values()), bootstrap, seed),
         speakers,
         labels,
+        list(_utterances(segments, counts, alignments)),
         list(remarks(channels, outside)),
         [segment for spoken, _ in channels.values() for segment in spoken],
         [item for _, recognized in channels.values() for item in recognized],
-        segments,
         alignments,
     )
+
+
+# The names that they had before.
+Hub5Score = NistScore
+score_hub5 = score_nist
+
+
+def _utterances(
+    segments: Sequence[Segment], counts: Sequence[Counts], alignments: Alignments
+) -> Iterator[AlignedUtterance]:
+    spoken: dict[str, int] = {}
+    for index, segment in enumerate(segments):
+        speaker = segment.speaker
+        number = spoken[speaker] = spoken.get(speaker, -1) + 1
+        pairs = tuple(alignments.word_pairs(index))
+        yield AlignedUtterance(f"{speaker}-{number:03}", speaker, pairs, counts[index])
 
 
 def _counts(steps: np.ndarray) -> list[Counts]:

@@ -212,7 +212,6 @@ class ResumableBrain(sb.Brain, ABC):
                 kwargs["sampler"] = range(get_rank() or 0, len(names), count_processes())
         loader = super().make_dataloader(readable, stage, collate_fn=collate, **kwargs)
         if stage == sb.Stage.TRAIN:
-            self.train_loader = loader
             self.train_names = names
             self.train_batches: EpochBatches = kwargs["batch_sampler"]
             # SpeechBrain tells only what it finds here in which epoch it is.

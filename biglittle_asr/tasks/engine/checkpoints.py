@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any
 from speechbrain.utils import checkpoints as speechbrain_checkpoints
 from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+
+from biglittle_asr.files import force_to_disk
+from biglittle_asr.messages import first_line
 
 PARTIAL_PREFIX = "partial-"
 """Folders of this name are being written or deleted; nothing reads them, and the next run removes them."""
@@ -76,11 +78,11 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         if written is None:
             return None
         for path in [*partial.iterdir(), partial]:
-            _force_to_disk(path)
+            force_to_disk(path)
         if whole.exists():
             self._delete(whole)
         partial.rename(whole)
-        _force_to_disk(self.checkpoints_dir)
+        force_to_disk(self.checkpoints_dir)
         return Checkpoint(whole, written.meta, {key: whole / path.name for key, path in written.paramfiles.items()})
 
     def keep_only(self, checkpoints: Iterable[Checkpoint]) -> None:
@@ -137,10 +139,9 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         try:
             super().load_checkpoint(checkpoint)
         except (RuntimeError, UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
-            reason = (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".: ")
             raise ValueError(
-                f"{checkpoint.path}: does not fit this training ({reason}); continue with the settings that it was "
-                "made with, or choose another output_folder."
+                f"{checkpoint.path}: does not fit this training ({first_line(error)}); continue with the settings that "
+                "it was made with, or choose another output_folder."
             ) from error
 
     def _custom_checkpoint_dirpath(self, name: str) -> Path:
@@ -158,12 +159,3 @@ def progress(checkpoint: Checkpoint) -> tuple[int, float]:
     """How far the training was: epoch, and step in it, infinite after its end."""
     meta = checkpoint.meta
     return meta.get("epoch", 0), math.inf if meta["end-of-epoch"] else meta.get("step", 0)
-
-
-def _force_to_disk(path: Path) -> None:
-    """Have a file's content, or a folder's names, outlive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,14 +1,12 @@
 """What happened in each epoch, kept in a file that survives a resume, and the picture of it."""
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import read_table, replacing, write_table
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402  (the backend comes first)
@@ -57,8 +55,7 @@ class EpochHistory:
         self.columns = tuple(columns)
         self.rows: list[dict[str, float]] = []
         if path.is_file():
-            with path.open(encoding="utf-8", newline="") as file:
-                self.rows = [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            self.rows = [{name: float(value) for name, value in row.items()} for row in read_table(path)]
 
     def add(self, row: dict[str, float]) -> None:
         """Append an epoch, in place of rows of this and later ones that an interrupted run had added."""
@@ -66,11 +63,7 @@ class EpochHistory:
 
     def write(self) -> None:
         """Write the file, whole or not at all."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(self.path, text.getvalue())
+        write_table(self.path, self.columns, [[row[name] for name in self.columns] for row in self.rows])
 
 
 def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title: str = "") -> None:
@@ -108,7 +101,6 @@ def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title:
         # Above the axes, where no line can be.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
-    partial = path.with_name(f".{path.name}")
-    figure.savefig(partial, dpi=120, format=path.suffix[1:])
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format=path.suffix[1:])
     plt.close(figure)
-    partial.replace(path)

@@ -1,7 +1,5 @@
 """Files that fail under a training or an evaluation: told in the log, remembered, and listed in a file."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +7,13 @@ from typing import Any
 from speechbrain.utils.distributed import main_process_only
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import write_table
+from biglittle_asr.messages import some
 
 logger = get_logger(__name__)
 
 FAILURES_NAME = "failed_files.csv"
 """File in the output folder that lists what failed."""
-
-LISTED = 5
-"""Names that a message gives; the file lists all."""
 
 
 class Failures:
@@ -67,20 +63,5 @@ class Failures:
     def write(self) -> None:
         """Write the list, if there is anything to list."""
         if self.rows or self.path.exists():
-            text = io.StringIO()
-            writer = csv.DictWriter(text, ["epoch", "set", "ID", "problem"], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-            write_atomically(self.path, text.getvalue())
-
-
-def some(texts: Sequence[str], separator: str = ", ") -> str:
-    """The first few texts, and how many there are more.
-
-    Example
-    -------
-    >>> some(["a", "b", "c", "d", "e", "f", "g"])
-    'a, b, c, d, e and 2 more'
-    """
-    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
-    return separator.join(texts[:LISTED]) + more
+            columns = ("epoch", "set", "ID", "problem")
+            write_table(self.path, columns, [[row[name] for name in columns] for row in self.rows])

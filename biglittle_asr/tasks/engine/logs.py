@@ -11,6 +11,8 @@ from typing import Any
 
 from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger, TrainLogger
 
+from biglittle_asr.files import replacing
+
 Row = Mapping[str, float]
 """One row of an :class:`~biglittle_asr.tasks.engine.curves.EpochHistory`."""
 
@@ -50,19 +52,18 @@ def rewrite_log(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], l
     if not isinstance(logger, FileTrainLogger):
         return
     whole = Path(logger.save_file)
-    partial = whole.with_name(f".{whole.name}")
-    partial.write_text("", encoding="utf-8")
-    logger.save_file = str(partial)
-    try:
-        for row in rows:
-            log_epoch(row, logger, verbose=False)
-        for each in evaluations:
-            meta = {name: each[name] for name in ("Evaluated", "weights")}
-            results = {name: value for name, value in each.items() if name not in meta}
-            logger.log_stats(meta, test_stats=results, verbose=False)
-    finally:
-        logger.save_file = str(whole)
-    partial.replace(whole)
+    with replacing(whole) as temporary:
+        temporary.write_text("", encoding="utf-8")
+        logger.save_file = str(temporary)
+        try:
+            for row in rows:
+                log_epoch(row, logger, verbose=False)
+            for each in evaluations:
+                meta = {name: each[name] for name in ("Evaluated", "weights")}
+                results = {name: value for name, value in each.items() if name not in meta}
+                logger.log_stats(meta, test_stats=results, verbose=False)
+        finally:
+            logger.save_file = str(whole)
 
 
 def restart_board(rows: Sequence[Row], board: TensorboardLogger) -> TensorboardLogger:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.decoding.hmm.tying import Integers, Tying
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import read_table, replacing, write_table
 from biglittle_asr.recipe.yaml import RecipeError
 
 logger = get_logger(__name__)
@@ -88,10 +86,9 @@ class Table:
         self.rows: list[Row] = []
         if path.is_file():
             kinds = {field.name: int if field.type == "int" else float for field in fields(Row)}
-            with path.open(encoding="utf-8", newline="") as file:
-                for row in csv.DictReader(file):
-                    values: dict[str, Any] = {name: kind(row[name]) for name, kind in kinds.items()}
-                    self.rows.append(Row(**values))
+            for row in read_table(path):
+                values: dict[str, Any] = {name: kind(row[name]) for name, kind in kinds.items()}
+                self.rows.append(Row(**values))
 
     def is_trained(self, iteration: int) -> bool:
         """Whether an iteration is over."""
@@ -120,10 +117,7 @@ class Table:
 
     def _write(self) -> None:
         names = [field.name for field in fields(Row)]
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([names, *([getattr(row, name) for name in names] for row in self.rows)])
-        write_atomically(self.path, text.getvalue())
+        write_table(self.path, names, [[getattr(row, name) for name in names] for row in self.rows])
 
 
 def read_iterations(entries: Any) -> list[Iteration]:
@@ -153,13 +147,11 @@ def read_iterations(entries: Any) -> list[Iteration]:
 
 def write_alignments(path: Path, states: Mapping[str, Integers]) -> None:
     """Write the states in context of utterances' frames, by ID; whole or not at all."""
-    partial = path.with_name(f".{path.name}")
     lengths = np.array([len(each) for each in states.values()], np.int64)
-    with partial.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
             file, ids=np.array(list(states)), lengths=lengths, states=np.concatenate(list(states.values()))
         )
-    partial.replace(path)
 
 
 def read_alignments(path: Path) -> dict[str, Integers]:

@@ -9,8 +9,6 @@ A training that was interrupted goes on inside the iteration in which it was.
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -26,11 +24,11 @@ from speechbrain.utils.train_logger import FileTrainLogger, TensorboardLogger
 from biglittle_asr.decoding.hmm import Lexicon, Tying, read_tying
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.tying import Integers
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import write_table
+from biglittle_asr.messages import some
 from biglittle_asr.nnet.lengths import output_length
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
-from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tasks.hybrid.brain import HybridBrain, stretched
 from biglittle_asr.tasks.hybrid.iterations import Iteration, PartOfSchedule, Table, read_alignments, read_iterations
 from biglittle_asr.tasks.hybrid.mmi import Denominator
@@ -194,9 +192,7 @@ class HybridTraining(ABC):
         if not failed:
             return
         path = folder / "failed_alignments.csv"
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("ID", "problem"), *sorted(failed.items())])
-        write_atomically(path, text.getvalue())
+        write_table(path, ("ID", "problem"), sorted(failed.items()))
         reasons = some([f"{name} ({reason.rstrip('.')})" for name, reason in sorted(failed.items())])
         message = f"iteration {number}: {len(failed)} of {total} utterances could not be aligned: {reasons}"
         if len(failed) > MAX_FAILED * total:

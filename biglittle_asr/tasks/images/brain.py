@@ -26,6 +26,7 @@ from biglittle_asr.features.images import ImageFiles, UnreadableImageError
 from biglittle_asr.files import write_atomically
 from biglittle_asr.inference.classification import ImageScore, count_top, read_image_anywhere
 from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
+from biglittle_asr.messages import some
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
@@ -34,7 +35,6 @@ from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixe
 from biglittle_asr.tasks.engine.brain import NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
 from biglittle_asr.tasks.engine.curves import Curves
-from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tasks.engine.logs import rewrite_log
 from biglittle_asr.tasks.engine.processes import mean_over_processes
 from biglittle_asr.tasks.engine.randomness import seed_all

@@ -22,9 +22,9 @@ from biglittle_asr.files import write_atomically
 from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.folder.config import differences
 from biglittle_asr.inference.folder.packing import STARTED_FROM, started_from
+from biglittle_asr.messages import some
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
-from biglittle_asr.tasks.engine.failures import some
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 
 logger = get_logger(__name__)
