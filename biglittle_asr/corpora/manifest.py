@@ -29,6 +29,8 @@ from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
 """Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
+LONGEST_FIELD = 2**30
+"""Characters of a column's value: those of the text of a recording of hours are more than csv takes by itself."""
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
 
@@ -39,7 +41,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     Arguments
     ---------
     path : path
-        A CSV file in UTF-8 whose first line names its columns.
+        A CSV file in UTF-8 whose first line names its columns. Spaces behind commas are left out, as in SpeechBrain.
     columns : sequence of str
         Those it must have; ID and wav among them. Others are read as well.
 
@@ -65,10 +67,13 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest; check the path.")
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     try:
         # A byte order mark, as some spreadsheets write it, is not part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            if reader.fieldnames is not None:
+                reader.fieldnames = [name.strip() for name in reader.fieldnames]
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
                 raise ValueError(f"{path}: no manifest, for its first line names no column {missing[0]}.")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import FIELD, write_atomically
 
 BYTE_ORDER_MARK = "\ufeff"
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -24,7 +24,6 @@ SPECIAL_WORDS = frozenset((SENTENCE_START, SENTENCE_END, UNKNOWN, "<UNK>"))
 """Words that nobody says. KenLM takes the unknown word in either case."""
 SPACES = " \t\r\n"
 """What KenLM separates fields and lines by."""
-FIELD = re.compile(rf"[^{SPACES}]+")
 NEVER = -99.0
 """What ARPA files write for the logarithm of zero."""
 
