@@ -20,6 +20,7 @@ FIELD = re.compile(r"[^ \t\r\n]+")
 """A field of a line. As in Kaldi and KenLM, ASCII white space alone separates fields: a no-break space or U+3000 is a
 character of a word."""
 
+
 def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> str:
     r"""Read a UTF-8 text file.
 
