@@ -406,9 +406,9 @@ def _shared(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 
 def _is_tabbed(file: TextFile) -> bool:
-    """Whether a tab is the first white space of every line, as `biglittle transcribe` writes names and texts."""
-    lines = [line for _, line in file.numbered()]
-    return bool(lines) and all(re.match(r"[^ \t\r]+\t", line) for line in lines)
+    """Whether every line begins with another word and a tab, as `biglittle transcribe` writes names and texts."""
+    found = [re.match(r"[^ \t\r]+\t", line) for _, line in file.numbered()]
+    return bool(found) and all(found) and len({each[0] for each in found if each}) == len(found)
 
 
 def _are_likely_ids(reference: TextFile, references: Sequence[str], hypotheses: Sequence[str]) -> bool:
