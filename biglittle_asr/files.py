@@ -16,6 +16,10 @@ from typing import Any, BinaryIO
 
 from biglittle_asr.messages import show
 
+# The text of a recording of hours is longer than csv takes by itself. The limit is the process's, so that it holds for
+# SpeechBrain's reader of manifests as well.
+csv.field_size_limit(2**30)
+
 FIELD = re.compile(r"[^ \t\r\n]+")
 """A field of a line. As in Kaldi and KenLM, ASCII white space alone separates fields: a no-break space or U+3000 is a
 character of a word."""

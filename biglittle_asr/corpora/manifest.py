@@ -29,8 +29,6 @@ from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
 """Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
-LONGEST_FIELD = 2**30
-"""Characters of a column's value: those of the text of a recording of hours are more than csv takes by itself."""
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
 
@@ -67,7 +65,6 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest; check the path.")
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_FIELD))
     try:
         # A byte order mark, as some spreadsheets write it, is not part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
