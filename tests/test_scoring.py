@@ -10,6 +10,7 @@ from biglittle_asr.cli import main
 from biglittle_asr.scoring import FORMATS, read_pair, read_utt2spk, score_texts
 from biglittle_asr.scoring.bootstrap import wer_interval
 from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.lookalikes import count_look_alikes
 
 NIST_COUNTED = "segments words correct substitutions deletions insertions errors segments_with_errors".split()
 COUNTED = ("segments", "words", "correct", "substitutions", "deletions", "insertions", "errors", "segments_with_errors")
@@ -332,7 +333,9 @@ def test_what_is_hardly_a_list_of_ids_is_plain_text(tmp_path, reference, hypothe
     ("reference", "hypothesis", "message"),
     [
         ("yes\nno\n", "a\tyes\nb\tno\n", "ref looks like plain and .*hyp like kaldi"),
-        ("hello (laughs)\n", "hallo (laughs)\n", r"ends with \(laughs\).*--format trn or "),
+        ("hello (laughs)\n", "hallo (laughs)\n", r"ends in brackets, the first in \(laughs\).*--format trn or "),
+        ("yes (1001)\nno (1002)\n", "yes (2001)\nno (2002)\n", r"ends in brackets.*--format trn or "),
+        ("jane\tyes\njoe\tno\n", "1\tyes\n2\tno\n", "begins with another word, the first with 'jane'.*--format kaldi"),
         ("u1 yes\n", "yes (u1-1)\n", "looks like kaldi and .* like trn"),
     ],
 )
@@ -481,10 +484,15 @@ def test_words_that_look_alike_are_shown_as_what_they_are(tmp_path, capsys, word
     )
 
 
-def test_words_that_differ_to_the_eye_are_shown_as_they_are(tmp_path):
-    score = score_texts({"a": "stra\u00dfe \u0131\u015f\u0131k"}, {"a": "strass isik"})
+@pytest.mark.parametrize(
+    ("one", "other"), [("stra\u00dfe", "strasse"), ("Yes", "yes"), ("to", "two"), ("\u0130s", "is")]
+)
+def test_words_that_differ_to_the_eye_are_shown_as_they_are(tmp_path, one, other):
+    score = score_texts({"a": one}, {"a": other}, case_sensitive=True)
     score.write(tmp_path / "report")
-    assert "REF: stra\u00dfe" in (tmp_path / "report").read_text()
+    lines = (tmp_path / "report").read_text().splitlines()
+    assert f"REF: {one}" in [line.rstrip() for line in lines] and f"HYP: {other}" in [line.rstrip() for line in lines]
+    assert count_look_alikes(score.utterances) == (0, None)
 
 
 def test_messages_name_ids_with_what_nobody_sees():

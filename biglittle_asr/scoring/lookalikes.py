@@ -22,14 +22,14 @@ def look_alike(first: str, second: str) -> bool:
     r"""Whether two different words look the same.
 
     They do if they are equal without invisible characters, with one kind of apostrophe, quotation mark and hyphen, and
-    normalized (NFKC).
+    normalized (NFKC). Words that differ in case alone do not.
 
     Example
     -------
-    >>> look_alike("caf\u00e9", "cafe\u0301"), look_alike("don't", "don\u2019t"), look_alike("to", "two")
+    >>> look_alike("caf\u00e9", "cafe\u0301"), look_alike("don't", "don\u2019t"), look_alike("To", "to")
     (True, True, False)
     """
-    return first != second and _appearance(first) == _appearance(second)
+    return first.lower() != second.lower() and _appearance(first) == _appearance(second)
 
 
 def shown(pair: WordPair) -> WordPair:
@@ -58,7 +58,7 @@ def count_look_alikes(utterances: Iterable[AlignedUtterance]) -> tuple[int, tupl
 
 def _appearance(word: str) -> str:
     visible = "".join(each for each in word.translate(ALIKE) if unicodedata.category(each) not in ("Cf", "Cc"))
-    return unicodedata.normalize("NFKC", visible).casefold()
+    return unicodedata.normalize("NFKC", visible).lower()
 
 
 def _escaped(word: str) -> str:

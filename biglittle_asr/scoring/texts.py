@@ -361,22 +361,24 @@ def _detect(reference: TextFile, hypothesis: TextFile) -> str:
         )
     if common != {"plain"}:
         return _clearest(common)
-    if all(map(all, ids["trn"])) and _shared(*ids["trn"]) > 0.5:
-        if len(ids["trn"][0]) > 1:
+    if all(all(found) and _are_unique(found) for found in ids["trn"]):
+        shared, lines = _shared(*ids["trn"]), len(ids["trn"][0])
+        if shared > 0.5 and lines > 1:
             return "trn"
-        raise _doubt(files, f"ends with ({visible(ids['trn'][0][0])})", "trn")
-    if _shared(*ids["kaldi"]) > 0.5:
-        if any(tabbed):
-            return "kaldi"
-        if _are_likely_ids(reference, *ids["kaldi"]):
-            raise _doubt(files, f"begins with another word, the first with '{visible(ids['kaldi'][0][0])}'", "kaldi")
+        if shared or lines > 1:
+            raise _doubt(files, f"ends in brackets, the first in ({visible(ids['trn'][0][0])})", "trn")
+    shared = _shared(*ids["kaldi"])
+    if any(tabbed) and shared:
+        return "kaldi"
+    if all(tabbed) or (shared > 0.5 and _are_likely_ids(reference, *ids["kaldi"])):
+        raise _doubt(files, f"begins with another word, the first with '{visible(ids['kaldi'][0][0])}'", "kaldi")
     return "plain"
 
 
 def _doubt(files: Sequence[TextFile], what: str, format: str) -> ValueError:
     return ValueError(
-        f"every line of {files[0].path} {what}, and {files[1].path} has the same: these may be utterance IDs, or "
-        f"words; say which with --format {format} or --format plain."
+        f"every line of {files[0].path} {what}, and {files[1].path} is alike: these may be utterance IDs, or words; "
+        f"say which with --format {format} or --format plain."
     )
 
 
@@ -397,11 +399,15 @@ def _looks_like_id(token: str) -> bool:
     return bool(re.fullmatch(r"\S*_\S*|[^\W\d]\S*\d\S*|\S*\d\S*-\S*|\S*-\S*\d\S*", token))
 
 
+def _are_unique(ids: Sequence[str]) -> bool:
+    return bool(ids) and len({each.lower() for each in ids}) == len(ids)
+
+
 def _shared(references: Sequence[str], hypotheses: Sequence[str]) -> float:
     """What part of the IDs both files have; 0 where any stands on two lines of a file."""
-    both = [{each.lower() for each in ids} for ids in _common_ids(references, hypotheses, str.lower)]
-    if not all(both) or any(len(ids) != len(lines) for ids, lines in zip(both, (references, hypotheses), strict=True)):
+    if not (_are_unique(references) and _are_unique(hypotheses)):
         return 0.0
+    both = [{each.lower() for each in ids} for ids in _common_ids(references, hypotheses, str.lower)]
     return len(both[0] & both[1]) / max(map(len, both))
 
 
