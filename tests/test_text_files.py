@@ -135,6 +135,20 @@ def test_spaces_behind_commas_are_no_text(tmp_path: Path, space: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('ID,wav,wrd\na,/x/a.wav,YES\nb,/x/b.wav,"FOUR" CALL\n', "a.csv:3: no CSV line .* double these"),
+        ("ID;wav;wrd\na;/x/a.wav;YES\n", "names no column ID; commas separate columns"),
+        ("ID,wav,wrd\na,/x/a.wav,YES, PLEASE\n", "a.csv:2: has not as many values"),
+    ],
+)
+def test_bad_manifests_are_told_by_their_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_manifest(tmp_path / "a.csv", ("ID", "wav", "wrd"))
+
+
 def test_a_text_may_be_longer_than_csv_expects(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = "WORD " * 50_000

@@ -90,8 +90,8 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
     except csv.Error as error:
         raise ValueError(
-            f"{path}:{reader.line_num}: no CSV line ({error}); put quotes around values with quotes in them, and double "
-            "these."
+            f"{path}:{reader.reader.line_num}: no CSV line ({error}); put quotes around values with quotes in them, "
+            "and double these."
         ) from error
     if not rows:
         raise ValueError(f"{path}: has no utterances; check the file.")
