@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from biglittle_asr.messages import show
+
+# The text of a recording of hours is longer than csv takes by itself. The limit is the process's, so that it holds for
+# SpeechBrain's reader of manifests as well.
+csv.field_size_limit(2**30)
+
+FIELD = re.compile(r"[^ \t\r\n]+")
+"""A field of a line. As in Kaldi and KenLM, ASCII white space alone separates fields: a no-break space or U+3000 is a
+character of a word."""
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> str:
@@ -64,7 +73,8 @@ def text_lines(
     r"""Lines of a UTF-8 text file, and where each is; one line at a time is in memory.
 
     A line ends at a line feed and nowhere else: U+2028, a form feed or a lone carriage return is part of its line. The
-    line feed, and carriage returns just before it, are left out; so is a byte order mark.
+    line feed, and carriage returns just before it, are left out; so are byte order marks, which begin other lines than
+    the first where files were put together.
 
     Arguments
     ---------
@@ -91,7 +101,7 @@ def text_lines(
     with _opened(path, what, advice) as file:
         for number, line in enumerate(file, start=1):
             try:
-                text = (line.removeprefix(codecs.BOM_UTF8) if number == 1 else line).decode("utf-8")
+                text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
             except UnicodeDecodeError as error:
                 raise _not_utf8(path, number) from error
             yield f"{os.fspath(path)}:{number}", text.removesuffix("\n").rstrip("\r")
@@ -203,7 +213,7 @@ def parse_json(data: bytes | str) -> Any:
     biglittle_asr.files.InvalidJSON: is not valid JSON (key 'a' occurs twice).
     """
     try:
-        text = data if isinstance(data, str) else data.decode("utf-8")
+        text = data if isinstance(data, str) else data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
         return json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
     except RecursionError:
         fault = "nested too deeply"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -65,3 +66,17 @@ def unknown(what: str, name: object, known: Iterable[str], listing: str | None =
     known = sorted(known)
     hint = did_you_mean(name, known)
     return f"unknown {what} {name!r}: {hint}{' ' if hint else ''}known are {listing or ', '.join(known)}"
+
+
+def visible(text: str) -> str:
+    r"""The text with escapes in place of characters that nobody sees: controls, joiners, odd spaces, surrogates.
+
+    Example
+    -------
+    >>> print(visible("go\u200b on\u00a0it"))
+    go\u200b on\xa0it
+    """
+    return "".join(
+        character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
+        for character in text
+    )

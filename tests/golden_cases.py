@@ -259,7 +259,10 @@ def observe_commands(folder: Path) -> dict[str, Any]:
         "profile layers": ("profile", MODELS / IMAGES, "--json", "--runs", 0, "--layers"),
         "profile sparse": ("profile", "resnet18", "--json", "--runs", 0, "--sparsity", 0.9, "--convention", "micronet"),
     }
-    return {name: command(folder, *words) for name, words in lines.items()} | folders
+    found = {name: command(folder, *words) for name, words in lines.items()}
+    # The format is told beside what is pinned.
+    assert [found[name].pop("format") for name in lines if name.startswith("score")] == ["kaldi", "kaldi", "stm"]
+    return found | folders
 
 
 # Trainings

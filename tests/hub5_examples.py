@@ -72,6 +72,26 @@ def random_example(seed: int, recordings: int, for_hubscr: bool) -> tuple[str, s
     return "".join(f"{line}\n" for line in stm), "".join(f"{line}\n" for line in ctm)
 
 
+def random_trn(seed: int, utterances: int) -> tuple[str, str]:
+    """Reference and hypothesis as trn files, with alternatives, optional words, fragments and tags on both sides.
+
+    IDs differ in case; every utterance has a speaker of its own, so that sclite counts it alone.
+    """
+    draw = random.Random(seed)
+    sides: tuple[list[str], list[str]] = ([], [])
+    for number in range(utterances):
+        text = _random_text(draw, draw.choice([1, 2, 3, 5, 8, 13]), 2)
+        heard = [draw.choice([*WORDS, *HESITATIONS]) if draw.random() < 0.3 else word for word in _plain_words(text)]
+        heard = [word for word in heard if draw.random() < 0.9]
+        if heard and draw.random() < 0.3:
+            heard.insert(draw.randrange(len(heard)), _random_text(draw, draw.randint(1, 2), 1))
+        speaker = draw.choice(["u", "U"])
+        sides[0].append(f"{text} ({speaker}{number:05}-{number % 7})")
+        sides[1].append(f"{' '.join(heard)} ({draw.choice([speaker, speaker.swapcase()])}{number:05}-{number % 7})")
+    draw.shuffle(sides[1])
+    return "".join(f"{line}\n" for line in sides[0]), "".join(f"{line}\n" for line in sides[1])
+
+
 def _random_channel(draw: random.Random, for_hubscr: bool) -> tuple[list[str], list[str]]:
     time, segments, words = 0.0, [], []
     for _ in range(draw.randint(1, 6)):
@@ -144,9 +164,14 @@ def _random_words(
     return lines
 
 
-def counts_of_sclite(folder: Path, *options: str) -> dict[str, list[int]]:
-    """What sclite counts of ref.stm and hyp.ctm by speaker, as its .raw file has it, from segments to wrong ones."""
-    command = ["sctk", "sclite", "-r", "ref.stm", "stm", "-h", "hyp.ctm", "ctm", *options, "-o", "rsum", "-n", "counts"]
+def counts_of_sclite(folder: Path, *options: str, formats: tuple[str, str] = ("stm", "ctm")) -> dict[str, list[int]]:
+    """What sclite counts of ref.stm and hyp.ctm by speaker, as its .raw file has it, from segments to wrong ones.
+
+    With the formats ("trn", "trn") it is ref.trn and hyp.trn.
+    """
+    files = ["-r", f"ref.{formats[0]}", formats[0], "-h", f"hyp.{formats[1]}", formats[1]]
+    named = ["-i", "rm"] if formats[0] == "trn" else []
+    command = ["sctk", "sclite", *files, *named, *options, "-o", "rsum", "-n", "counts"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return _raw_counts(folder / "counts.raw")
 

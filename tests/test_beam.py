@@ -302,6 +302,18 @@ def test_what_does_not_fit_is_told_in_one_sentence_with_examples(files):
     assert "1 of 3 words with, such as 'ÄB'" in told[0] and "1 of its 3 words are not in" in told[1] and len(told) == 2
 
 
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("of", ["words", "tokens"])
+def test_hotwords_that_cannot_be_spelled_are_left_out_and_named(files, kind, of):
+    told = []
+    lexicon = str(files / "lexicon.txt") if of == "words" else None
+    boosts = {"AB": 2.0, "A\u200b?": 9.0, "B": -1.0}
+    search = BeamSearch(TOKENIZERS[kind], DecodingSettings(lexicon=lexicon, hotwords=boosts), told.append)
+    assert search.settings.hotwords == {"AB": 2.0, "B": -1.0}
+    assert told == ["hotwords: the model has no tokens to spell 'A\\u200b?' with; left out."]
+    assert search.settings == BeamSearch(TOKENIZERS[kind], search.settings).settings
+
+
 def test_a_missing_library_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder", None)
     with pytest.raises(ValueError, match="flashlight-text; install it"):

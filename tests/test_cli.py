@@ -40,7 +40,8 @@ def test_score_prints_a_table(files, capsys):
 def test_score_prints_one_json_object(files, capsys):
     assert score(files, "--json", "--utt2spk", files / "utt2spk") == 0
     result = json.loads(capsys.readouterr().out)
-    assert set(result) == {"all", "speakers", "labels"} and result["labels"] == {}
+    assert set(result) == {"all", "speakers", "labels", "format"} and result["labels"] == {}
+    assert result["format"] == "kaldi"
     expected = {"segments": 3, "words": 3, "correct": 2, "substitutions": 1, "deletions": 0, "insertions": 1}
     assert expected.items() <= result["all"].items()
     assert result["all"]["errors"] == result["all"]["segments_with_errors"] == 2

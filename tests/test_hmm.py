@@ -11,6 +11,7 @@ import kaldi_native_io
 import numpy as np
 import pytest
 
+from biglittle_asr.decoding.ctc.lexicon import read_lexicon as read_words
 from biglittle_asr.decoding.hmm import (
     Aligner,
     AlignmentError,
@@ -92,7 +93,55 @@ def test_a_lexicon_is_read_with_variants_and_comments(tmp_path: Path) -> None:
         lexicon.check(["A COFFEE", "MILK"], "train.csv")
 
 
-@pytest.mark.parametrize("text, message", [("A AH\nTEA\n", "a.dic:2: the word TEA has no phones"), ("\n", "no words")])
+LEXICONS = {
+    "Kaldi's lexiconp.txt": "A\t0.7\tAH\nA\t0.3\tEY\nTEA\t1.0\tT IY\n",
+    "with whole numbers": "A 0.5 AH\nA 1 EY\nTEA 1 T IY\n",
+    "probabilities behind a space": "A 0.7\tAH\nA 0.3\tEY\nTEA 1.0\tT IY\n",
+    "Montreal Forced Aligner's": "A\t0.99\t0.2\t1.0\t1.0\tAH\nA\tEY\nTEA\t0.5\tT IY\n",
+    "small probabilities": "A 1e-05 AH\nA 1.0 EY\nTEA 3.2e-4 T IY\n",
+    "cmudict.dict": "a AH # article\na(2) EY # letter\ntea T IY\n",
+    "comments": ";;; by hand\n# by hand\n## twice\n#\n; one\nA AH\n  # and more\nA EY\nTEA T IY #drink\n",
+}
+
+
+@pytest.mark.parametrize("text", LEXICONS.values(), ids=LEXICONS)
+def test_lexicons_of_other_tools_are_read_without_probabilities_and_comments(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "a.dic"
+    path.write_text(text)
+    assert read_lexicon(path, upper=True).pronunciations == {"A": [("AH",), ("EY",)], "TEA": [("T", "IY")]}
+    assert [word.upper() for word in read_words(path)] == ["A", "TEA"]
+
+
+def test_words_and_phones_with_marks_are_read_as_they_are(tmp_path: Path) -> None:
+    entries = {
+        "#HASH": "HH",
+        ";SEMI": "S",
+        '"QUOTE': "K",
+        "A.": "EY",
+        "(PAREN": "P",
+        "ZWEI": "9 2: @ {",
+        "3D": "T r\u0329",
+    }
+    path = tmp_path / "a.dic"
+    path.write_text("".join(f"{word} {phones}\n" for word, phones in entries.items()))
+    assert read_lexicon(path).pronunciations == {word: [tuple(phones.split())] for word, phones in entries.items()}
+    assert read_words(path) == list(entries)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("A AH\nTEA\n", "a.dic:2: the word TEA has no phones"),
+        ("\n", "no words"),
+        ("A AH\nTEA 0.5\n", "a.dic:2: the word TEA has no phones"),
+        ("A AH\nICE CREAM\tAY S\n", "a.dic:2: the word 'ICE CREAM', which ends at a tab, has a space in it"),
+        ("A AH 0.5\n", "a.dic:1: '0.5' is no phone"),
+        ("A AH\nTEA T #1\n", "a.dic:2: '#1' is no phone"),
+        ("TEA T IY, T EY\n", "a.dic:1: 'IY,' is no phone"),
+        ("A \u200bAH\n", r"a.dic:1: '\\u200bAH' is no phone"),
+        ("A 0.5 0.5 AH\n", "a.dic:1: has 2 probabilities in front of its phones"),
+    ],
+)
 def test_a_broken_lexicon_is_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "a.dic"
     path.write_text(text)

@@ -248,6 +248,70 @@ def test_ignored_segments_take_their_words_along():
     assert numbers(score_hub5(segments, words, bootstrap=0).all) == [2, 2, 2, 0, 0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("mark", ["IGNORE_TIME_SEGMENT_IN_SCORING", "IGNORETIMESEGMENTINSCORING"])
+@pytest.mark.parametrize("rules", [None, "[_] => []", "[TIME] => [HOUR]", "[IGNORE_TIME_SEGMENT_IN_SCORING] => []"])
+def test_segments_are_ignored_by_either_mark_whatever_the_rules_make_of_it(tmp_path, mark, rules):
+    (tmp_path / "ref.stm").write_text(f"r A s 0.0 1.0 hello there\nr A s 1.0 2.0 {mark}\n")
+    (tmp_path / "hyp.ctm").write_text("r A 0.1 0.2 hello\nr A 0.4 0.2 there\nr A 1.2 0.2 junk\n")
+    glm = None
+    if rules is not None:
+        (tmp_path / "rules.glm").write_text(f";;\n{rules}\n")
+        glm = read_glm(tmp_path / "rules.glm")
+    found = score(tmp_path, glm)
+    assert numbers(found.all) == [1, 2, 2, 0, 0, 0, 0, 0]
+    if HAS_SCTK:
+        found.write_filtered(tmp_path / "filtered")
+        assert counts_of_sclite(tmp_path / "filtered")["Sum"] == numbers(found.all)
+
+
+@pytest.mark.parametrize("side", ["stm", "ctm"])
+@pytest.mark.parametrize("rule", ["[X] => [{OKAY / O.K.}]", "X => {A", "[X] => [A }] / [ ] __ [ ]"])
+def test_a_rule_at_fault_is_named_where_it_applies(tmp_path, side, rule):
+    words = {"stm": ("yes x", "yes"), "ctm": ("yes", "yes x")}[side]
+    (tmp_path / "ref.stm").write_text(f"r A s 0.0 1.0 {words[0]}\n")
+    (tmp_path / "hyp.ctm").write_text("".join(f"r A 0.{n} 0.1 {word}\n" for n, word in enumerate(words[1].split())))
+    (tmp_path / "rules.glm").write_text(f";;\n[NEVER] => [ALWAYS] / [ ] __ [ ]\n{rule}\n* case_sensitive = 'F'\n")
+    glm = read_glm(tmp_path / "rules.glm")
+    with pytest.raises(ValueError, match=r"rules\.glm:3: the rule puts in .*, whose braces do not match"):
+        score(tmp_path, glm)
+    # Where it does not apply, it does no harm.
+    (tmp_path / "ref.stm").write_text("r A s 0.0 1.0 yes\n")
+    (tmp_path / "hyp.ctm").write_text("r A 0.1 0.1 yes\n")
+    assert score(tmp_path, glm).all.errors == 0
+
+
+@pytest.mark.parametrize("disordered", ["stm", "ctm"])
+def test_lines_out_of_order_are_called_that(tmp_path, disordered):
+    lines = {
+        "stm": ["b 1 s 0.0 2.0 one two", "b 1 s 2.0 4.0 three four"],
+        "ctm": [
+            f"b 1 {start} 0.2 {word}" for start, word in ((0.1, "one"), (0.9, "two"), (2.2, "three"), (2.9, "four"))
+        ],
+    }
+    shift = {"stm": 1, "ctm": 2}[disordered]
+    lines[disordered] = lines[disordered][shift:] + lines[disordered][:shift]
+    (tmp_path / "ref.stm").write_text("".join(f"{line}\n" for line in lines["stm"]))
+    (tmp_path / "hyp.ctm").write_text("".join(f"{line}\n" for line in lines["ctm"]))
+    found = score(tmp_path)
+    (remark,) = found.remarks
+    whole, noun, place = {"stm": (2, "segment", "ref.stm:2"), "ctm": (4, "word", "hyp.ctm:3")}[disordered]
+    assert remark.startswith(f"1 of {whole} {noun}s (the first is at {tmp_path / place}) lies out of order")
+    if HAS_SCTK:
+        assert counts_of_sclite(tmp_path)["Sum"] == numbers(found.all)
+    # Mapping rules come with sorting, as in hubscr.pl.
+    sorted_ = score(tmp_path, Glm([]))
+    assert sorted_.all.errors == 0 and not sorted_.remarks
+
+
+def test_a_confidence_without_a_word_is_refused(tmp_path):
+    (tmp_path / "hyp.ctm").write_text("r A 0.4 0.2 there 0.9\nr A 0.1 0.2  0.9\n")
+    with pytest.raises(ValueError, match="hyp.ctm:2: has no word, but a confidence of 0.9"):
+        read_ctm(tmp_path / "hyp.ctm")
+    # Without confidences, it may be a word.
+    (tmp_path / "hyp.ctm").write_text("r A 0.4 0.2 there\nr A 0.1 0.2  0.9\n")
+    assert [item.word for item in read_ctm(tmp_path / "hyp.ctm")] == ["there", "0.9"]
+
+
 def test_overlapping_words_are_remarked():
     words = [TimedWord("f", "A", 0.1, 0.5, "a"), TimedWord("f", "A", 0.3, 0.2, "b")]
     found = score_hub5([Segment("f", "A", "s", 0.0, 1.0, (), "a b")], words, bootstrap=0)

@@ -208,6 +208,35 @@ def test_an4s_own_language_model_is_read(an4_folder):
     assert kenlm.score(kenlm.start(True), 0)[1] == pytest.approx(-2.0253)
 
 
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\x0b", "\x0c", "\x85", "\u2028"], ids=ascii)
+@pytest.mark.parametrize("word", ["{}", "A{}B", "{}B", "B{}"])
+def test_odd_white_space_is_of_words_as_kenlm_has_it(arpa, word, space):
+    word = word.format(space)
+    arpa.write_bytes(arpa.read_bytes().replace(b"C", word.encode()))
+    grams = parse(TRIGRAMS)
+    model = open_language_model(arpa)
+    assert word in model.words and read_arpa(arpa, whole=True).counts == (6, 9, 9)
+    kenlm = load_kenlm(model, [word])
+    assert kenlm.score(kenlm.start(False), 0)[1] == pytest.approx(log_prob(grams, ("<s>",), "C"), abs=1e-5)
+
+
+SPACED = {
+    "spaces": lambda line: line.replace("\t", " "),
+    "several spaces": lambda line: line.replace("\t", "   "),
+    "tabs between words": lambda line: line.replace(" ", "\t"),
+    "space at the end": lambda line: f"{line} ",
+    "space at the beginning": lambda line: f" {line}",
+    "carriage return": lambda line: f"{line}\r",
+}
+
+
+@pytest.mark.parametrize("change", SPACED)
+def test_fields_of_arpa_files_may_be_set_off_by_any_spaces(arpa, change):
+    lines = arpa.read_text().split("\n")
+    arpa.write_bytes("\n".join(SPACED[change](line) if line[:1] == "-" else line for line in lines).encode())
+    check_scores(arpa, parse(arpa.read_text()), 3)
+
+
 BAD_ARPA = {
     "no data": (lambda text: text.replace("\\data\\", "data"), "is no ARPA file"),
     "no counts": (lambda text: "\\data\\\n\\1-grams:\n", ":2: n-grams begin before"),

@@ -4,11 +4,15 @@ import json
 import random
 
 import pytest
+from hub5_examples import HAS_SCTK, counts_of_sclite, random_trn
 
+from biglittle_asr.cli import main
 from biglittle_asr.scoring import FORMATS, read_pair, read_utt2spk, score_texts
 from biglittle_asr.scoring.bootstrap import wer_interval
 from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.lookalikes import count_look_alikes
 
+NIST_COUNTED = "segments words correct substitutions deletions insertions errors segments_with_errors".split()
 COUNTED = ("segments", "words", "correct", "substitutions", "deletions", "insertions", "errors", "segments_with_errors")
 WORDS = ["a", "B", "uh-huh", "it's", "größe", "two", "TWO", "你好", "eleven"]
 
@@ -267,6 +271,233 @@ def test_all_formats_give_the_same_counts_and_are_recognized(tmp_path, texts):
 def test_what_may_be_plain_text_is_taken_for_it(tmp_path, lines):
     (tmp_path / "both").write_text(lines)
     assert read_pair(tmp_path / "both", tmp_path / "both").format == "plain"
+
+
+ID_LISTS = {
+    "numbers": ("1001", "1002", "1003", "1004"),
+    "names": ("ann", "bob", "joe", "zoe"),
+    "paths": ("b/x.wav", "a/y.wav", "d/z.wav", "c/w.wav"),
+    "words and an ID": ("ann", "bob-2", "joe", "zoe"),
+}
+"""IDs that might be words, in an order in which lists may stand."""
+SAID = ("yes no", "go on", "", "yes go")
+
+
+def lines_of(form, ids, texts=SAID, order=None):
+    lines = [WRITERS[form](name, text) for name, text in zip(ids, texts, strict=True)]
+    return "".join(f"{lines[index]}\n" for index in order or range(len(lines)))
+
+
+@pytest.mark.parametrize("ids", ID_LISTS.values(), ids=ID_LISTS)
+def test_ids_that_might_be_words_are_never_scored_as_words(tmp_path, ids):
+    ids = sorted(ids)
+    (tmp_path / "ref").write_text(lines_of("kaldi", ids))
+    (tmp_path / "hyp").write_text(lines_of("kaldi", ids, order=(0, 1, 3)))
+    with pytest.raises(ValueError, match=r"may be utterance IDs, or words; say which with --format kaldi or .* plain"):
+        read_pair(tmp_path / "ref", tmp_path / "hyp")
+    # A tab behind each name, as `biglittle transcribe` writes it, settles it.
+    (tmp_path / "tab").write_text("".join(f"{name}\t{text}\n" for name, text in zip(ids, SAID, strict=True)))
+    for files in (("ref", "tab"), ("tab", "ref"), ("tab", "tab")):
+        pair = read_pair(*(tmp_path / name for name in files))
+        assert pair.format == "kaldi" and pair.references.texts == dict(zip(ids, SAID, strict=True))
+        assert pair.hypotheses.texts == pair.references.texts
+    # So does trn's place of IDs, and so does a name.
+    for order in ((0, 1, 2, 3), (3, 1, 0, 2)):
+        (tmp_path / "ref").write_text(lines_of("trn", ids))
+        (tmp_path / "hyp").write_text(lines_of("trn", ids, order=order))
+        pair = read_pair(tmp_path / "ref", tmp_path / "hyp")
+        assert pair.format == "trn" and pair.hypotheses.texts == dict(zip(ids, SAID, strict=True))
+    for name in ("ref.trn", "hyp"):
+        (tmp_path / name).write_text(lines_of("trn", ids[:1], SAID[:1]))
+    for names in (("ref.trn", "hyp"), ("hyp", "ref.trn")):
+        assert read_pair(*(tmp_path / name for name in names)).format == "trn"
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis"),
+    [
+        ("yes please\nno thanks\n", "yes please\nno thank\n"),
+        ("go on\nalways left\nstop\n", "go on\nalways lift\nstop\n"),
+        ("go on\nbe well\nzip it\n", "no on\nme well\nzip it\n"),
+        ("yes\nno\nstop\n", "stop\nyes\nno\n"),
+        ("a\tb\na\tc\n", "a\tb\nd c\n"),
+    ],
+)
+def test_what_is_hardly_a_list_of_ids_is_plain_text(tmp_path, reference, hypothesis):
+    (tmp_path / "ref").write_text(reference)
+    (tmp_path / "hyp").write_text(hypothesis)
+    assert read_pair(tmp_path / "ref", tmp_path / "hyp").format == "plain"
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "message"),
+    [
+        ("yes\nno\n", "a\tyes\nb\tno\n", "ref looks like plain and .*hyp like kaldi"),
+        ("hello (laughs)\n", "hallo (laughs)\n", r"ends in brackets, the first in \(laughs\).*--format trn or "),
+        ("yes (1001)\nno (1002)\n", "yes (2001)\nno (2002)\n", r"ends in brackets.*--format trn or "),
+        ("jane\tyes\njoe\tno\n", "1\tyes\n2\tno\n", "begins with another word, the first with 'jane'.*--format kaldi"),
+        ("u1 yes\n", "yes (u1-1)\n", "looks like kaldi and .* like trn"),
+    ],
+)
+def test_doubtful_formats_are_refused(tmp_path, reference, hypothesis, message):
+    (tmp_path / "ref").write_text(reference)
+    (tmp_path / "hyp").write_text(hypothesis)
+    with pytest.raises(ValueError, match=f"{message}.*--format"):
+        read_pair(tmp_path / "ref", tmp_path / "hyp")
+    assert read_pair(tmp_path / "ref", tmp_path / "hyp", "plain").format == "plain"
+
+
+# trn as sclite reads it
+
+
+TRN_IDS = {
+    "case": (("SPK-01", "spk-02"), ("spk-01", "SPK-02")),
+    "spaces": (("speaker 1 utt 1", "speaker 1 utt 2"), ("speaker 1 utt 1", "speaker 1  utt 2 ")),
+    "scores": (("an251-fash-b", "an253-fash-b"), ("an251-fash-b -7716", "an253-fash-b 0")),
+    "fractions": (("a-1", "b-1"), ("a-1 -77.5", "b-1 1e-3")),
+    "scores of both": (("a-1 -1", "b-1 -2"), ("a-1 -3", "b-1 -4")),
+    "no mark": (("1001", "1002"), ("1001", "1002")),
+}
+"""IDs of references and hypotheses that are the same."""
+
+
+@pytest.mark.parametrize("case", TRN_IDS)
+@pytest.mark.parametrize("form", ["auto", "trn"])
+def test_trn_ids_are_found_as_decoders_write_them(tmp_path, case, form):
+    for name, ids in zip(("ref", "hyp"), TRN_IDS[case], strict=True):
+        (tmp_path / name).write_text("".join(f"yes no ({each})\n" for each in ids))
+    pair = read_pair(tmp_path / "ref", tmp_path / "hyp", form)
+    assert pair.format == "trn" and list(pair.references.texts) == list(pair.hypotheses.texts)
+    assert score_texts(pair.references.texts, pair.hypotheses.texts, pair.references.speakers).all.errors == 0
+    assert len(pair.references.texts) == 2
+    if case == "case":
+        assert pair.references.speakers == {"SPK-01": "SPK", "spk-02": "SPK"}
+        pair = read_pair(tmp_path / "ref", tmp_path / "hyp", form, case_sensitive=True)
+        assert not pair.references.texts.keys() & pair.hypotheses.texts.keys()
+
+
+TRN_TEXTS = [
+    # Reference, hypothesis, sclite's options, correct, substituted, deleted, inserted.
+    ("{ UM / UH } OUI", "UH OUI", "", (2, 0, 0, 0)),
+    ("{UM/UH / @} OUI", "OUI", "", (1, 0, 0, 0)),
+    ("yes @ no", "yes no", "", (2, 0, 0, 0)),
+    ("{ i've / i have } seen", "i have { scene / seen }", "", (3, 0, 0, 0)),
+    ("yes;tag no*", "yes no", "", (2, 0, 0, 0)),
+    ("COUT (EUR) DIX", "cout (EUR) DIX", "", (3, 0, 0, 0)),
+    ("COUT (EUR) DIX", "COUT DIX", "", (2, 0, 1, 0)),
+    ("COUT (EUR) DIX", "COUT DIX", "-D", (3, 0, 0, 0)),
+    ("COUT (EUR) DIX", "COUT EUR DIX", "-D", (3, 0, 0, 0)),
+    ("{ (uh) / @ } yes", "yes", "-D", (1, 0, 0, 0)),
+    ("wor- on", "word on", "", (1, 1, 0, 0)),
+    ("wor- on", "word on", "-F", (2, 0, 0, 0)),
+    ("yes / no", "yes no", "", (2, 0, 1, 0)),
+]
+TRN_OPTIONS = {"optional": "-D", "fragments": "-F"}
+
+
+@pytest.mark.parametrize(("reference", "hypothesis", "options", "expected"), TRN_TEXTS)
+def test_marks_in_trn_files_mean_what_they_mean_to_sclite(tmp_path, capsys, reference, hypothesis, options, expected):
+    (tmp_path / "ref.trn").write_text(f"{reference} (s-1)\n")
+    (tmp_path / "hyp.trn").write_text(f"{hypothesis} (s-1)\n")
+    given = [f"--{name}" for name, option in TRN_OPTIONS.items() if option in options]
+    files = ["--ref", str(tmp_path / "ref.trn"), "--hyp", str(tmp_path / "hyp.trn")]
+    assert main(["score", *files, "--json", "--bootstrap", "0", *given]) == 0
+    out, err = capsys.readouterr()
+    counts = json.loads(out)["all"]
+    assert tuple(counts[name] for name in ("correct", "substitutions", "deletions", "insertions")) == expected
+    assert json.loads(out)["format"] == "trn"
+    assert ("to let it be deleted, use --optional" in err) == ("(" in reference and "-D" not in options)
+    assert (counts["cer"] == 0) == (sum(expected[1:]) == 0)
+    if HAS_SCTK:
+        found = counts_of_sclite(tmp_path, *options.split(), formats=("trn", "trn"))
+        assert tuple(found["Sum"][2:6]) == expected
+
+
+@pytest.mark.skipif(not HAS_SCTK, reason="needs NIST's tools: Debian's package sctk")
+@pytest.mark.parametrize("names", [(), ("optional",), ("fragments",), tuple(TRN_OPTIONS)], ids="-".join)
+def test_counts_of_trn_files_are_sclites(tmp_path, names):
+    texts = random_trn(len(names), utterances=100)
+    for name, text in zip(("ref", "hyp"), texts, strict=True):
+        (tmp_path / f"{name}.trn").write_text(text)
+    pair = read_pair(tmp_path / "ref.trn", tmp_path / "hyp.trn")
+    options = dict.fromkeys(names, True)
+    found = score_texts(
+        pair.references.texts, pair.hypotheses.texts, pair.references.speakers, bootstrap=0, marks=True, **options
+    )
+    expected = counts_of_sclite(tmp_path, *(TRN_OPTIONS[name] for name in names), formats=("trn", "trn"))
+    counted = {
+        name.lower(): [getattr(counts, each) for each in NIST_COUNTED] for name, counts in found.speakers.items()
+    }
+    assert counted == {name.lower(): counts for name, counts in expected.items() if name != "Sum"}
+    assert len(counted) == 100
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_marked_texts_that_are_the_same_have_no_errors(seed):
+    reference, _ = random_trn(seed, utterances=20)
+    texts = {line.rpartition("(")[2]: line.rpartition("(")[0] for line in reference.splitlines()}
+    plain = {name: text for name, text in texts.items() if "{" not in text}
+    found = score_texts(plain, plain, marks=True, optional=True, fragments=True).all
+    assert found.errors == found.character_errors == 0 and found.words > 0
+
+
+@pytest.mark.parametrize("text", ["M^{ME} DUPONT", "{ a / b", "a } b", "{ / }"])
+def test_marks_that_do_not_match_are_told_by_their_utterance(text):
+    with pytest.raises(ValueError, match="^utterance fr-01, reference: .*brace"):
+        score_texts({"fr-01": text, "fr-02": "a"}, {"fr-01": "a", "fr-02": "a"}, marks=True)
+    with pytest.raises(ValueError, match="^utterance fr-01, hypothesis: .*brace"):
+        score_texts({"fr-01": "a", "fr-02": "a"}, {"fr-01": text, "fr-02": "a"}, marks=True)
+
+
+# Words that look alike
+
+LOOK_ALIKES = [
+    ("caf\u00e9", "cafe\u0301"),
+    ("\uc548\ub155", "\u110b\u1161\u11ab\u1102\u1167\u11bc"),
+    ("don\u2019t", "don't"),
+    ("o\u200bff", "off"),
+    ("co\u2010op", "co-op"),
+    ("\uff46ull", "full"),
+    ("\ufeffgo", "go"),
+]
+
+
+@pytest.mark.parametrize("words", LOOK_ALIKES, ids=ascii)
+@pytest.mark.parametrize("form", ["kaldi", "nist"])
+def test_words_that_look_alike_are_shown_as_what_they_are(tmp_path, capsys, words, form):
+    if form == "kaldi":
+        names = "ref.txt", "hyp.txt"
+        texts = [f"u-1 yes {word}\n" for word in words]
+    else:
+        names = "ref.stm", "hyp.ctm"
+        texts = [f"a A s 0.0 1.0 yes {words[0]}\n", f"a A 0.0 0.1 yes\na A 0.2 0.1 {words[1]}\n"]
+    for name, text in zip(names, texts, strict=True):
+        (tmp_path / name).write_text(text)
+    files = ["--ref", str(tmp_path / names[0]), "--hyp", str(tmp_path / names[1])]
+    assert main(["score", *files, "--alignments", str(tmp_path / "report"), "--bootstrap", "0"]) == 0
+    escaped = [word.encode("ascii", "backslashreplace").decode() for word in words]
+    lines = (tmp_path / "report").read_text().splitlines()
+    found = [line.split()[1:] for line in lines if line.startswith(("REF:", "HYP:"))]
+    assert found == [["yes", word] for word in escaped]
+    assert f"1 substituted word looks like the reference's, such as '{escaped[1]}' for '{escaped[0]}'" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("stra\u00dfe", "strasse"), ("Yes", "yes"), ("to", "two"), ("\u0130s", "is")]
+)
+def test_words_that_differ_to_the_eye_are_shown_as_they_are(tmp_path, one, other):
+    score = score_texts({"a": one}, {"a": other}, case_sensitive=True)
+    score.write(tmp_path / "report")
+    lines = (tmp_path / "report").read_text().splitlines()
+    assert f"REF: {one}" in [line.rstrip() for line in lines] and f"HYP: {other}" in [line.rstrip() for line in lines]
+    assert count_look_alikes(score.utterances) == (0, None)
+
+
+def test_messages_name_ids_with_what_nobody_sees():
+    with pytest.raises(ValueError, match=r"\(the first is a\\u200b-1\) has no hypothesis"):
+        score_texts({"a\u200b-1": "yes"}, {"a-1": "yes"})
 
 
 def test_plain_text_keeps_blank_lines_and_line_numbers(tmp_path):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output, print_score, tell
+from biglittle_asr.messages import visible
 
-ONLY_NIST = ("glm", "fragments", "optional", "drop_hesitations", "compare", "filtered")
+if TYPE_CHECKING:
+    from biglittle_asr.scoring.columns import AlignedUtterance
+
+ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
 """Options that make sense for STM and CTM alone."""
+ONLY_NIST = ("fragments", "optional")
+"""Options that make sense for NIST's files alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "plain", "kaldi", "trn", "stm"),
         default="auto",
         help="of both files: plain (line against line), kaldi (ID words), trn (words (speaker-utterance)), stm (an STM "
-        "against a CTM, scored as NIST does); auto (the default) takes stm for files with such endings, kaldi or trn "
-        "only where every line clearly has an ID",
+        "against a CTM, scored as NIST does); auto (the default) takes stm and trn for files with such endings, kaldi "
+        "or trn where every line clearly has an ID",
     )
     parser.add_argument(
         "--utt2spk", type=Path, help="file with lines `ID speaker`, for kaldi, or in place of the speakers in trn's IDs"
@@ -34,8 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="count an utterance, or a CTM's channel, without hypothesis as an empty hypothesis",
     )
-    nist = parser.add_argument_group("only for an STM against a CTM")
-    nist.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
+    nist = parser.add_argument_group("only for an STM against a CTM, and for trn")
     nist.add_argument(
         "--fragments",
         action=argparse.BooleanOptionalAction,
@@ -47,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="let words in brackets be deleted and inserted freely (sclite's -D; on with --glm)",
     )
-    nist.add_argument(
+    stm = parser.add_argument_group("only for an STM against a CTM")
+    stm.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
+    stm.add_argument(
         "--drop-hesitations",
         action="store_true",
         default=None,
@@ -82,13 +91,19 @@ def run(options: argparse.Namespace) -> None:
 
 def _score_texts(options: argparse.Namespace) -> None:
     from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
+    from biglittle_asr.scoring.nist.marks import has_marks, optional_word
 
-    unfit = [name for name in ONLY_NIST if getattr(options, name) is not None]
-    if unfit:
-        raise ValueError(
-            f"--{unfit[0].replace('_', '-')} is for an STM against a CTM; leave it out, or give --format stm."
-        )
-    pair = read_pair(options.ref, options.hyp, options.format)
+    def refuse(names: Sequence[str], purpose: str, formats: str) -> None:
+        unfit = [name for name in names if getattr(options, name) is not None]
+        if unfit:
+            raise ValueError(
+                f"--{unfit[0].replace('_', '-')} is for {purpose}; leave it out, or give --format {formats}."
+            )
+
+    refuse(ONLY_STM, "an STM against a CTM", "stm")
+    pair = read_pair(options.ref, options.hyp, options.format, options.case_sensitive)
+    if pair.format != "trn":
+        refuse(ONLY_NIST, "NIST's files", "trn or stm")
     if options.format == "auto":
         tell(f"reading {options.ref} and {options.hyp} as {pair.format} (if that is wrong, use --format).")
     speakers = pair.references.speakers
@@ -98,6 +113,11 @@ def _score_texts(options: argparse.Namespace) -> None:
                 f"{options.utt2spk}: plain text has no utterance IDs to find speakers by; use kaldi or trn."
             )
         speakers = read_utt2spk(options.utt2spk)
+    # Only trn files can have NIST's marks.
+    texts = [*pair.references.texts.values(), *pair.hypotheses.texts.values()] if pair.format == "trn" else []
+    optional = optional_word(texts)
+    if optional and options.optional is None:
+        tell(f"{visible(optional)} counts as a word with its brackets; to let it be deleted, use --optional.")
     score = score_texts(
         pair.references.texts,
         pair.hypotheses.texts,
@@ -105,10 +125,14 @@ def _score_texts(options: argparse.Namespace) -> None:
         bootstrap=options.bootstrap,
         case_sensitive=options.case_sensitive,
         missing_as_empty=options.missing_as_empty,
+        marks=bool(options.optional or options.fragments or any(map(has_marks, texts))),
+        optional=bool(options.optional),
+        fragments=bool(options.fragments),
     )
     if options.alignments is not None:
         score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format})")
-    print_score(score, options)
+    _tell_look_alikes(score.utterances)
+    print_score(score, options, more={"format": pair.format})
 
 
 def _score_nist(options: argparse.Namespace) -> None:
@@ -144,15 +168,28 @@ def _score_nist(options: argparse.Namespace) -> None:
         return score
 
     score = score_file(options.hyp)
-    remark, more = "", {}
+    remark = ""
+    more: dict[str, Any] = {"format": "stm"}
     if options.compare is not None:
         other = score_file(options.compare)
         matched_pairs = compare_systems(score, other)
         sentence = matched_pairs.sentence(options.hyp.name, options.compare.name)
         remark = f"{options.compare.name}: {other.summary()}\n{sentence}"
-        more = {"compared": {**other.to_dict(), "matched_pairs": matched_pairs.to_dict()}}
+        more["compared"] = {**other.to_dict(), "matched_pairs": matched_pairs.to_dict()}
     if options.alignments is not None:
         score.write(options.alignments, f"{options.hyp} against {options.ref}")
     if options.filtered is not None:
         score.write_filtered(options.filtered, stm.comments)
+    _tell_look_alikes(score.utterances)
     print_score(score, options, options.hyp.name, remark, more)
+
+
+def _tell_look_alikes(utterances: Sequence[AlignedUtterance]) -> None:
+    from biglittle_asr.scoring.lookalikes import count_look_alikes
+
+    count, example = count_look_alikes(utterances)
+    if example is not None:
+        tell(
+            f"{count} substituted word{'s look' if count > 1 else ' looks'} like the reference's, such as "
+            f"'{example[1]}' for '{example[0]}'; write such characters in one way in both files."
+        )

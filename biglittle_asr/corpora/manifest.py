@@ -39,7 +39,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     Arguments
     ---------
     path : path
-        A CSV file in UTF-8 whose first line names its columns.
+        A CSV file in UTF-8 whose first line names its columns. Spaces behind commas are left out, as in SpeechBrain.
     columns : sequence of str
         Those it must have; ID and wav among them. Others are read as well.
 
@@ -68,10 +68,14 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     try:
         # A byte order mark, as some spreadsheets write it, is not part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            if reader.fieldnames is not None:
+                reader.fieldnames = [name.strip() for name in reader.fieldnames]
             missing = [column for column in columns if column not in (reader.fieldnames or ())]
             if missing:
-                raise ValueError(f"{path}: no manifest, for its first line names no column {missing[0]}.")
+                raise ValueError(
+                    f"{path}: no manifest, for its first line names no column {missing[0]}; commas separate columns."
+                )
             rows: dict[str, dict[str, str]] = {}
             for row in reader:
                 place = f"{path}:{reader.line_num}"
@@ -85,7 +89,10 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); replace the file.") from error
     except csv.Error as error:
-        raise ValueError(f"{path}: no CSV file ({error}); replace the file.") from error
+        raise ValueError(
+            f"{path}:{reader.reader.line_num}: no CSV line ({error}); put quotes around values with quotes in them, "
+            "and double these."
+        ) from error
     if not rows:
         raise ValueError(f"{path}: has no utterances; check the file.")
     check_shards(str(path), [member for row in rows.values() if (member := ShardMember.parse(row["wav"]))])

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.files import InvalidJSON, read_json, read_lines, write_atomically
+from biglittle_asr.files import FIELD, InvalidJSON, read_json, text_lines, write_atomically
 
 DEFAULT_BOOST = 5.0
 """Nats: e^5, about 150 times more probable, which outweighs a letter or two that were heard badly."""
@@ -33,10 +33,12 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
     >>> read_hotwords(path)
     {'ANTWERP': 5.0, 'GHENT': 2.5}
     """
-    path = Path(path)
     boosts: dict[str, float] = {}
-    for place, line in read_lines(path, "give a file of hotwords"):
-        word, *rest = line.split()
+    for place, line in text_lines(path, advice="give a file of hotwords"):
+        fields = FIELD.findall(line)
+        if not fields:
+            continue
+        word, *rest = fields
         try:
             boosts[word] = float(rest[0]) if rest else DEFAULT_BOOST
             if len(rest) > 1 or not math.isfinite(boosts[word]):
@@ -102,7 +104,7 @@ class DecodingSettings:
         if self.beam is not None:
             self.width(self.beam)
         if not isinstance(self.hotwords, Mapping) or not all(
-            isinstance(word, str) and len(word.split()) == 1 and _is_number(boost)
+            isinstance(word, str) and FIELD.fullmatch(word) and _is_number(boost)
             for word, boost in self.hotwords.items()
         ):
             raise ValueError("hotwords: must be single words, each with a number.")

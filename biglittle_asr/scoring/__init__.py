@@ -5,6 +5,7 @@ What both ways of scoring share:
 - `columns.py`: what alignments are made of
 - `bootstrap.py`: the confidence interval, by resampling speakers
 - `report.py`: tables and alignments as text
+- `lookalikes.py`: words that look alike and differ
 
 Utterances by ID, aligned with the fewest errors:
 - `texts.py`: plain text, Kaldi text and NIST trn files
@@ -17,6 +18,7 @@ Recognized words by time, as NIST scores conversations:
 - `nist/wordgraph.py`, `nist/graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs
 - `nist/score.py`: `score_nist`, from all these to a `NistScore`; `nist/report.py`: its table
 - `nist/matched_pairs.py`: whether two systems differ
+- `nist/marks.py`: the same alignment for trn files with alternatives
 """
 
 from biglittle_asr.scoring.counts import Counts

@@ -71,14 +71,32 @@ def align(
         for side in (reference_words, hypothesis_words)
     )
     by_word = jiwer.process_words(compared_references, compared_hypotheses, Words(), Words())
-    by_character = jiwer.process_words(compared_references, compared_hypotheses, Characters(), Characters())
+    characters = character_counts(compared_references, compared_hypotheses, case_sensitive=True)
     utterances = []
     for index, utterance_id in enumerate(ids):
         pairs = tuple(_word_pairs(by_word.alignments[index], reference_words[index], hypothesis_words[index]))
-        character_errors = sum(_size(chunk) for chunk in by_character.alignments[index] if chunk.type != "equal")
-        counts = _count(pairs, len(by_character.references[index]), character_errors)
-        utterances.append(AlignedUtterance(utterance_id, speakers[index], pairs, counts))
+        utterances.append(AlignedUtterance(utterance_id, speakers[index], pairs, _count(pairs, *characters[index])))
     return utterances
+
+
+def character_counts(
+    references: Sequence[str], hypotheses: Sequence[str], case_sensitive: bool = False
+) -> list[tuple[int, int]]:
+    """Characters of each reference, and the fewest errors that turn it into its hypothesis.
+
+    Example
+    -------
+    >>> character_counts(["one two"], ["One too"])
+    [(7, 1)]
+    """
+    compared_references, compared_hypotheses = (
+        [text if case_sensitive else text.lower() for text in texts] for texts in (references, hypotheses)
+    )
+    aligned = jiwer.process_words(compared_references, compared_hypotheses, Characters(), Characters())
+    return [
+        (len(reference), sum(_size(chunk) for chunk in chunks if chunk.type != "equal"))
+        for reference, chunks in zip(aligned.references, aligned.alignments, strict=True)
+    ]
 
 
 def _size(chunk: jiwer.AlignmentChunk) -> int:

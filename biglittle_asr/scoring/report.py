@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts
+from biglittle_asr.scoring.lookalikes import shown
 
 COLUMNS = {
     "segments": "segments",
@@ -86,7 +87,7 @@ def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
     errors = _number(counts.errors, "error") if counts.errors else "correct"
     yield f"{utterance.id}{speaker}: {_number(counts.words, 'word')}, {errors}"
     columns = []
-    for operation, reference, hypothesis in utterance.pairs:
+    for operation, reference, hypothesis in map(shown, utterance.pairs):
         width = max(_width(reference), _width(hypothesis))
         words = [word or GAP * width for word in (reference, hypothesis)]
         columns.append([_pad(text, width) for text in (*words, operation)])

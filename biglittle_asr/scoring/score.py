@@ -8,9 +8,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar
 
+from biglittle_asr.messages import visible
 from biglittle_asr.scoring.alignment import align
 from biglittle_asr.scoring.columns import AlignedUtterance
 from biglittle_asr.scoring.counts import Counts, OverallCounts, total
+from biglittle_asr.scoring.nist.marks import align_marked
 from biglittle_asr.scoring.report import LEGEND, format_alignment, format_summary, format_table
 
 
@@ -124,6 +126,9 @@ def score_texts(
     seed: int = 0,
     case_sensitive: bool = False,
     missing_as_empty: bool = False,
+    marks: bool = False,
+    optional: bool = False,
+    fragments: bool = False,
 ) -> Score:
     """Compare hypotheses with references.
 
@@ -142,6 +147,12 @@ def score_texts(
         Whether "Yes" and "yes" are two words.
     missing_as_empty : bool
         Whether an utterance without hypothesis counts as one with an empty hypothesis, instead of being an error.
+    marks : bool
+        Whether the texts have NIST's marks, such as alternatives in braces; they are then aligned at NIST's costs, as
+        sclite does, in place of with the fewest errors.
+    optional, fragments : bool
+        With marks: whether words in brackets may be deleted and inserted freely (sclite's -D), and whether a word with
+        a hyphen at its open end is right wherever the other word continues there (sclite's -F).
 
     Returns
     -------
@@ -151,8 +162,8 @@ def score_texts(
     Raises
     ------
     ValueError
-        If there are no references, hypotheses are missing or have no reference, a speaker is missing, or `bootstrap`
-        is negative.
+        If there are no references, hypotheses are missing or have no reference, a speaker is missing, marks do not
+        match, or `bootstrap` is negative.
 
     Example
     -------
@@ -162,13 +173,14 @@ def score_texts(
     """
     _check(references, hypotheses, speakers, missing_as_empty)
     ids = sorted(references)
-    utterances = align(
+    columns = (
         ids,
         [references[each] for each in ids],
         [hypotheses.get(each, "") for each in ids],
         [speakers[each] if speakers is not None else None for each in ids],
         case_sensitive,
     )
+    utterances = align_marked(*columns, optional, fragments) if marks else align(*columns)
     by_speaker: dict[str, list[Counts]] = {}
     for utterance in utterances:
         if utterance.speaker is not None:
@@ -204,4 +216,4 @@ def _check(
 def _some(ids: set[str], whole: int, singular: str, plural: str | None = None) -> str:
     """Such as "3 of 20 utterances (the first is a) have"."""
     noun = singular if whole == 1 else plural or f"{singular}s"
-    return f"{len(ids)} of {whole} {noun} (the first is {min(ids)}) {'has' if len(ids) == 1 else 'have'}"
+    return f"{len(ids)} of {whole} {noun} (the first is {visible(min(ids))}) {'has' if len(ids) == 1 else 'have'}"

@@ -5,11 +5,14 @@
     trn     yes no (jane-01)         words, then the utterance ID; its speaker is what stands before the first - or _
 
 An ID without words is an empty text. Blank lines are empty utterances in plain text and are passed over elsewhere, as
-are trn's comments (;;). Alternatives in braces, which trn allows, are not expanded: they count as words.
+are trn's comments (;;). As in sclite, IDs of trn files may hold spaces and are compared without regard to case. Where a
+decoder has put a score behind the ID, as Sphinx does, (jane-01 -7716), the score is left out. The texts of trn files
+keep NIST's marks; `nist/marks.py` tells what they mean.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +20,23 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
+
+from biglittle_asr.files import text_lines
+from biglittle_asr.messages import visible
+
+WHITE_SPACE = " \t\r\v\f"
+"""What separates fields and words in the files of NIST's tools: no-break spaces are characters of words."""
+WORD = re.compile(rf"[^{WHITE_SPACE}]+")
+"""A word or field there."""
+
+KALDI_LINE = re.compile(r"[ \t\r]*(?P<id>[^ \t\r]+)(?P<text>.*)", re.DOTALL)
+"""As in Kaldi, only ASCII white space ends an ID."""
+TRN_LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]*[^()\s][^()]*)\)\s*", re.DOTALL)
+SCORE = re.compile(r"(?P<id>.*\S)\s+[-+]?\d+(\.\d+)?(e[-+]?\d+)?", re.IGNORECASE | re.DOTALL)
+"""An ID, and the score that a decoder has put behind it."""
+DOUBT_LINES, MANY_LINES = 3, 10
+"""So many lines can begin with different words that happen to stand in alphabetical order; and so many hardly begin
+with different words at all, if these are not utterance IDs."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +57,12 @@ class TranscriptPair(NamedTuple):
     hypotheses: Transcripts
 
 
-def read_pair(reference: str | PathLike[str], hypothesis: str | PathLike[str], format: str = "auto") -> TranscriptPair:
+def read_pair(
+    reference: str | PathLike[str],
+    hypothesis: str | PathLike[str],
+    format: str = "auto",
+    case_sensitive: bool = False,
+) -> TranscriptPair:
     r"""Read a reference and a hypothesis file.
 
     Arguments
@@ -45,21 +70,25 @@ def read_pair(reference: str | PathLike[str], hypothesis: str | PathLike[str], f
     reference, hypothesis : path
         Text files in the same format.
     format : str
-        "plain", "kaldi" or "trn"; "auto" takes trn or kaldi only if every line of both files has what is clearly an
-        utterance ID (with - or _ or a digit, as "jane-01") in that format's place, and plain otherwise.
+        "plain", "kaldi" or "trn"; "auto" finds out. It takes trn for files named .trn, and trn or kaldi where every
+        line of both files has what is clearly an utterance ID in that format's place: with - or _ or a digit, as
+        "jane-01"; or found in both files and set off by a tab or by brackets. It takes plain where nothing looks like
+        an ID, and refuses where IDs are likely but not certain.
+    case_sensitive : bool
+        Whether (JANE-01) and (jane-01) are two utterances of trn files. IDs of Kaldi files always keep their case.
 
     Returns
     -------
     TranscriptPair
-        The format taken, references and hypotheses.
+        The format taken, references and hypotheses. An ID is spelled as in the reference.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the format is unknown, the files clearly differ in format, a file is not UTF-8, plain files differ in their
-        number of lines, or a line has no ID or one that was there before.
+        If the format is unknown or cannot be told, the files clearly differ in format, a file is not UTF-8, plain files
+        differ in their number of lines, or a line has no ID or one that was there before.
 
     Example
     -------
@@ -79,7 +108,10 @@ def read_pair(reference: str | PathLike[str], hypothesis: str | PathLike[str], f
             f"{files[0].path} has {len(files[0].lines)} lines and {files[1].path} has {len(files[1].lines)}, but plain "
             "text is compared line by line; make the numbers equal, or name the format if the lines have utterance IDs."
         )
-    return TranscriptPair(chosen, *(FORMATS[chosen](file) for file in files))
+    references, hypotheses = (FORMATS[chosen](file, case_sensitive) for file in files)
+    if chosen == "trn":
+        references, hypotheses = _with_common_ids(references, hypotheses, case_sensitive)
+    return TranscriptPair(chosen, references, hypotheses)
 
 
 def read_utt2spk(path: str | PathLike[str]) -> dict[str, str]:
@@ -113,7 +145,9 @@ def read_utt2spk(path: str | PathLike[str]) -> dict[str, str]:
     speakers = _by_id(file, _split_kaldi)
     for place, line in file.numbered():
         if len(line.split()) != 2:
-            raise ValueError(f"{place}: '{line.strip()}' is not an utterance ID and a speaker; correct the line.")
+            raise ValueError(
+                f"{place}: '{visible(line.strip())}' is not an utterance ID and a speaker; correct the line."
+            )
     return speakers
 
 
@@ -146,7 +180,7 @@ def read_text_file(path: str | PathLike[str]) -> TextFile:
     FileNotFoundError
         If the file is missing.
     ValueError
-        If it is not UTF-8; the line is named.
+        If it is not UTF-8, has NUL characters, or its lines end in carriage returns alone.
 
     Example
     -------
@@ -156,17 +190,14 @@ def read_text_file(path: str | PathLike[str]) -> TextFile:
     ['one', 'two']
     """
     path = Path(path)
-    try:
-        # A byte order mark is not part of the first word.
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file; check the path.") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}:{line}: not UTF-8 text; convert the file to UTF-8.") from None
-    # Not splitlines, which also splits at characters that stand within a line elsewhere (U+2028, form feed).
-    lines = text.split("\n")
-    return TextFile(path, lines if lines[-1] else lines[:-1])
+    lines = []
+    for place, line in text_lines(path):
+        if "\0" in line:
+            raise ValueError(f"{place}: has a NUL character, as in UTF-16 or in data; convert the file to UTF-8 text.")
+        lines.append(line)
+    if len(lines) == 1 and "\r" in lines[0].strip():
+        raise ValueError(f"{path}: its lines end in carriage returns alone; convert them to line feeds.")
+    return TextFile(path, lines)
 
 
 def seconds(field: str, place: str, name: str, least: float = -math.inf) -> float:
@@ -206,50 +237,59 @@ def seconds(field: str, place: str, name: str, least: float = -math.inf) -> floa
     return value
 
 
-def _read_plain(file: TextFile) -> Transcripts:
+def _read_plain(file: TextFile, case_sensitive: bool) -> Transcripts:
     digits = len(str(len(file.lines)))
     return Transcripts({f"{number:0{digits}}": line.strip() for number, line in enumerate(file.lines, 1)}, None)
 
 
-def _read_kaldi(file: TextFile) -> Transcripts:
+def _read_kaldi(file: TextFile, case_sensitive: bool) -> Transcripts:
     return Transcripts(_by_id(file, _split_kaldi), None)
 
 
-def _read_trn(file: TextFile) -> Transcripts:
-    texts = _by_id(_without_comments(file), _split_trn)
-    return Transcripts(texts, {each: re.split("[-_]", each, maxsplit=1)[0] or each for each in texts})
+def _read_trn(file: TextFile, case_sensitive: bool) -> Transcripts:
+    return Transcripts(_by_id(_without_comments(file), _split_trn, _fold(case_sensitive)), None)
 
 
-FORMATS: Mapping[str, Callable[[TextFile], Transcripts]] = {
+FORMATS: Mapping[str, Callable[[TextFile, bool], Transcripts]] = {
     "plain": _read_plain,
     "kaldi": _read_kaldi,
     "trn": _read_trn,
 }
-"""Reader of each format."""
+"""Reader of each format: takes the file, and whether the case of IDs counts."""
 
 
-def _by_id(file: TextFile, split: Callable[[str], tuple[str, str] | None]) -> dict[str, str]:
+def _fold(case_sensitive: bool) -> Callable[[str], str]:
+    return str if case_sensitive else str.lower
+
+
+def _by_id(
+    file: TextFile, split: Callable[[str], tuple[str, str] | None], fold: Callable[[str], str] = str
+) -> dict[str, str]:
     texts: dict[str, str] = {}
     places: dict[str, str] = {}
     for place, line in file.numbered():
         parts = split(line)
         if parts is None:
-            raise ValueError(f"{place}: no utterance ID in brackets at the end of the line; add it, as in (jane-01).")
+            raise ValueError(
+                f"{place}: no utterance ID in brackets at the end of the line; add it, as in (jane-01), or "
+                "name another format (--format)."
+            )
         utterance_id, text = parts
-        if utterance_id in texts:
-            raise ValueError(f"{place}: utterance {utterance_id} is already at {places[utterance_id]}; remove one.")
-        texts[utterance_id], places[utterance_id] = text, place
+        before = places.setdefault(fold(utterance_id), place)
+        if before != place:
+            raise ValueError(f"{place}: utterance {visible(utterance_id)} is already at {before}; remove one.")
+        texts[utterance_id] = text
     return texts
 
 
 def _split_kaldi(line: str) -> tuple[str, str]:
-    utterance_id, *text = line.split(maxsplit=1)
-    return utterance_id, "".join(text).strip()
+    found = KALDI_LINE.fullmatch(line)
+    return (found["id"], found["text"].strip()) if found else ("", "")
 
 
 def _split_trn(line: str) -> tuple[str, str] | None:
-    found = re.fullmatch(r"(?P<text>.*?)\s*\(\s*(?P<id>[^()\s]+)\s*\)\s*", line, re.DOTALL)
-    return (found["id"], found["text"].strip()) if found else None
+    found = TRN_LINE.fullmatch(line)
+    return (" ".join(found["id"].split()), found["text"].strip()) if found else None
 
 
 def _without_comments(file: TextFile) -> TextFile:
@@ -257,28 +297,96 @@ def _without_comments(file: TextFile) -> TextFile:
     return TextFile(file.path, ["" if line.startswith(";;") else line for line in file.lines])
 
 
+def _with_common_ids(
+    references: Transcripts, hypotheses: Transcripts, case_sensitive: bool
+) -> tuple[Transcripts, Transcripts]:
+    """Take scores from behind the IDs, spell hypotheses' IDs as the references', and name speakers."""
+    fold = _fold(case_sensitive)
+    sides = references.texts, hypotheses.texts
+    ids = _common_ids(list(sides[0]), list(sides[1]), fold)
+    known = {fold(each): each for each in ids[0]}
+    speakers: dict[str, str] = {}
+    named: dict[str, str] = {}
+    for each in ids[0]:
+        speaker = re.split("[-_]", each, maxsplit=1)[0] or each
+        speakers[each] = named.setdefault(fold(speaker), speaker)
+    spelled = [dict(zip(names, texts.values(), strict=True)) for names, texts in zip(ids, sides, strict=True)]
+    return (
+        Transcripts(spelled[0], speakers),
+        Transcripts({known.get(fold(each), each): text for each, text in spelled[1].items()}, None),
+    )
+
+
+def _common_ids(
+    references: Sequence[str], hypotheses: Sequence[str], fold: Callable[[str], str]
+) -> tuple[list[str], list[str]]:
+    """IDs of both sides without the scores behind them: that they are scores is seen by the IDs that then are equal."""
+    options = itertools.product(_readings(references, fold), _readings(hypotheses, fold))
+    return max(options, key=lambda pair: len(set(map(fold, pair[0])).intersection(map(fold, pair[1]))))
+
+
+def _readings(ids: Sequence[str], fold: Callable[[str], str]) -> list[list[str]]:
+    """The IDs as they are, and without what may be scores, if they differ then."""
+    bare = [found["id"] if (found := SCORE.fullmatch(each)) else each for each in ids]
+    return [list(ids), bare] if len(set(map(fold, bare))) == len(ids) else [list(ids)]
+
+
 def _detect(reference: TextFile, hypothesis: TextFile) -> str:
-    """The one format that every line of both files speaks for."""
-    candidates = [_candidates(file) for file in (reference, hypothesis)]
-    if not candidates[0] & candidates[1]:
+    """The one format that both files speak for.
+
+    Raises
+    ------
+    ValueError
+        If they speak for different ones, or for none clearly.
+    """
+    files = reference, hypothesis
+    if any(file.path.suffix.lower() == ".trn" for file in files):
+        return "trn"
+    trn_ids = [[(_split_trn(line) or ("", ""))[0] for _, line in _without_comments(file).numbered()] for file in files]
+    ids = {
+        "trn": _common_ids(trn_ids[0], trn_ids[1], str.lower),
+        "kaldi": [[_split_kaldi(line)[0] for _, line in file.numbered()] for file in files],
+    }
+    candidates = [_candidates({name: both[side] for name, both in ids.items()}) for side in range(2)]
+    common = candidates[0] & candidates[1]
+    tabbed = [_is_tabbed(file) for file in files]
+    if not common or (common == {"plain"} and tabbed[0] != tabbed[1] and _shared(*ids["kaldi"]) == 0):
+        names = [
+            "kaldi" if tabbed[side] and found == {"plain"} else _clearest(found)
+            for side, found in enumerate(candidates)
+        ]
         raise ValueError(
-            f"{reference.path} looks like {_clearest(candidates[0])} and {hypothesis.path} like "
-            f"{_clearest(candidates[1])}; give both in one format, or name the format if that is wrong."
+            f"{reference.path} looks like {names[0]} and {hypothesis.path} like {names[1]}; "
+            "give both in one format, or name the format (--format) if that is wrong."
         )
-    return _clearest(candidates[0] & candidates[1])
+    if common != {"plain"}:
+        return _clearest(common)
+    if all(all(found) and _are_unique(found) for found in ids["trn"]):
+        shared, lines = _shared(*ids["trn"]), len(ids["trn"][0])
+        if shared > 0.5 and lines > 1:
+            return "trn"
+        if shared or lines > 1:
+            raise _doubt(files, f"ends in brackets, the first in ({visible(ids['trn'][0][0])})", "trn")
+    shared = _shared(*ids["kaldi"])
+    if any(tabbed) and shared:
+        return "kaldi"
+    if all(tabbed) or (shared > 0.5 and _are_likely_ids(reference, *ids["kaldi"])):
+        raise _doubt(files, f"begins with another word, the first with '{visible(ids['kaldi'][0][0])}'", "kaldi")
+    return "plain"
 
 
-def _candidates(file: TextFile) -> set[str]:
-    """Formats that fit every line; of a file without lines, all."""
-    fitting = set()
-    trn_ids = [(_split_trn(line) or ("", ""))[0] for _, line in _without_comments(file).numbered()]
-    if all(_looks_like_id(each) for each in trn_ids):
-        fitting.add("trn")
-    kaldi_ids = [_split_kaldi(line)[0] for _, line in file.numbered()]
-    if all(_looks_like_id(each) for each in kaldi_ids):
-        fitting.add("kaldi")
+def _doubt(files: Sequence[TextFile], what: str, format: str) -> ValueError:
+    return ValueError(
+        f"every line of {files[0].path} {what}, and {files[1].path} is alike: these may be utterance IDs, or words; "
+        f"say which with --format {format} or --format plain."
+    )
+
+
+def _candidates(ids: Mapping[str, Sequence[str]]) -> set[str]:
+    """Formats whose IDs every line has, and clearly so; of a file without lines, all."""
+    fitting = {name for name, found in ids.items() if all(_looks_like_id(each) for each in found)}
     # What is clearly one of the others is not plain text too.
-    return fitting if fitting and trn_ids else fitting | {"plain"}
+    return fitting if fitting and ids["trn"] else fitting | {"plain"}
 
 
 def _clearest(candidates: set[str]) -> str:
@@ -289,3 +397,38 @@ def _clearest(candidates: set[str]) -> str:
 def _looks_like_id(token: str) -> bool:
     """Words may have a digit ("2nd") or a hyphen ("uh-huh"), but hardly an underscore, both, or a digit not first."""
     return bool(re.fullmatch(r"\S*_\S*|[^\W\d]\S*\d\S*|\S*\d\S*-\S*|\S*-\S*\d\S*", token))
+
+
+def _are_unique(ids: Sequence[str]) -> bool:
+    return bool(ids) and len({each.lower() for each in ids}) == len(ids)
+
+
+def _shared(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """What part of the IDs both files have; 0 where any stands on two lines of a file."""
+    if not (_are_unique(references) and _are_unique(hypotheses)):
+        return 0.0
+    both = [{each.lower() for each in ids} for ids in _common_ids(references, hypotheses, str.lower)]
+    return len(both[0] & both[1]) / max(map(len, both))
+
+
+def _is_tabbed(file: TextFile) -> bool:
+    """Whether every line begins with another word and a tab, as `biglittle transcribe` writes names and texts."""
+    found = [re.match(r"[^ \t\r]+\t", line) for _, line in file.numbered()]
+    return bool(found) and all(found) and len({each[0] for each in found if each}) == len(found)
+
+
+def _are_likely_ids(reference: TextFile, references: Sequence[str], hypotheses: Sequence[str]) -> bool:
+    """Whether first words that are all different, and the same in both files, are hardly words of the texts.
+
+    Lists of IDs are sorted, or else in a different order in each file, and have words behind them.
+    """
+    if len(references) < DOUBT_LINES or not any(_split_kaldi(line)[1] for _, line in reference.numbered()):
+        return False
+    common = [
+        [each for each in ids if each in set(others)]
+        for ids, others in ((references, hypotheses), (hypotheses, references))
+    ]
+    if common[0] != common[1] or all(list(ids) == sorted(ids) for ids in (references, hypotheses)):
+        return True
+    # A recognizer mistakes first words, but not IDs.
+    return len(references) >= MANY_LINES and len(common[1]) == len(hypotheses)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
-from biglittle_asr.files import read_lines
-from biglittle_asr.messages import some
+from biglittle_asr.files import FIELD, text_lines
+from biglittle_asr.messages import some, visible
 
 SILENCE = "SIL"
 """Name of the silence phone in CMU's and most other lexicons."""
 VARIANT = re.compile(r"(?P<word>.+)\(\d+\)")
 """How CMU's lexicons mark a second pronunciation: A(2)."""
-COMMENTS = (";;;", "# ")
+COMMENT_LINE = re.compile(r"[ \t\r]*(;;;|(#+|;+)([ \t\r]|$))")
 """How lines begin that are for people, in CMU's lexicons and in Mississippi State's of Switchboard."""
+COMMENT = re.compile(r"[ \t]#(?!\d)")
+"""What begins a comment behind phones, as in cmudict.dict; #1 is a disambiguation symbol of Kaldi's."""
+PROBABILITY = re.compile(r"\d*\.\d+(e[-+]?\d+)?|\d+\.?(e-\d+)?", re.IGNORECASE)
+"""Stand between a word and its phones in Kaldi's lexiconp.txt and in MFA's dictionaries."""
+PROBABILITIES = (0, 1, 4)
+"""So many: none, the pronunciation's, or those of silence around it as well."""
+NO_PHONE = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?|\d{2,}|#\d+|.*[,;]", re.IGNORECASE)
+"""Numbers, disambiguation symbols and punctuation; a single digit is a phone of X-SAMPA's."""
 LISTED = 50
 """Words that a message gives."""
 
@@ -63,18 +71,20 @@ class Lexicon:
         if missing:
             words = "1 word" if len(missing) == 1 else f"{len(missing)} words"
             raise ValueError(
-                f"the lexicon lacks {words} of {source}: {some(missing, most=LISTED)}; "
+                f"the lexicon lacks {words} of {source}: {some([visible(word) for word in missing], most=LISTED)}; "
                 f"add {'its pronunciation' if len(missing) == 1 else 'their pronunciations'} to it."
             )
 
 
 def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool = False) -> Lexicon:
-    r"""Read a lexicon as CMU's Sphinx or Kaldi has them: a word and its phones on each line.
+    r"""Read a lexicon as CMU's Sphinx, Kaldi or the Montreal Forced Aligner has them: a word and its phones on a line.
 
     Arguments
     ---------
     path : path
         A UTF-8 text file. Further pronunciations of a word stand on further lines, with or without a number: A(2).
+        Probabilities of pronunciations, as in Kaldi's lexiconp.txt, are left out, and so are comments: lines that begin
+        with `;;;` or with `#` and a space, and what stands behind ` #`.
     silence : str
         Name of the silence phone, which no word needs to have.
     upper : bool
@@ -85,27 +95,82 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool 
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a line has a word without phones, or there are no words.
+        If a line has a word with a space in it, a word without phones, or what is no phone, or if there are no words.
 
     Example
     -------
     >>> path = getfixture("tmp_path") / "a.dic"
-    >>> _ = path.write_text("A  AH\nA(2)  EY\nTEA  T IY\n")
+    >>> _ = path.write_text("A  AH\nA(2)  EY  # as a letter\nTEA  T IY\n")
+    >>> read_lexicon(path).pronunciations
+    {'A': [('AH',), ('EY',)], 'TEA': [('T', 'IY')]}
+    >>> _ = path.write_text("A\t0.7\tAH\nA\t0.3\tEY\nTEA\t1.0\tT IY\n")
     >>> read_lexicon(path).pronunciations
     {'A': [('AH',), ('EY',)], 'TEA': [('T', 'IY')]}
     """
     pronunciations: dict[str, list[Pronunciation]] = {}
-    for place, line in read_lines(Path(path), "check the path of the lexicon"):
-        if f"{line} ".startswith(COMMENTS):
-            continue
-        word, *phones = line.split()
+    for place, word, fields in _with_phones(path):
+        phones = tuple(fields)
         if not phones:
-            raise ValueError(f"{place}: the word {word} has no phones; correct the line.")
-        word = word.upper() if upper else word
-        variant = VARIANT.fullmatch(word)
-        known = pronunciations.setdefault(variant["word"] if variant else word, [])
-        if tuple(phones) not in known:
-            known.append(tuple(phones))
+            raise ValueError(f"{place}: the word {visible(word)} has no phones; correct the line.")
+        strange = next((each for each in phones if NO_PHONE.fullmatch(each) or visible(each) != each), None)
+        if strange is not None:
+            raise ValueError(
+                f"{place}: '{visible(strange)}' is no phone; a line has a word and its phones, such as TEA T IY."
+            )
+        known = pronunciations.setdefault(word.upper() if upper else word, [])
+        if phones not in known:
+            known.append(phones)
     if not pronunciations:
-        raise ValueError(f"{path}: has no words; check the path of the lexicon.")
+        raise ValueError(f"{os.fspath(path)}: has no words; check the path of the lexicon.")
     return Lexicon(pronunciations, silence)
+
+
+def lexicon_lines(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str]]]:
+    r"""Entries of a lexicon: place (file:line), word without the number of its variant, and what stands behind it.
+
+    Comments are left out.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is not UTF-8, or a tab shows that a word has a space in it.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.dic"
+    >>> _ = path.write_text("# letters\nA(2) EY # rare\n")
+    >>> [entry[1:] for entry in lexicon_lines(path)]
+    [('A', ['EY'])]
+    """
+    for place, line in text_lines(path, "lexicon"):
+        if COMMENT_LINE.match(line):
+            continue
+        comment = COMMENT.search(line, len(line) - len(line.lstrip()))
+        fields = FIELD.findall(line[: comment.start()] if comment else line)
+        if not fields:
+            continue
+        before_tab = FIELD.findall(line.lstrip(" \t").partition("\t")[0]) if "\t" in line.strip(" \t\r") else []
+        if any(not PROBABILITY.fullmatch(each) for each in before_tab[1:]):
+            raise ValueError(
+                f"{place}: the word '{visible(' '.join(before_tab))}', which ends at a tab, has a space in it; "
+                "write it as one word."
+            )
+        variant = VARIANT.fullmatch(fields[0])
+        yield place, variant["word"] if variant else fields[0], fields[1:]
+
+
+def _with_phones(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str]]]:
+    """Entries without their probabilities."""
+    entries = list(lexicon_lines(path))
+    # A whole number may be a phone, unless every line has a number there, and one of these a fraction.
+    firsts = [fields[0] if fields else "" for _, _, fields in entries]
+    whole_numbers = all(map(PROBABILITY.fullmatch, firsts)) and any("." in each for each in firsts)
+    for place, word, fields in entries:
+        count = 0
+        while count < len(fields) and PROBABILITY.fullmatch(fields[count]) and (whole_numbers or "." in fields[count]):
+            count += 1
+        if count not in PROBABILITIES:
+            raise ValueError(f"{place}: has {count} probabilities in front of its phones; there may be 1 or 4.")
+        yield place, word, fields[count:]

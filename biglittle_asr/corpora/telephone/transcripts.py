@@ -65,8 +65,8 @@ def switchboard_words(text: str, spelled: Mapping[str, Sequence[str]] | None = N
     -------
     >>> switchboard_words("[noise] uh-huh ab[solute]- them_1 {yuppiedom} [it'n/isn't] -[an]y <b_aside> wait <e_aside>")
     ['[NOISE]', 'UH-HUH', 'AB-', 'THEM', 'YUPPIEDOM', "IT'N", '-Y', 'WAIT']
-    >>> switchboard_words("[silence] [laughter-tv] ammu[n]it-", {"TV": ["T", "V"]})
-    ['T', 'V', 'AMMU-IT-']
+    >>> switchboard_words("[silence] [laughter-tv] ammu[n]it- [laughter]- [any]-", {"TV": ["T", "V"]})
+    ['T', 'V', 'AMMU-IT-', '[LAUGHTER]']
     """
     words: list[str] = []
     for token in ASIDE.sub(" ", text).upper().split():
@@ -85,6 +85,9 @@ def _switchboard_word(token: str) -> str:
             token = found.expand(replacement)
     if SOUND.fullmatch(token):
         return _sound(token)
+    if UNSAID.fullmatch(token):
+        # Nothing is left of a word, but there may be a sound, cut off: [laughter]-.
+        return SOUNDS.get(token.strip("-"), "")
     # What is in brackets is not said: ab[solute]- is AB-, and -[an]y is -Y.
     return PRONUNCIATION.sub("", UNSAID.sub("-", token)).replace("--", "-")
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from biglittle_asr.decoding.ctc.lexicon import Lexicon, examples, read_lexicon, spell, spelling_of
+from biglittle_asr.decoding.ctc.lexicon import Lexicon, examples, read_lexicon, spell, spellable_hotwords
 from biglittle_asr.decoding.lm.language_model import LanguageModel, load_kenlm, open_language_model
 from biglittle_asr.decoding.lm.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
@@ -101,7 +101,8 @@ class BeamSearch:
                 "a beam search needs the package flashlight-text; install it by pip install 'biglittle-asr[lm]'."
             ) from error
         self.tokenizer = tokenizer
-        self.settings = settings
+        hotwords = spellable_hotwords(settings.hotwords, tokenizer, report)
+        self.settings = settings = dataclasses.replace(settings, hotwords=hotwords)
         model = None if settings.lm is None else open_language_model(settings.lm)
         self._lexicon = _make_lexicon(tokenizer, settings, model, report)
         if self._lexicon is None and settings.word_score:
@@ -280,10 +281,6 @@ def _make_lexicon(
     tokenizer: Tokenizer, settings: DecodingSettings, model: LanguageModel | None, report: Callable[[str], None]
 ) -> Lexicon | None:
     """The words that may be found; None if any sequence of tokens may."""
-    hotwords = list(settings.hotwords)
-    for word in hotwords:
-        if not spelling_of(word, tokenizer):
-            raise ValueError(f"hotwords: the model has no tokens to spell '{word}' with; write it as the model would.")
     if model is not None and model.of_tokens:
         if settings.lexicon is not None:
             raise ValueError(
@@ -307,7 +304,7 @@ def _make_lexicon(
         words, source = sorted(model.words), str(model.path)
         if not words:
             raise ValueError(f"{model.path}: knows no words; train it on more text.")
-    lexicon = spell(dict.fromkeys([*words, *hotwords]), tokenizer, source, report)
+    lexicon = spell(dict.fromkeys([*words, *settings.hotwords]), tokenizer, source, report)
     if settings.lexicon is not None and model is not None and model.words is not None:
         unknown = [word for word in lexicon.words if word not in model.words]
         count = f"{len(unknown)} of its {len(lexicon.words)} words are not in {model.path}, such as {examples(unknown)}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from biglittle_asr.messages import visible
+from biglittle_asr.tokens.lexicon import lexicon_lines
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 EXAMPLES = 3
@@ -26,15 +27,15 @@ def read_lexicon(path: str | Path) -> list[str]:
     r"""Words of a lexicon: the first column of each line, in order, each once.
 
     What stands behind a word, phones or a spelling, is not read: a model's tokenizer spells words. `WORD(2)`, another
-    pronunciation of a word, is that word; lines that begin with `;;;` are comments. So lists of words do, and lexicons
-    of CMU's, Kaldi's and torchaudio's kind.
+    pronunciation of a word, is that word; lines that begin with `;;;`, or with `#` and a space, are comments. So lists
+    of words do, and lexicons of CMU's, Kaldi's, MFA's and torchaudio's kind.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is no UTF-8 text, or holds no word.
+        If it is no UTF-8 text, has a word with a space in it (known by the tab behind it), or holds no word.
 
     Example
     -------
@@ -43,17 +44,7 @@ def read_lexicon(path: str | Path) -> list[str]:
     >>> read_lexicon(path)
     ['A', 'AND']
     """
-    path = Path(path)
-    if path.is_dir():
-        raise ValueError(f"{path}: is a folder, where a lexicon is expected.")
-    words: dict[str, None] = {}
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            fields = line.decode().split()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}:{number}: not UTF-8; save the lexicon as UTF-8.") from error
-        if fields and not fields[0].startswith(";;;"):
-            words[re.sub(r"(?<=.)\(\d+\)$", "", fields[0])] = None
+    words = dict.fromkeys(word for _, word, _ in lexicon_lines(path))
     if not words:
         raise ValueError(f"{path}: holds no word; a lexicon has a word at the beginning of each line.")
     return list(words)
@@ -106,6 +97,35 @@ in upper case it could.
     return Lexicon(tuple(spelled), tuple(spelled.values()))
 
 
+def spellable_hotwords(
+    hotwords: Mapping[str, float], tokenizer: Tokenizer, report: Callable[[str], None] = lambda message: None
+) -> dict[str, float]:
+    """Hotwords that a model has tokens for, with their boosts; the others are left out and named.
+
+    Raises
+    ------
+    ValueError
+        If more than half of them cannot be spelled.
+
+    Example
+    -------
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+    >>> spellable_hotwords({"GO": 5.0, "now": 5.0}, CharacterTokenizer(" GON"), print)
+    hotwords: the model has no tokens to spell 'now' with; left out.
+    {'GO': 5.0}
+    """
+    missing = [word for word in hotwords if not spelling_of(word, tokenizer)]
+    if missing:
+        count = f"{len(missing)} of {len(hotwords)} words with, such as {examples(missing)}"
+        fault = (
+            f"hotwords: the model has no tokens to spell {count if len(missing) > 1 else f'{examples(missing)} with'}"
+        )
+        if 2 * len(missing) > len(hotwords):
+            raise ValueError(f"{fault}; write {'them' if len(missing) > 1 else 'it'} as the model would.")
+        report(f"{fault}; left out.")
+    return {word: boost for word, boost in hotwords.items() if word not in missing}
+
+
 def spelling_of(word: str, tokenizer: Tokenizer) -> tuple[int, ...]:
     """Tokens of a word; none if it cannot be spelled."""
     try:
@@ -115,11 +135,11 @@ def spelling_of(word: str, tokenizer: Tokenizer) -> tuple[int, ...]:
 
 
 def examples(words: Sequence[str]) -> str:
-    """The first few, in quotes.
+    """The first few, in quotes, without invisible characters.
 
     Example
     -------
     >>> examples(["a", "b", "c", "d"])
     "'a', 'b', 'c'"
     """
-    return ", ".join(f"'{word}'" for word in words[:EXAMPLES])
+    return ", ".join(f"'{visible(word)}'" for word in words[:EXAMPLES])

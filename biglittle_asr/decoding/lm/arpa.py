@@ -1,7 +1,8 @@
 r"""ARPA files: n-gram language models as text. Reads them with the line of every fault, and writes them.
 
 Format: a part `\data\` with the number of n-grams of each order, a part of n-grams for each order (log10 probability,
-words, log10 backoff weight), and `\end\`. Whatever stands above `\data\` is a comment.
+words, log10 backoff weight), and `\end\`. Whatever stands above `\data\` is a comment. Fields are separated by tabs or
+spaces. As in KenLM, other white space, such as a no-break space or a vertical tab, is a character of words.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import FIELD, write_atomically
 
+BYTE_ORDER_MARK = "\ufeff"
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPECIAL_WORDS = frozenset((SENTENCE_START, SENTENCE_END, UNKNOWN, "<UNK>"))
 """Words that nobody says. KenLM takes the unknown word in either case."""
+SPACES = " \t\r\n"
+"""What KenLM separates fields and lines by."""
 NEVER = -99.0
 """What ARPA files write for the logarithm of zero."""
 
@@ -124,21 +128,33 @@ def write_arpa(path: Path, orders: Sequence[Mapping[tuple[str, ...], tuple[float
 
 
 def write_for_kenlm(arpa: Arpa, path: Path) -> None:
-    """Copy an ARPA file to one that KenLM reads: without comments, not compressed, and of order 2 at least.
+    """Copy an ARPA file to one that KenLM reads: without comments, not compressed, with tabs, and of order 2 at least.
 
     A model of single words gets the one bigram `<s> </s>`, with the probability that backing off gives it, so that the
     model stays what it is.
     """
     bigram = arpa.words[SENTENCE_END]
-    with _open(arpa.path) as source, path.open("w", encoding="utf-8", errors="surrogateescape") as copy:
+    order = 0
+    with (
+        _open(arpa.path) as source,
+        path.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as copy,
+    ):
         for number, line in enumerate(source, start=1):
             if number < arpa.data_line:
                 continue
-            if arpa.order == 1 and line.startswith("ngram "):
-                line = f"{line.rstrip()}\nngram 2=1\n"
-            elif arpa.order == 1 and line.strip() == "\\end\\":
-                copy.write(f"\n\\2-grams:\n{bigram:.7g}\t{SENTENCE_START} {SENTENCE_END}\n\n")
-            copy.write(line)
+            line = line.strip(SPACES if number > 1 else f"{SPACES}{BYTE_ORDER_MARK}")
+            if found := re.fullmatch(r"\\(\d+)-grams:", line):
+                order = int(found[1])
+            elif line == "\\end\\":
+                order = 0
+                if arpa.order == 1:
+                    copy.write(f"\n\\2-grams:\n{bigram:.7g}\t{SENTENCE_START} {SENTENCE_END}\n\n")
+            elif order and line:
+                log_prob, *words = FIELD.findall(line)
+                line = "\t".join((log_prob, " ".join(words[:order]), *words[order:]))
+            elif arpa.order == 1 and line.startswith("ngram "):
+                line = f"{line}\nngram 2=1"
+            copy.write(f"{line}\n")
 
 
 class _Lines:
@@ -157,7 +173,7 @@ class _Lines:
             if not line:
                 return
             self.number += 1
-            if line := line.strip():
+            if line := line.strip(SPACES if self.number > 1 else f"{SPACES}{BYTE_ORDER_MARK}"):
                 self.line = line
                 yield line
 
@@ -190,14 +206,14 @@ def _read_grams(lines: _Lines, order: int, counts: tuple[int, ...]) -> Iterator[
     following = "\\end\\" if order == len(counts) else f"\\{order + 1}-grams:"
     found = 0
     for line in lines:
-        if line.startswith("\\") and len(line.split()) == 1:
+        if line.startswith("\\") and not any(space in line for space in SPACES):
             if line != following:
                 raise lines.error(f"'{line}' where {following} should be")
             if found != counts[order - 1]:
                 raise lines.error(f"{found} {order}-grams end here, where the head promises {counts[order - 1]}")
             return
         lines.check_encoding()
-        fields = line.split()
+        fields = FIELD.findall(line)
         if len(fields) not in (order + 1, order + 2):
             raise lines.error(f"'{line}' is no {order}-gram: a log10 probability and {order} words belong there")
         log_prob = _number(fields[0])
@@ -222,7 +238,7 @@ def _number(text: str) -> float | None:
 def _open(path: Path) -> Iterator[TextIO]:
     # A comment may be in any encoding, and a file of another kind as well.
     opener = gzip.open if _is_compressed(path) else open
-    with opener(path, "rt", encoding="utf-8", errors="surrogateescape") as text:
+    with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         yield text
 
 

@@ -80,23 +80,36 @@ def load_kenlm(model: LanguageModel, names: Sequence[str]) -> Any:
     ValueError
         If KenLM cannot read it; of an ARPA file, the message has the line.
     """
-    from flashlight.lib.text.decoder.kenlm import KenLM
     from flashlight.lib.text.dictionary import Dictionary
 
     dictionary = Dictionary(list(names))
     with TemporaryDirectory(prefix="biglittle") as folder:
+        copy = Path(folder) / "lm.arpa"
         path = model.path
         if model.arpa is not None and (model.arpa.order == 1 or model.arpa.data_line > 1 or model.arpa.compressed):
-            path = Path(folder) / "lm.arpa"
-            write_for_kenlm(model.arpa, path)
+            write_for_kenlm(model.arpa, copy)
+            path = copy
         try:
-            with _silence():
-                return KenLM(str(path), dictionary)
+            return _load(path, dictionary)
         except RuntimeError as error:
-            if model.arpa is not None:
-                read_arpa(model.path, whole=True)
             reason = str(error).strip().splitlines()[-1].rstrip(".")
-            raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it anew.") from error
+        if model.arpa is not None:
+            read_arpa(model.path, whole=True)
+            # Right in itself, but not as KenLM wants it, such as with spaces where it wants tabs.
+            if path != copy:
+                write_for_kenlm(model.arpa, copy)
+                try:
+                    return _load(copy, dictionary)
+                except RuntimeError as error:
+                    reason = str(error).strip().splitlines()[-1].rstrip(".")
+    raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it anew.")
+
+
+def _load(path: Path, dictionary: Any) -> Any:
+    from flashlight.lib.text.decoder.kenlm import KenLM
+
+    with _silence():
+        return KenLM(str(path), dictionary)
 
 
 def _binary_words(path: Path) -> frozenset[str] | None:

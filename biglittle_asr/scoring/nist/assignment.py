@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -136,24 +137,54 @@ def assigned(
 
 
 def remarks(channels: Channels, outside: list[Recognized]) -> Iterator[str]:
-    """Sentences on words that lie in no segment, as `assigned` found them, and on words that overlap."""
+    """Sentences on words and segments out of order, words that lie in no segment, and words that overlap.
+
+    Arguments
+    ---------
+    channels : Channels
+        All segments and words.
+    outside : list
+        What `assigned` found in no segment. Of a channel out of order it tells nothing.
+    """
     words = sum(len(recognized) for _, recognized in channels.values())
-    if outside:
+    disordered: set[tuple[str, str]] = set()
+    late_segments: list[Segment] = []
+    late_words: list[Recognized] = []
+    overlapping: list[Recognized] = []
+    for spoken, recognized in channels.values():
+        late_segments += [second for first, second in itertools.pairwise(spoken) if second.start < first.start]
+        # Alternatives without words have no time.
+        timed = [item for item in recognized if next(item.words, None) is not None]
+        late_words += [second for first, second in itertools.pairwise(timed) if second.start < first.start]
+        overlapping += [
+            second
+            for first, second in itertools.pairwise(recognized)
+            if isinstance(first, TimedWord) and second.start < first.start + first.duration - OVERLAP
+        ]
+    late = (
+        ("segment", late_segments, sum(len(spoken) for spoken, _ in channels.values())),
+        ("word", late_words, words),
+    )
+    for noun, entries, whole in late:
+        disordered.update((each.recording, each.channel) for each in entries)
+        if entries:
+            yield (
+                f"{_some(entries, whole, noun)} out of order: {'it starts' if len(entries) == 1 else 'they start'} "
+                f"before the {noun} above. Segments and words count as they come, as in sclite; sort the lines by "
+                "recording, channel and time."
+            )
+    unplaced = [item for item in outside if (item.recording, item.channel) not in disordered]
+    if unplaced:
         yield (
-            f"{_some(outside, words)} in no segment; as NIST has it, such words count in their channel's next segment, "
-            "or else in its last."
+            f"{_some(unplaced, words)} in no segment; as NIST has it, such words count in their channel's next "
+            "segment, or else in its last."
         )
-    overlapping = [
-        second
-        for _, recognized in channels.values()
-        for first, second in zip(recognized[:-1], recognized[1:], strict=True)
-        if isinstance(first, TimedWord) and second.start < first.start + first.duration - OVERLAP
-    ]
+    overlapping = [item for item in overlapping if (item.recording, item.channel) not in disordered]
     if overlapping:
         yield f"{_some(overlapping, words)} over the word before; they are scored one after the other."
 
 
-def _some(items: list[Recognized], whole: int) -> str:
+def _some(items: Sequence[Segment | Recognized], whole: int, noun: str = "word") -> str:
     """Such as "3 of 20 words (the first is at hyp.ctm:7) lie"."""
     place = f" (the first is at {items[0].place})" if ":" in items[0].place else ""
-    return f"{len(items)} of {whole} word{'' if whole == 1 else 's'}{place} {'lies' if len(items) == 1 else 'lie'}"
+    return f"{len(items)} of {whole} {noun}{'' if whole == 1 else 's'}{place} {'lies' if len(items) == 1 else 'lie'}"

@@ -14,6 +14,7 @@ passed over). Alternatives stand between the three marks, and may nest; one with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -21,12 +22,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from biglittle_asr.scoring.nist.stm import decimal
-from biglittle_asr.scoring.texts import read_text_file, seconds
+from biglittle_asr.scoring.texts import WORD, read_text_file, seconds
 
 BEGIN, NEXT, END = "<ALT_BEGIN>", "<ALT>", "<ALT_END>"
 """Marks of alternatives."""
 NO_WORD = "@"
 """Stands for no word at all."""
+
+FRACTION = re.compile(r"[01]?\.\d+|[01]\.")
+"""What confidences look like."""
 
 NOISES = frozenset(("[NOISE]", "[LAUGHTER]", "[VOCALIZED-NOISE]", "<UNK>"))
 """What recognizers write for sounds that are no words, and for words that they do not know."""
@@ -111,7 +115,8 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
         If the file is missing.
     ValueError
         If it is not UTF-8, a line lacks a field or has one too many, a time or confidence is no number, a duration is
-        negative, or alternatives do not begin and end within a channel; file and line number are named.
+        negative, a line has a confidence but no word, or alternatives do not begin and end within a channel; file and
+        line number are named.
 
     Example
     -------
@@ -125,7 +130,7 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
     for place, line in read_text_file(path).numbered():
         if line.startswith(";"):
             continue
-        fields = line.split()
+        fields = WORD.findall(line)
         if not 5 <= len(fields) <= 8:
             raise ValueError(
                 f"{place}: {len(fields)} fields are no CTM line; write recording, channel, start, duration, word, and "
@@ -152,7 +157,16 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
         )
     if open_alternatives:
         raise ValueError(f"{open_alternatives[0].place}: {BEGIN} has no {END} in its channel; add it.")
+    _check_words([word for item in items for word in item.words])
     return items
+
+
+def _check_words(words: Sequence[TimedWord]) -> None:
+    """Refuse a confidence in the word's place, where other words have their confidences behind them."""
+    if any(word.confidence is not None for word in words):
+        for word in words:
+            if word.confidence is None and FRACTION.fullmatch(word.word):
+                raise ValueError(f"{word.place}: has no word, but a confidence of {word.word}; add the word.")
 
 
 def _mark(mark: str, begun: Alternatives, inside: list[Recognized], open_alternatives: list[Alternatives]) -> None:

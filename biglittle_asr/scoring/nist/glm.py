@@ -18,8 +18,8 @@ word of a CTM that became several shares its time among them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from typing import NamedTuple
@@ -56,9 +56,16 @@ class RuleSet:
     case_sensitive: bool = True
     keeps_rest: bool = True
     """Whether text that no rule replaces stays."""
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with some of the rules, by their targets."""
 
     def apply(self, text: str) -> str:
         """The text with all rules applied.
+
+        Raises
+        ------
+        ValueError
+            If a rule that applies is at fault; file and line number are named.
 
         Example
         -------
@@ -79,6 +86,8 @@ class RuleSet:
                     and compared.startswith(rule.after, end)
                     and compared.endswith(rule.before, 0, position)
                 ):
+                    if rule.target in self.faults:
+                        raise ValueError(self.faults[rule.target])
                     pieces += [text[copied:position], rule.target]
                     position = copied = end
                     break
@@ -120,6 +129,8 @@ class Glm:
     case_sensitive: bool = True
     keeps_rest: bool = True
     """Whether text that no rule replaces stays."""
+    faults: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What is wrong with rules that cannot be applied, by their targets: their braces do not match."""
 
     def rules_for(self, *kinds: str) -> RuleSet:
         """Rules that hold for a text of any of these kinds, such as "stm" and "ref".
@@ -134,7 +145,8 @@ class Glm:
             expression: expression is None or (expression != "" and any(re.search(expression, kind) for kind in kinds))
             for expression in {rule.applies_to for rule in self.rules}
         }
-        return RuleSet([rule for rule in self.rules if held[rule.applies_to]], self.case_sensitive, self.keeps_rest)
+        rules = [rule for rule in self.rules if held[rule.applies_to]]
+        return RuleSet(rules, self.case_sensitive, self.keeps_rest, self.faults)
 
 
 def read_glm(path: str | PathLike[str]) -> Glm:
@@ -170,6 +182,7 @@ def read_glm(path: str | PathLike[str]) -> Glm:
         raise ValueError(f"{file.path}: no lines; a GLM starts with a comment, such as ;; and its name.")
     comment = file.lines[0].split(maxsplit=1)[0] if file.lines[0].strip() and not file.lines[0][0].isspace() else ""
     rules: list[Rule] = []
+    faults: dict[str, str] = {}
     settings = {"CASE_SENSITIVE": True, "COPY_NO_HIT": True}
     applies_to: str | None = None
     for place, line in file.numbered():
@@ -181,8 +194,14 @@ def read_glm(path: str | PathLike[str]) -> Glm:
         elif line.startswith("*"):
             _read_setting(line, place, settings)
         else:
-            rules.append(_read_rule(line.split(comment)[0] if comment else line, place)._replace(applies_to=applies_to))
-    return Glm(rules, settings["CASE_SENSITIVE"], settings["COPY_NO_HIT"])
+            rule = _read_rule(line.split(comment)[0] if comment else line, place)
+            rules.append(rule._replace(applies_to=applies_to))
+            if not _braces_match(rule.target):
+                faults[rule.target] = (
+                    f"{place}: the rule puts in '{rule.target}', whose braces do not match; behind alternatives with "
+                    "slashes, a rule needs its context, such as / [ ] __ [ ]."
+                )
+    return Glm(rules, settings["CASE_SENSITIVE"], settings["COPY_NO_HIT"], faults)
 
 
 def _checked_expression(expression: str, place: str) -> str:
@@ -222,6 +241,15 @@ def _read_rule(line: str, place: str) -> Rule:
     return Rule(source, _unbounded(_without_first_word(right)), before, after)
 
 
+def _braces_match(text: str) -> bool:
+    depth = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def _without_first_word(text: str) -> str:
     """What follows the arrow, the slash or the line's gap."""
     return "".join(text.split(maxsplit=1)[1:]).rstrip()
@@ -247,12 +275,14 @@ def filter_stm(segments: Iterable[Segment], glm: Glm, case_sensitive: bool = Fal
     Returns
     -------
     list of Segment
-        The same segments with other texts.
+        The same segments with other texts; those that do not count are left alone, whatever the rules make of their
+        mark.
 
     Raises
     ------
     ValueError
-        If brackets around optionally deletable words do not match; file and line number are named.
+        If brackets around optionally deletable words, or braces of a rule that applies, do not match; file and line
+        number are named.
 
     Example
     -------
@@ -263,7 +293,9 @@ def filter_stm(segments: Iterable[Segment], glm: Glm, case_sensitive: bool = Fal
     """
     rules = glm.rules_for("stm", "ref")
     return [
-        segment._replace(text=" ".join(_filter(segment.text, rules, case_sensitive, segment.place).split()))
+        segment
+        if segment.ignored
+        else segment._replace(text=" ".join(_filter(segment.text, rules, case_sensitive, segment.place).split()))
         for segment in segments
     ]
 
@@ -289,7 +321,8 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
     Raises
     ------
     ValueError
-        If brackets around optionally deletable words do not match; file and line number are named.
+        If brackets around optionally deletable words, or braces of a rule that applies, do not match; file and line
+        number are named.
 
     Example
     -------

@@ -5,7 +5,8 @@ r"""NIST's segment time marks (STM): what was said in each segment of each chann
 
 Recording, channel, speaker, start and end in seconds, labels if any, words. The words may hold alternatives in braces
 (which may nest, and of which `@` is one without words), optionally deletable words in brackets, and fragments with a
-hyphen at their open end; `word;tag` is that word. A segment with IGNORE_TIME_SEGMENT_IN_SCORING does not count.
+hyphen at their open end; `word;tag` is that word. A segment with IGNORE_TIME_SEGMENT_IN_SCORING, which may lack its
+underscores, does not count.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from biglittle_asr.scoring.texts import read_text_file, seconds
+from biglittle_asr.scoring.texts import WHITE_SPACE, read_text_file, seconds
 
-IGNORED = "ignore_time_segment_in_scoring"
-"""Stands, in any case, in the text of segments that do not count."""
+IGNORED = ("ignore_time_segment_in_scoring", "ignoretimesegmentinscoring")
+"""One of these stands, in any case, in the text of segments that do not count."""
 
 
 class Segment(NamedTuple):
@@ -42,7 +43,7 @@ class Segment(NamedTuple):
     @property
     def ignored(self) -> bool:
         """Whether the segment does not count."""
-        return IGNORED in self.text.lower()
+        return any(mark in self.text.lower() for mark in IGNORED)
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def read_stm(path: str | PathLike[str]) -> Stm:
         if line.startswith(";;"):
             comments.append(line.rstrip())
             continue
-        fields = line.split(maxsplit=5)
+        fields = re.split(f"[{WHITE_SPACE}]+", line.strip(WHITE_SPACE), maxsplit=5)
         if len(fields) < 5:
             raise ValueError(
                 f"{place}: {len(fields)} fields are no STM line; write recording, channel, speaker, start, end, "
@@ -99,7 +100,7 @@ def read_stm(path: str | PathLike[str]) -> Stm:
             raise ValueError(
                 f"{place}: the segment ends at {fields[4]} s, before its start at {fields[3]} s; correct it."
             )
-        text = fields[5].strip() if len(fields) > 5 else ""
+        text = fields[5] if len(fields) > 5 else ""
         labels: tuple[str, ...] = ()
         if text.startswith("<"):
             found = re.match(r"<([^<>\s]*)>(?:\s+|$)", text)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from biglittle_asr.scoring.nist.ctm import NO_WORD, Alternatives, Recognized
+from biglittle_asr.scoring.texts import WHITE_SPACE, WORD
 
 START = 0
 """Number of the start in a vocabulary, and in a graph."""
@@ -68,7 +69,7 @@ class Vocabulary(dict[str, int]):
     def __missing__(self, token: str) -> int:
         """Number a new word."""
         number = self[token] = len(self.texts)
-        text = _without_tags(token)
+        text = without_tags(token)
         bracketed = self.optional and len(text) > 1 and text[0] == "(" and text[-1] == ")"
         compared = text[1:-1] if bracketed else text
         self.texts.append(text)
@@ -114,8 +115,14 @@ class Vocabulary(dict[str, int]):
         return np.array(self._fragment)
 
 
-def _without_tags(token: str) -> str:
-    r"""`word;tag;tag` and `word*` are that word; `\;` is a semicolon."""
+def without_tags(token: str) -> str:
+    r"""`word;tag;tag` and `word*` are that word; `\;` is a semicolon.
+
+    Example
+    -------
+    >>> without_tags("word;tag"), without_tags("word*"), without_tags(r"a\;b")
+    ('word', 'word', 'a;b')
+    """
     if ";" in token or "\\" in token:
         token = re.split(r"(?<!\\);", token, maxsplit=1)[0].replace("\\", "") or token
     return token[:-1] if token.endswith("*") and len(token) > 1 else token
@@ -214,7 +221,7 @@ def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference
     WordGraph(words=[0, 1, 2], previous=None, last=(2,))
     """
     if "{" not in text and "}" not in text:
-        words = [START, *vocabulary.numbers(text.split())]
+        words = [START, *vocabulary.numbers(WORD.findall(text))]
         return WordGraph(words, None, (len(words) - 1,))
     builder = _GraphBuilder(vocabulary)
     builder.add_text(_tokens(text, place), 0, place)
@@ -225,11 +232,11 @@ def _tokens(text: str, place: str) -> list[str]:
     """Words, braces, and the slashes within braces."""
     tokens: list[str] = []
     depth = 0
-    for piece in re.split(r"([{}\s])", text):
+    for piece in re.split(rf"([{{}}{WHITE_SPACE}])", text):
         if piece == "{" and tokens and tokens[-1] not in ("{", "}", "/", " "):
             raise ValueError(f"{place}: a brace stands within a word, behind '{tokens[-1]}'; put a space between.")
         depth += (piece == "{") - (piece == "}")
-        if piece.isspace():
+        if piece and piece in WHITE_SPACE:
             tokens.append(" ")
         elif depth > 0 and "/" in piece:
             tokens += filter(None, re.split("(/)", piece))
