@@ -14,7 +14,7 @@ from biglittle_asr.audio import files as audio
 from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.shards import ShardMember, has_shards
+from biglittle_asr.shards import has_shards
 
 AUDIO_SUFFIXES = frozenset(
     ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "
@@ -60,7 +60,7 @@ def find_recordings(
     ['a', 'b', 'c']
     """
     recordings = [recording for text in inputs for recording in _find(text, spool, channel, tell)]
-    paths: dict[str, Path | ShardMember] = {}
+    paths: dict[str, object] = {}
     for recording in recordings:
         if recording.name in paths:
             raise ValueError(

@@ -84,7 +84,7 @@ or in Python, which executes nothing from this folder:
 
     from biglittle_asr.inference import load_model
 
-    recognizer = load_model("THIS_FOLDER")
+    print(load_model("THIS_FOLDER").transcribe("recording.wav").text)
 
 or in SpeechBrain, which runs what `hyperparams.yaml` says, so only if you trust who gave you this folder:
 
