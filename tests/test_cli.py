@@ -161,6 +161,18 @@ def test_score_runs_as_a_program_without_torch(files):
     assert "WER 66.67 %" in done.stdout
 
 
+@pytest.mark.parametrize("model", ["bl_resnet22", "resnet18"])
+def test_profile_of_a_name_imports_no_library_for_speech(model):
+    code = (
+        "import sys; from biglittle_asr.cli import main\n"
+        f"status = main(['profile', {model!r}, '--runs', '0'])\n"
+        "sys.exit(status or ', '.join({'speechbrain', 'torchaudio', 'soundfile', 'pandas'} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "parameters" in done.stdout
+
+
 def test_sums_of_durations_may_miss_the_total_by_rounding():
     with warnings.catch_warnings(), redirect_stderr(Terminal()) as terminal:
         warnings.simplefilter("error")

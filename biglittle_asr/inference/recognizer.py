@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from biglittle_asr.decoding import BeamWords, Decoder, DecodingSettings, GreedyWords, Search, ctc_greedy
 from biglittle_asr.features import LogMel
 from biglittle_asr.inference.audio import AudioSource, Recording
-from biglittle_asr.inference.folder.kinds import Report, kind_of
+from biglittle_asr.inference.folder.kinds import kind_of
+from biglittle_asr.inference.folder.searches import Report
 from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
 from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.tokens.tokenizer import Tokenizer
@@ -125,7 +126,8 @@ class Recognizer(nn.Module):
         OSError, ValueError
             If files that the settings name cannot be read, or settings do not apply to this kind of model.
         """
-        self.search = self.kind.search(self.model, self.tokenizer, settings, self.search_settings, report)
+        search = self.kind.searching.search
+        self.search = search(self.model, self.tokenizer, settings, self.search_settings, report)
 
     @overload
     def transcribe(
