@@ -18,10 +18,11 @@ import safetensors.torch
 import soundfile
 import torch
 from conftest import SAMPLE_RATE
+from golden_cases import IMAGES, MODELS
 from model_folders import SMALL, Payload, assert_refused, assert_same, good, make, payload
 from torch import Tensor
 
-from biglittle_asr.inference import load_model, save_model
+from biglittle_asr.inference import load_classifier, load_model, save_model
 from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.inference.folder.store import CONFIG, NEEDED, SPEECHBRAIN, TOKENIZER, WEIGHTS, stored_state
 from biglittle_asr.inference.folder.weights import DTYPES, read_weights
@@ -283,9 +284,57 @@ def test_broken_folders_are_one_sentence(good: Path, tmp_path: Path, capsys: Any
     assert not (folder / "canary").exists() and not Path("canary").exists()
 
 
+OF_ANY_FILE = [
+    case
+    for case in BROKEN
+    if case.startswith(("config is", "weights", "header of", "header is", "config.json is", "model.safetensors is"))
+    or case in ("empty config.json", "empty model.safetensors", "no config.json", "no model.safetensors")
+    if case != "weights that overflow"
+]
+"""What breaks a folder of images in the same way."""
+
+
+@pytest.mark.parametrize("case", OF_ANY_FILE)
+def test_broken_folders_of_images_are_one_sentence(tmp_path: Path, capsys: Any, case: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / IMAGES, folder)
+    breaks, message = BROKEN[case]
+    breaks(folder)
+    assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
+    with pytest.raises((OSError, ValueError), match=re.escape(message)):
+        load_classifier(folder)
+    assert not (folder / "canary").exists()
+
+
+def test_wrong_values_of_every_key_of_a_classifier_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / IMAGES, folder)
+    original = json.loads((folder / CONFIG).read_text())
+    keys = [(key,) for key in original] + [("network", key) for key in original["network"]]
+    for *parents, key in keys:
+        for wrong in wrong_values(original["network"][key] if parents else original[key]):
+            changed = copy.deepcopy(original)
+            (changed["network"] if parents else changed)[key] = wrong
+            (folder / CONFIG).write_text(json.dumps(changed))
+            # A name is for people, and may be any.
+            fine = key == "name" and isinstance(wrong, str) and len(wrong) < 1000
+            with contextlib.nullcontext() if fine else pytest.raises(ValueError, match="config.json: "):
+                load_classifier(folder)
+
+
+def test_a_classifier_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(MODELS / IMAGES, folder)
+    tensors(lambda state: state["fc.weight"].fill_(3e38))(folder)
+    with pytest.raises(ValueError, match="output is not finite"):
+        load_classifier(folder)
+
+
 def wrong_values(good: Any) -> list[Any]:
     """Values of every other kind, and sizes beyond any network's."""
     kinds: dict[type, list[Any]] = {
+        list: ["8", None],
+        dict: ["8", None],
         bool: [0, None],
         int: [True, -1, 1 << 40, 2.5, "3"],
         float: [-1.0, 1e30, "1"],

@@ -26,7 +26,7 @@ from biglittle_asr.corpora.images import folder as image_folder
 from biglittle_asr.corpora.images import imagenet
 from biglittle_asr.features.images import MEAN, UnreadableImageError, evaluation_transform, read_image  # noqa: E402
 from biglittle_asr.inference.classification import count_top, find_images
-from biglittle_asr.inference.folder.classifier import Classifier, load_classifier, read_classifier, save_classifier
+from biglittle_asr.inference.folder.classifier import Classifier, load_classifier, save_classifier
 from biglittle_asr.models import create_model
 from biglittle_asr.recipe.keys import IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe
@@ -281,7 +281,7 @@ def test_every_yaml_trains_evaluates_and_leaves_a_model(yaml: Path, sets: Path, 
     expected = json.loads((out / "score.json").read_text())
     assert evaluated == pytest.approx(expected, rel=1e-4) and evaluated["images"] == 6
     # A pruned network leaves plain weights, most of them zero.
-    model = read_classifier(out / "model").model
+    model = load_classifier(out / "model").model
     convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
     pruned = [layer for layer in convolutions if (layer.weight == 0).double().mean() > 0.8]
     assert len(pruned) == ("sparse" in yaml.name) * (len(convolutions) - 1)
@@ -378,8 +378,13 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "classes": (lambda config: config.update(classes=["a"]), "classes are 1 names, but num_classes is 3"),
     "size": (lambda config: config["network"].update(channels=[8, 8, 8, 1 << 30]), "network.channels is"),
     "shape": (lambda config: config["network"].update(channels=[8, 8, 8, 16]), "tensor"),
-    "field": (lambda config: config["network"].pop("stem"), "network must have the keys"),
+    "field": (lambda config: config["network"].update(depth=50), "has the unknown key 'network.depth'"),
+    "default": (lambda config: config["network"].pop("stem"), "tensor conv1.weight is"),
+    "key": (lambda config: config.pop("crop"), "lacks the key crop"),
     "crop": (lambda config: config.update(crop=-1), "crop is -1, but must be"),
+    "no crop": (lambda config: config.update(crop=0), "but both must be 1 or more"),
+    "class twice": (lambda config: config.update(classes=["a", "a", "b"]), "classes are 3 names"),
+    "network": (lambda config: config["network"].update(alpha=3, big_little_stages=3), "network cannot be built"),
 }
 
 

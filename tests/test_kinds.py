@@ -20,7 +20,7 @@ from biglittle_asr.decoding.aligned import align_ctc, align_transducer
 from biglittle_asr.inference import Recognizer, Recording, Transcript, load_model, save_model, transcribe
 from biglittle_asr.inference.folder.kinds import KINDS
 
-SEARCHED = [kind for kind in KINDS if not KINDS[kind].streams]
+SEARCHED = [kind for kind in KINDS if not KINDS[kind].searching.streams]
 """Kinds whose words are known at the end of an utterance."""
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -80,6 +80,27 @@ def test_words_are_those_of_the_tokens_and_their_times_are_in_order(
         times = [time for word in result.words for time in (word.start, word.end)]
         assert times == sorted(times) and all(0 <= time <= result.duration for time in times)
         assert all(0 <= word.confidence <= 1 for word in result.words)
+
+
+@every_kind
+def test_python_gives_the_words_of_the_command(
+    folders: dict[str, Path], recordings: list[Recording], kind: str, capsys: Any
+) -> None:
+    paths = [str(each.path) for each in recordings]
+    assert main(["transcribe", str(folders[kind]), *paths, "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)["transcripts"]
+    recognizer = load_model(folders[kind])
+    found = recognizer.transcribe(paths)
+    assert [each.text for each in found] == [each["text"] for each in expected] and any(each.words for each in found)
+    for one, other in zip(found, expected, strict=True):
+        times = [time for word in one.words for time in (word.start, word.end)]
+        assert times == pytest.approx([word[key] for word in other["words"] for key in ("start", "end")], abs=1e-3)
+    read = [torch.from_numpy(soundfile.read(path, dtype="float32")[0]) for path in paths]
+    for alone in (recognizer.transcribe, lambda path: recognizer.transcribe(path, window_seconds=0.5)):
+        assert [alone(path).text for path in paths] == [each.text for each in found]
+    for samples in (read, [each.double().numpy() for each in read], [(each * 32768).short() for each in read]):
+        given = recognizer.transcribe(samples, sample_rate=SAMPLE_RATE)
+        assert [each.text for each in given] == [each.text for each in found]
 
 
 @pytest.mark.parametrize("kind", SEARCHED)

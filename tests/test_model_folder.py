@@ -1,5 +1,6 @@
 """The model folder: nothing is lost in it, and it is written whole or not at all."""
 
+import contextlib
 import json
 import os
 import re
@@ -12,15 +13,17 @@ import pytest
 import soundfile
 import torch
 from conftest import SAMPLE_RATE
-from model_folders import CHANNELS, CHARACTERS, assert_same, good, make, speech, transcripts
+from golden_cases import IMAGES, MODELS
+from model_folders import CHANNELS, CHARACTERS, assert_refused, assert_same, good, make, speech, transcripts
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 
 from biglittle_asr.features import FORMS, NORMALIZATIONS, LogMel, SentenceNormalization
-from biglittle_asr.inference import ModelCard, Recognizer, load_model, save_model
+from biglittle_asr.inference import ModelCard, Recognizer, load_classifier, load_model, save_model
+from biglittle_asr.inference.classification import ImageScore
 from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.inference.folder.store import CARD, CONFIG, FILES, NEEDED, SPEECHBRAIN
 from biglittle_asr.models import CTCModel, TransducerModel, create_encoder, list_encoders
-from biglittle_asr.profiling import encoder_costs
+from biglittle_asr.profiling import count_costs, encoder_costs
 from biglittle_asr.scoring import score_texts
 from biglittle_asr.tasks.speech.model_folder import write_model_folder
 from biglittle_asr.tokens.tokenizer import SentencePieceTokenizer
@@ -174,7 +177,7 @@ def test_card_of_every_kind_says_what_it_is(tmp_path: Path, kind: str) -> None:
     parameters = sum(parameter.numel() for parameter in recognizer.model.parameters())
     for part in (KINDS[kind].title, KINDS[kind].interface, f"{parameters:,}", KINDS[kind].head):
         assert part in text
-    assert KINDS[kind].describe_search(recognizer.search_settings) in text
+    assert KINDS[kind].searching.describe(recognizer.search_settings) in text
 
 
 # Writing
@@ -222,6 +225,43 @@ def test_what_is_no_model_folder_is_not_replaced(good: Path, tmp_path: Path) -> 
     assert (tmp_path / "mine" / "notes.txt").exists() and (tmp_path / "other" / CONFIG).stat().st_size == 21
     (tmp_path / "empty").mkdir()
     load_model(save_model(tmp_path / "empty", recognizer))
+
+
+def test_folders_of_speech_and_of_images_replace_one_another_and_nothing_else(good: Path, tmp_path: Path) -> None:
+    recognizer, classifier = load_model(good), load_classifier(MODELS / IMAGES)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("mine")
+    for name, model in (("model", recognizer), ("model", classifier), ("model", recognizer), ("mine", classifier)):
+        with pytest.raises(FileExistsError, match="is no model folder") if name == "mine" else contextlib.nullcontext():
+            save_model(tmp_path / name, model)
+    assert_same(load_model(tmp_path / "model"), recognizer)
+    assert (tmp_path / "mine" / "README.md").read_text() == "mine"
+
+
+def test_what_loads_the_other_kind_of_folder_is_named(good: Path, tmp_path: Path, capsys: Any) -> None:
+    with pytest.raises(ValueError, match="images: classifies images; load it with load_classifier"):
+        load_model(MODELS / IMAGES)
+    with pytest.raises(ValueError, match="model: recognizes speech; load it with load_model"):
+        load_classifier(good)
+    arguments = ["transcribe", str(MODELS / IMAGES), "a.wav"]
+    assert_refused(arguments, "or use `biglittle evaluate`", tmp_path, capsys)
+
+
+def test_card_of_a_classifier_has_the_numbers(tmp_path: Path) -> None:
+    classifier = load_classifier(MODELS / IMAGES)
+    card = ModelCard("700 images.", "python train.py", "bf16", "epoch 7", {"val": ImageScore(50, 61.5, 90.25, 1.5, 2)})
+    text = (save_model(tmp_path / "model", classifier, card) / CARD).read_text()
+    costs = count_costs(classifier.model, torch.empty(1, 3, classifier.crop, classifier.crop, device="meta"))
+    for part in (
+        "bl_resnet50, 7 classes",
+        "700 images.",
+        "bf16",
+        "epoch 7",
+        f"{costs.parameters:,}",
+        f"{costs.macs:,}",
+    ):
+        assert part in text
+    assert "| val | 61.50 | 90.25 | 1.5000 | 50 | 2 |" in text
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

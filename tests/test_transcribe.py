@@ -56,6 +56,87 @@ def test_progress_reaches_the_total(recognizer, recordings):
     assert done == sorted(done) and {total for _, total in seen} == {seen[-1][0]}
 
 
+# In Python
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, SAMPLE_RATE])
+def test_samples_give_the_words_of_their_file(recognizer, tmp_path, rate):
+    samples = babble(3, seed=5, sample_rate=rate)
+    soundfile.write(tmp_path / "a.wav", samples, rate)
+    expected = recognizer.transcribe(str(tmp_path / "a.wav"))
+    found = recognizer.transcribe(samples, sample_rate=rate)
+    assert found.words == expected.words and len(found.text) > 5 and found.duration == expected.duration == 3
+    assert recognizer.transcribe(torch.from_numpy(samples[None]), sample_rate=rate, window_seconds=1).text == found.text
+    assert recognizer.transcribe(Recording("a", tmp_path / "a.wav")).text == found.text
+
+
+def test_a_list_has_everything_in_its_order_and_failures_in_their_place(recognizer, recordings, tmp_path):
+    (tmp_path / "text.wav").write_text("no audio")
+    whole = words(recognizer, *recordings)
+    found = recognizer.transcribe((recordings[1], tmp_path / "text.wav", recordings[0], recordings[1]))
+    assert [each.recording.name for each in found] == ["r1", "text", "r0", "r1"]
+    assert [found[index].text for index in (0, 2, 3)] == [whole["r1"], whole["r0"], whole["r1"]]
+    assert isinstance(found[1], Failure)
+    for name in ("text", "words"):
+        with pytest.raises(ValueError, match="text.wav: not readable as audio"):
+            getattr(found[1], name)
+    with pytest.raises(ValueError, match="text.wav: not readable as audio"):
+        recognizer.transcribe(tmp_path / "text.wav")
+    assert recognizer.transcribe([]) == []
+
+
+def test_a_channel_is_chosen_in_python(recognizer, tmp_path):
+    left, right = babble(2, seed=1), babble(2, seed=2)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), SAMPLE_RATE)
+    found = [recognizer.transcribe(tmp_path / "stereo.wav", channel=channel).text for channel in (1, 2, None)]
+    alone = [recognizer.transcribe(each, sample_rate=SAMPLE_RATE).text for each in (left, right, (left + right) / 2)]
+    assert found == alone and len(set(found)) == 3
+
+
+SOUND = np.sin(np.arange(8000, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "audio, options, message",
+    [
+        (SOUND, {}, "samples: need their rate in Hz"),
+        ([SOUND, SOUND], {}, "samples 1: need their rate"),
+        (SOUND, {"sample_rate": 16000.5}, "must be a whole number of Hz"),
+        (SOUND, {"sample_rate": 16}, "samples: sampled at 16 Hz"),
+        (SOUND, {"sample_rate": 16000, "channel": 2}, "leave out channel"),
+        (
+            np.stack([SOUND, SOUND]),
+            {"sample_rate": 16000},
+            r"\(2, 8000\), whose rows may be channels or utterances",
+        ),
+        (np.stack([SOUND, SOUND], 1), {"sample_rate": 16000}, "give the mean of the channels"),
+        (SOUND[:0], {"sample_rate": 16000}, "there are none"),
+        (0 * SOUND, {"sample_rate": 16000}, "samples: holds nothing but zeros"),
+        (SOUND * np.nan, {"sample_rate": 16000}, r"a sample at 0\.00 s is not a finite number"),
+        ((SOUND * 9000).astype(np.int32), {"sample_rate": 16000}, "are of the type int32"),
+        (SOUND * 9000, {"sample_rate": 16000}, "reach .*, but the full scale of floats is 1"),
+        ("a.wav", {"sample_rate": 16000}, "a.wav: is no array of samples, so it has a rate of its own"),
+        ("missing.wav", {}, "missing.wav: no such audio file"),
+        (1.0, {}, "audio is a float, but must be a path"),
+        (iter(["a.wav"]), {}, "but must be a path, a NumPy array, a tensor, or a list"),
+        ("PIPE", {}, "is a pipe, which cannot be read twice"),
+    ],
+)
+def test_what_is_not_clear_is_refused_in_a_sentence(recognizer, tmp_path, audio, options, message):
+    if isinstance(audio, str) and audio == "PIPE":
+        audio = tmp_path / "pipe"
+        os.mkfifo(audio)
+    with pytest.raises((OSError, TypeError, ValueError), match=message) as caught:
+        recognizer.transcribe(audio, **options)
+    assert str(caught.value).endswith(".") and "\n" not in str(caught.value)
+
+
+def test_a_recognizer_in_training_is_refused(tmp_path):
+    recognizer = make_recognizer().train()
+    with pytest.raises(ValueError, match="training mode; call its eval"):
+        recognizer.transcribe(SOUND, sample_rate=SAMPLE_RATE)
+
+
 # Words
 
 

@@ -354,17 +354,20 @@ class AudioFile:
             if not finite.all():
                 seconds = (place + int(np.argmin(finite))) / self.sample_rate
                 raise AudioFileError(
-                    f"{self.label}: a sample at {seconds:.2f} s is not a finite number; replace the file.", "not_finite"
+                    f"{self.label}: a sample at {seconds:.2f} s is not a finite number; replace the recording.",
+                    "not_finite",
                 )
             place += len(block)
             yield block
         if place < stop:
             raise self._cut_off(place, self.num_samples)
-        if first == 0 and place == self.num_samples and self._sound.format == "FLAC":
-            self._refuse_another_flac()
+        if first == 0 and place == self.num_samples:
+            self._check_end()
 
-    def _refuse_another_flac(self) -> None:
+    def _check_end(self) -> None:
         """libsndfile reads the first of several FLAC files that were joined; behind it none may follow."""
+        if self._sound.format != "FLAC":
+            return
         content = FileBytes(self._file.fileno())
         place = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
         if has_another_flac(content, max(4, place - FLAC_BUFFER)):

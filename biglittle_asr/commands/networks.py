@@ -39,15 +39,15 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
         return Network(lambda: create_model(word, **overrides), image_size or Network.image_size)
     path = Path(word)
     if path.is_dir():
-        from biglittle_asr.inference import load_model
-        from biglittle_asr.inference.folder.classifier import is_classifier, read_classifier
+        from biglittle_asr.inference import Classifier
+        from biglittle_asr.inference.folder.store import read_model
 
         if overrides:
             raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")
-        if is_classifier(word):
-            classifier = read_classifier(path)
-            return Network(lambda: classifier.model, image_size or classifier.crop)
-        return Network(lambda: _countable(load_model(path).model))
+        model = read_model(path)
+        if isinstance(model, Classifier):
+            return Network(lambda: model.model, image_size or model.crop)
+        return Network(lambda: _countable(model.model))
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         from biglittle_asr.recipe.network import load_network, read_image_size
 

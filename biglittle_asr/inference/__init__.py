@@ -1,17 +1,19 @@
 """From a trained model folder to words: nothing in a folder is executed when it is loaded.
 
-- `folder.py`, `config.py`, `weights.py`, `card.py`, `packing.py`, `speechbrain.py`: the model folder
-- `kinds.py`: in what CTC models, attention models and transducers differ
+- `folder/`, `speechbrain.py`: the model folder, of speech and of images
 - `recognizer.py`: everything between samples and what decoding goes by
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words, and to error rates
 - `tuning.py`: the weights of a beam search
-- `formats.py`: transcripts as text, JSON, CTM and SRT
+- `transcripts.py`: transcripts as text, JSON, CTM and SRT
+- `classification.py`: image classifiers, and their accuracy
 """
 
 from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.evaluation import evaluate
 from biglittle_asr.inference.folder.card import ModelCard
+from biglittle_asr.inference.folder.classifier import load_classifier
 from biglittle_asr.inference.folder.packing import pack
 from biglittle_asr.inference.folder.store import load_model, save_model
 from biglittle_asr.inference.recognizer import Recognizer
@@ -19,12 +21,14 @@ from biglittle_asr.inference.streaming import transcribe_stream
 from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
 
 __all__ = [
+    "Classifier",
     "Failure",
     "ModelCard",
     "Recognizer",
     "Recording",
     "Transcript",
     "evaluate",
+    "load_classifier",
     "load_model",
     "pack",
     "save_model",

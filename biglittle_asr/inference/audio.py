@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+from torch import Tensor
 
 from biglittle_asr.audio.files import WHOLE, AudioFile, Segment
 from biglittle_asr.audio.resample import SAMPLE_RATES, Resampler, Samples
@@ -19,10 +23,14 @@ CANCELLED = 1e-4
 """Energy of the mean of all channels relative to theirs, up to which they cancel out: -40 dB. One channel is the other
 turned upside down then, as a cable with swapped wires makes it; independent channels lose 3 dB."""
 
+FULL_SCALE_INT16 = 32768
+LARGEST_PEAK = 100.0
+"""Of floats, whose full scale is 1. What lies 40 dB above it was made of integers by a mere cast."""
+
 
 @dataclass(frozen=True)
 class Recording:
-    """An audio file to be transcribed, or a part of one, whatever its sample rate and its number of channels.
+    """An audio file to be transcribed, a part of one, or samples, whatever the sample rate and the number of channels.
 
     Example
     -------
@@ -36,7 +44,7 @@ class Recording:
 
     name: str
     """What results are called by."""
-    path: Path | ShardMember
+    path: Path | ShardMember | AudioSamples
     channel: int | None = None
     """The channel to read, from 1; None for the mean of all."""
     label: str | None = None
@@ -45,6 +53,48 @@ class Recording:
     """Seconds of the file to pass over."""
     length: float | None = None
     """Seconds to read; None: to the end."""
+
+    @classmethod
+    def of(
+        cls, audio: AudioSource, sample_rate: int | None = None, channel: int | None = None, label: str = "samples"
+    ) -> Recording:
+        """A recording of what a Python program has.
+
+        Arguments
+        ---------
+        audio : path, numpy.ndarray, Tensor or Recording
+            Samples are those of :class:`AudioSamples`.
+        sample_rate : int, optional
+            Hz; of samples, which need it, and of nothing else.
+        channel : int, optional
+            Of a file, from 1; the mean of all if not given.
+        label : str
+            What samples are called.
+
+        Raises
+        ------
+        TypeError
+            If it is none of these.
+        ValueError
+            If samples have no sample rate, or a file is given one; or as :class:`AudioSamples`.
+        """
+        if isinstance(audio, np.ndarray | Tensor):
+            if sample_rate is None:
+                raise ValueError(f"{label}: need their rate in Hz; give sample_rate.")
+            if channel is not None:
+                raise ValueError(f"{label}: are of one channel; leave out channel.")
+            return cls(label, AudioSamples(audio, sample_rate, label), label=label)
+        if not isinstance(audio, str | PathLike | Recording):
+            kind = type(audio).__name__
+            raise TypeError(f"audio is a {kind}, but must be a path, a NumPy array, a tensor, or a list of these.")
+        if sample_rate is not None:
+            raise ValueError(f"{audio}: is no array of samples, so it has a rate of its own; leave out sample_rate.")
+        if isinstance(audio, Recording):
+            return audio if channel is None else replace(audio, channel=channel)
+        path = Path(audio)
+        if path.is_fifo():
+            raise ValueError(f"{path}: is a pipe, which cannot be read twice; give a file.")
+        return cls(path.stem, ShardMember.parse(audio) or path, channel)
 
     @classmethod
     def of_segment(cls, name: str, wav: str, segment: Segment) -> Recording:
@@ -94,7 +144,7 @@ class Recording:
         return (0, None) if segment == WHOLE else file.place(segment)
 
     def _open(self) -> AudioFile:
-        file = AudioFile(str(self.path), self.label)
+        file = self.path if isinstance(self.path, AudioSamples) else AudioFile(str(self.path), self.label)
         lowest, highest = SAMPLE_RATES
         problem = None
         if not lowest <= file.sample_rate <= highest:
@@ -122,7 +172,73 @@ class Recording:
             if channels > 0:
                 raise ValueError(
                     f"{file.label}: its channels cancel each other out when they are mixed; take one of them, with "
-                    "--channel 1."
+                    "--channel 1 (in Python channel=1)."
                 )
             place = "" if self.channel is None else f" in channel {self.channel}"
             raise ValueError(f"{file.label}: holds nothing but zeros{place}; check the recording.")
+
+
+class AudioSamples(AudioFile):
+    """Samples of one channel in memory, as if they were the content of a file.
+
+    Arguments
+    ---------
+    samples : numpy.ndarray or Tensor
+        (S,), or (1, S) or (S, 1); floats with full scale 1, or 16-bit integers.
+    sample_rate : int
+        Hz.
+    label : str
+        What error messages call them.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or their meaning is not clear: several rows, which may be channels or utterances; integers
+        of another size; floats far above full scale.
+
+    Example
+    -------
+    >>> samples = AudioSamples(np.array([0, 16384, 0], dtype="int16"), 8000)
+    >>> [block.tolist() for block in samples.blocks(2)]
+    [[[0.0], [0.5]], [[0.0]]]
+    """
+
+    def __init__(self, samples: npt.NDArray[Any] | Tensor, sample_rate: int, label: str = "samples") -> None:
+        if isinstance(samples, Tensor):
+            samples = samples.detach().cpu()
+            samples = (samples.float() if samples.is_floating_point() else samples).numpy()
+        self.label, self.sample_rate, self.num_samples, self.channels = label, int(sample_rate), samples.size, 1
+        if sample_rate != self.sample_rate:
+            raise ValueError(f"{label}: sample_rate is {sample_rate}, but must be a whole number of Hz.")
+        if not samples.size:
+            raise ValueError(f"{label}: there are none; check what was read.")
+        if max(samples.shape) != samples.size:
+            raise ValueError(
+                f"{label}: have the shape {samples.shape}, whose rows may be channels or utterances; give the mean of "
+                "the channels (S,), or a list of utterances."
+            )
+        if samples.dtype != np.int16 and not np.issubdtype(samples.dtype, np.floating):
+            raise ValueError(f"{label}: are of the type {samples.dtype}; give int16, or floats with full scale 1.")
+        scale = FULL_SCALE_INT16 if samples.dtype == np.int16 else 1
+        self._samples = (samples.astype(np.float32) / np.float32(scale)).reshape(-1, 1)
+        peak = float(np.abs(self._samples).max())
+        if peak > LARGEST_PEAK and np.isfinite(peak):
+            raise ValueError(f"{label}: reach {peak:g}, but the full scale of floats is 1; divide by the integers'.")
+
+    def __str__(self) -> str:
+        return self.label
+
+    def _read(self, size: int, first: int = 0, count: int | None = None) -> Iterator[npt.NDArray[np.float32]]:
+        stop = self.num_samples if count is None else first + count
+        for start in range(first, stop, size):
+            yield self._samples[start : min(start + size, stop)]
+
+    def _check_end(self) -> None:
+        """Nothing can follow."""
+
+    def close(self) -> None:
+        """Memory is not closed."""
+
+
+AudioSource: TypeAlias = str | PathLike[str] | npt.NDArray[Any] | Tensor | Recording
+"""What may be given as audio in Python."""

@@ -1,7 +1,4 @@
-"""Image classifiers as data: their folder (`config.json`, `model.safetensors`, `README.md`), and their evaluation.
-
-Loading a folder checks what it says before anything is built of it, and executes nothing.
-"""
+"""Image classifiers: what it takes to use one, and how well it does."""
 
 from __future__ import annotations
 
@@ -19,8 +16,30 @@ from torch.utils.data import DataLoader
 
 from biglittle_asr.corpora.images.folder import ImageFolder, read_image_folder, read_image_shards, split_folder
 from biglittle_asr.corpora.images.imagenet import imagenet_classes
-from biglittle_asr.inference.folder.classifier import Classifier
+from biglittle_asr.models import ImageClassifier
 from biglittle_asr.shards import ShardError, ShardMember, has_shards
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A trained image classifier, and what it takes to use it; raises ValueError if its parts do not fit."""
+
+    name: str
+    """For people, such as bl_resnet50."""
+    model: ImageClassifier
+    classes: tuple[str, ...] | None
+    """Names of its outputs; None where they are not recorded."""
+    resize: int = 256
+    """Pixels that an image's shorter side is brought to."""
+    crop: int = 224
+    """Pixels of the square that is then cut from its middle."""
+
+    def __post_init__(self) -> None:
+        outputs = self.model.config.num_classes
+        if self.classes is not None and not len(set(self.classes)) == len(self.classes) == outputs:
+            raise ValueError(f"classes are {len(self.classes)} names, but num_classes is {outputs}.")
+        if self.resize < 1 or self.crop < 1:
+            raise ValueError(f"resize is {self.resize} and crop {self.crop}, but both must be 1 or more.")
 
 
 @dataclass(frozen=True)

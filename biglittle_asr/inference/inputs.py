@@ -15,7 +15,7 @@ from biglittle_asr.audio.files import AUDIO_SUFFIXES
 from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.shards import ShardMember, has_shards
+from biglittle_asr.shards import has_shards
 
 NAMED_SUFFIXES = 5
 """Kinds of files that are left out of a folder and named, the most frequent first."""
@@ -56,7 +56,7 @@ def find_recordings(
     ['a', 'b', 'c']
     """
     recordings = [recording for text in inputs for recording in _find(text, spool, channel, tell)]
-    paths: dict[str, Path | ShardMember] = {}
+    paths: dict[str, object] = {}
     for recording in recordings:
         if recording.name in paths:
             raise ValueError(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from biglittle_asr.decoding import BeamWords, Decoder, DecodingSettings, GreedyWords, Search, ctc_greedy
 from biglittle_asr.features import LogMel
-from biglittle_asr.inference.folder.kinds import Report, kind_of
+from biglittle_asr.inference.audio import AudioSource, Recording
+from biglittle_asr.inference.folder.kinds import kind_of
+from biglittle_asr.inference.folder.searches import Report
+from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
 from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
@@ -123,7 +126,87 @@ class Recognizer(nn.Module):
         OSError, ValueError
             If files that the settings name cannot be read, or settings do not apply to this kind of model.
         """
-        self.search = self.kind.search(self.model, self.tokenizer, settings, self.search_settings, report)
+        search = self.kind.searching.search
+        self.search = search(self.model, self.tokenizer, settings, self.search_settings, report)
+
+    @overload
+    def transcribe(
+        self, audio: AudioSource, *, sample_rate: int | None = None, channel: int | None = None, **options: Any
+    ) -> Transcript: ...
+
+    @overload
+    def transcribe(
+        self,
+        audio: list[Any] | tuple[Any, ...],
+        *,
+        sample_rate: int | None = None,
+        channel: int | None = None,
+        **options: Any,
+    ) -> list[Transcript | Failure]: ...
+
+    def transcribe(
+        self, audio: Any, *, sample_rate: int | None = None, channel: int | None = None, **options: Any
+    ) -> Transcript | list[Transcript | Failure]:
+        """The words of recordings of any length and sample rate, as `biglittle transcribe` finds them.
+
+        Arguments
+        ---------
+        audio : path, numpy.ndarray, Tensor, Recording, or a list or tuple of these
+            Of an array or a tensor (S,): samples, floats with full scale 1 or 16-bit integers.
+        sample_rate : int, optional
+            Hz, of samples. Files say their own.
+        channel : int, optional
+            Of files, from 1; the mean of all channels if not given.
+        **options
+            `window_seconds`, `batch_seconds` and `progress` of
+            :func:`~biglittle_asr.inference.transcription.transcribe`, which change no word.
+
+        Returns
+        -------
+        Transcript, or list of Transcript and Failure
+            In the order of `audio`. A bad recording does not cost the others of a list: a Failure is in its place,
+            which has its `error`, and raises it when it is asked for text or words.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the only recording cannot be read or transcribed; if samples are of no clear meaning; or if the
+            recognizer is in training mode.
+        TypeError
+            If `audio` is something else.
+
+        Example
+        -------
+        >>> import numpy, soundfile
+        >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+        >>> from biglittle_asr.features import SentenceNormalization
+        >>> from biglittle_asr.models import CTCModel, create_encoder
+        >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4)
+        >>> recognizer = Recognizer(LogMel(), SentenceNormalization(), model, CharacterTokenizer(" AB"))
+        >>> samples = numpy.random.default_rng(0).normal(size=8000) / 10
+        >>> path = getfixture("tmp_path") / "talk.wav"
+        >>> soundfile.write(path, samples, 8000, subtype="FLOAT")
+        >>> first, second = recognizer.transcribe([path, "missing.wav"])
+        >>> first.text == recognizer.transcribe(path).text == recognizer.transcribe(samples, sample_rate=8000).text
+        True
+        >>> second.error
+        FileNotFoundError('missing.wav: no such audio file; check the path.')
+        """
+        if self.training:
+            raise ValueError("the recognizer is in training mode; call its eval() first.")
+        several = isinstance(audio, list | tuple)
+        sources: Sequence[Any] = audio if several else [audio]
+        labels = [f"samples {index}" if several else "samples" for index, _ in enumerate(sources, 1)]
+        recordings = [
+            Recording.of(source, sample_rate, channel, label) for source, label in zip(sources, labels, strict=True)
+        ]
+        found = {each.recording: each for each in transcribe(self, recordings, **options)}
+        if several:
+            return [found[recording] for recording in recordings]
+        (result,) = found.values()
+        if isinstance(result, Failure):
+            raise result.error
+        return result
 
     def decoder(self) -> Decoder:
         """A decoder for what :meth:`forward` gives of one utterance."""

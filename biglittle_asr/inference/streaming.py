@@ -53,7 +53,7 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
     >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
     """
-    if not recognizer.kind.streams:
+    if not recognizer.kind.searching.streams:
         raise ValueError(
             f"This model cannot stream: the words of its class, {type(recognizer.model).__name__}, are known only when "
             "an utterance has ended; transcribe without --stream."

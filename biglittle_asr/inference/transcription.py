@@ -71,10 +71,20 @@ class Output:
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be transcribed, and why."""
+    """A recording that could not be transcribed, and why. Whoever takes it for a transcript is told the error."""
 
     recording: Recording
     error: OSError | ValueError
+
+    @property
+    def text(self) -> str:
+        """Raises the error: there is no text."""
+        raise self.error
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """Raises the error: there are no words."""
+        raise self.error
 
 
 def transcribe(

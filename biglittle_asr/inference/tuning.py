@@ -107,7 +107,7 @@ def tune(
         As :class:`BeamSearch`; or if there is nothing to tune, or nothing to tune on, or values are given of what the
         search does not have.
     """
-    if not recognizer.kind.takes_language_models:
+    if not recognizer.kind.searching.takes_language_models:
         raise ValueError(
             "there are no weights to tune: language models are for CTC models, and this one is of the class "
             f"{type(recognizer.model).__name__}."

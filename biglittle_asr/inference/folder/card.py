@@ -6,10 +6,13 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import torch
+
 from biglittle_asr.features import SentenceNormalization
+from biglittle_asr.inference.classification import Classifier, ImageScore
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.models import EncoderConfig
-from biglittle_asr.profiling import encoder_costs
+from biglittle_asr.profiling import count_costs, encoder_costs
 from biglittle_asr.profiling.costs import FRAMES_PER_SECOND
 from biglittle_asr.scoring.score import OverallCounts
 from biglittle_asr.tokens.tokenizer import CharacterTokenizer
@@ -27,8 +30,8 @@ class ModelCard:
     """Of the training, such as "bf16"."""
     weights: str = ""
     """Which weights these are, such as "average of last 10 epochs"."""
-    scores: Mapping[str, OverallCounts] = field(default_factory=dict)
-    """Set -> its word errors; "dev" is the one on which the weights were chosen."""
+    scores: Mapping[str, OverallCounts] | Mapping[str, ImageScore] = field(default_factory=dict)
+    """Set -> its word errors, or the accuracy on its images; "dev" is the one on which the weights were chosen."""
     decoding: str = ""
     """How the scores were found, if not as the folder decodes by itself."""
     start: str = ""
@@ -43,23 +46,32 @@ NEW_LINE = "\n"
 NOT_KNOWN = "Not recorded."
 
 
-def format_card(recognizer: Recognizer, card: ModelCard) -> str:
+def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:
     """The Markdown of README.md.
 
     Arguments
     ---------
-    recognizer : Recognizer
+    model : Recognizer or Classifier
         Parameters and multiply-accumulates (MACs) are counted.
     card : ModelCard
     """
-    sections = {
-        f"# {describe_encoder(recognizer.model.encoder.config)}, {recognizer.kind.title}": _facts(recognizer),
-        "## Trained on": card.data or NOT_KNOWN,
-        "## Trained with": _training(card),
-        "## Word error rate": _scores(card, recognizer.kind.describe_search(recognizer.search_settings)),
-        "## Limits": _limits(recognizer),
-        "## Use": USE.format(interface=recognizer.kind.interface),
-    }
+    training = {"## Trained on": card.data or NOT_KNOWN, "## Trained with": _training(card)}
+    if isinstance(model, Classifier):
+        sections = {
+            f"# {model.name}, {model.model.config.num_classes} classes": _image_facts(model),
+            **training,
+            "## Accuracy": _accuracy(card),
+            "## Limits": "- The accuracy says nothing about images unlike that data.",
+            "## Use": USE_IMAGES,
+        }
+    else:
+        sections = {
+            f"# {describe_encoder(model.model.encoder.config)}, {model.kind.title}": _facts(model),
+            **training,
+            "## Word error rate": _scores(card, model.kind.searching.describe(model.search_settings)),
+            "## Limits": _limits(model),
+            "## Use": USE.format(interface=model.kind.interface),
+        }
     return "\n\n".join(f"{head}\n\n{body.strip(NEW_LINE)}" for head, body in sections.items()) + NEW_LINE
 
 
@@ -84,7 +96,7 @@ or in Python, which executes nothing from this folder:
 
     from biglittle_asr.inference import load_model
 
-    recognizer = load_model("THIS_FOLDER")
+    print(load_model("THIS_FOLDER").transcribe("recording.wav").text)
 
 or in SpeechBrain, which runs what `hyperparams.yaml` says, so only if you trust who gave you this folder:
 
@@ -92,6 +104,11 @@ or in SpeechBrain, which runs what `hyperparams.yaml` says, so only if you trust
 
     asr = {interface}.from_hparams(source="THIS_FOLDER", savedir="ANOTHER_FOLDER")
     print(asr.transcribe_file("recording.wav"))
+"""
+USE_IMAGES = """\
+    biglittle evaluate THIS_FOLDER IMAGES
+
+or in Python `biglittle_asr.inference.load_classifier("THIS_FOLDER")`, which executes nothing from this folder.
 """
 
 
@@ -115,6 +132,23 @@ def _facts(recognizer: Recognizer) -> str:
         "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",
         "MACs per second of audio, of convolutions and linear layers": macs,
     }
+    return _table(rows)
+
+
+def _image_facts(classifier: Classifier) -> str:
+    channels, size = classifier.model.config.input_channels, classifier.crop
+    costs = count_costs(classifier.model, torch.empty(1, channels, size, size, device="meta"))
+    return _table(
+        {
+            "input": f"the middle {size} x {size} pixels of an image whose shorter side is {classifier.resize}",
+            "output": f"logits of {classifier.model.config.num_classes} classes, named in `config.json`",
+            "parameters": f"{costs.parameters:,}",
+            "MACs per image, of convolutions and linear layers": f"{costs.macs:,}",
+        }
+    )
+
+
+def _table(rows: Mapping[str, str]) -> str:
     return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items())])
 
 
@@ -130,6 +164,7 @@ def _scores(card: ModelCard, own_decoding: str) -> str:
         return NOT_KNOWN
     lines = ["| set | WER % | 95 % interval | S / D / I | words | utterances |", "|---|---|---|---|---|---|"]
     for name, counts in card.scores.items():
+        assert isinstance(counts, OverallCounts)
         wer = "" if counts.wer is None else f"{counts.wer:.2f}"
         known = counts.wer_low is not None and counts.wer_high is not None
         interval = f"{counts.wer_low:.2f} to {counts.wer_high:.2f}" if known else ""
@@ -141,6 +176,15 @@ def _scores(card: ModelCard, own_decoding: str) -> str:
     return "\n".join(lines)
 
 
+def _accuracy(card: ModelCard) -> str:
+    lines = ["| set | top-1 % | top-5 % | cross-entropy, nats | images | unreadable |", "|---|---|---|---|---|---|"]
+    for name, score in card.scores.items():
+        assert isinstance(score, ImageScore)
+        scores = f"{score.top1:.2f} | {score.top5:.2f} | {score.loss:.4f}"
+        lines.append(f"| {name} | {scores} | {score.images} | {score.skipped} |")
+    return "\n".join(lines) if card.scores else NOT_KNOWN
+
+
 def _limits(recognizer: Recognizer) -> str:
     limits = [
         "The word error rates say nothing about speech unlike that data: other microphones, rooms, accents, subjects.",
@@ -150,6 +194,6 @@ def _limits(recognizer: Recognizer) -> str:
     if isinstance(tokenizer, CharacterTokenizer):
         limits.append(f"It knows {tokenizer.size - 1} characters, and writes no others; they are in `tokenizer.json`.")
     causal = recognizer.model.encoder.config.time_padding == "causal"
-    if not (causal and recognizer.kind.streams) or isinstance(recognizer.normalize, SentenceNormalization):
+    if not (causal and recognizer.kind.searching.streams) or isinstance(recognizer.normalize, SentenceNormalization):
         limits.append("It needs the whole utterance before the first word: it cannot recognize while someone speaks.")
     return "\n".join(f"- {limit}" for limit in limits)

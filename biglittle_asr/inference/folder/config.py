@@ -1,4 +1,4 @@
-"""config.json of a model folder: what a network is built of, as plain data, and the strict way back.
+"""config.json of a model folder, of speech or of images: what is built, as plain data, and the strict way back.
 
 Whatever such a file says is checked before anything is built of it: every key, every type, every size. What a key may
 hold follows from the arguments of what is built: a value must be of the kind of the argument's default.
@@ -17,26 +17,32 @@ import torch
 from torch import nn
 
 from biglittle_asr.features import NORMALIZATIONS, LogMel
+from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.kinds import KINDS, ForeignPartError, Kind, kind_of
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.messages import LONGEST_TEXT, first_line, show
-from biglittle_asr.models import BigLittleEncoder, EncoderConfig
+from biglittle_asr.models import BigLittleEncoder, EncoderConfig, ImageClassifier, ImageConfig
 from biglittle_asr.models.encoder import BLOCK_OPTIONS
 from biglittle_asr.nnet import BasicBlock
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 FORMAT = "biglittle_asr"
+CLASSIFIER_FORMAT = "biglittle_asr-images"
+CONTENTS = {FORMAT: "a speech recognizer", CLASSIFIER_FORMAT: "an image classifier"}
+"""What config.json may say that it is of: `format`, and the same for people."""
 VERSION = 1
 
 KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
-"""Every config has these."""
+"""Every config of speech has these."""
 OPTIONAL_KEYS = {"model": {"kind": "ctc"}, "search": {}}
 """Those that it may lack, and what it then means."""
+CLASSIFIER_KEYS = ("format", "version", "name", "network", "classes", "resize", "crop")
 
 MOST = {
     "blocks": 128,
     "branches": 4,
     "output_neurons": 1 << 18,
+    "num_classes": 1 << 18,
     "sample_rate": 1 << 20,
     "n_mels": 1024,
     "win_length": 1000,
@@ -126,10 +132,7 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
     ValueError
         Naming the key that is unknown, missing, of a wrong type, too large, or that nothing can be built with.
     """
-    if not is_model_config(config):
-        raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
-    if type(config.get("version")) is not int or config["version"] != VERSION:
-        raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
+    _check_format(config, FORMAT)
     _check_keys(config, {*KEYS, *OPTIONAL_KEYS}, KEYS)
     config = {**OPTIONAL_KEYS, **config}
     _check_facts(config["training"])
@@ -160,15 +163,54 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
     return Recognizer(compute_features, normalize, model, tokenizer, _build("search", search_type, search))
 
 
-def is_model_config(config: Any) -> bool:
-    """Whether a JSON value says that it is a model folder's config, of whatever version.
+def classifier_config(classifier: Classifier) -> dict[str, Any]:
+    """What :func:`build_classifier` needs, as plain data."""
+    return {
+        "format": CLASSIFIER_FORMAT,
+        "version": VERSION,
+        "name": classifier.name,
+        "network": dataclasses.asdict(classifier.model.config),
+        "classes": list(classifier.classes or ()),
+        "resize": classifier.resize,
+        "crop": classifier.crop,
+    }
+
+
+def build_classifier(config: Any) -> Classifier:
+    """Build the classifier that a config describes; see :func:`build_recognizer`."""
+    _check_format(config, CLASSIFIER_FORMAT)
+    _check_keys(config, CLASSIFIER_KEYS, CLASSIFIER_KEYS)
+    examples = {"name": "", "resize": 1, "crop": 1}
+    facts = {key: _like(config[key], example, key, key) for key, example in examples.items()}
+    network = _arguments(config["network"], "network", _field_defaults(ImageConfig))
+    classes = config["classes"]
+    if not isinstance(classes, list) or any(not isinstance(each, str) for each in classes):
+        raise ValueError("classes must be a list of names.")
+    with torch.device("meta"):
+        model = _build("network", ImageClassifier, network)
+    return Classifier(model=model.eval(), classes=tuple(classes), **facts)
+
+
+def content_of(config: Any) -> str:
+    """Which of `CONTENTS` a JSON value is the config of, in whatever version; raises ValueError if of none.
 
     Example
     -------
-    >>> is_model_config({"format": "biglittle_asr"}), is_model_config([])
-    (True, False)
+    >>> content_of({"format": "biglittle_asr"})
+    'biglittle_asr'
     """
-    return isinstance(config, dict) and config.get("format") == FORMAT
+    content = config.get("format") if isinstance(config, dict) else None
+    if not isinstance(content, str) or content not in CONTENTS:
+        raise ValueError(f'is not the config of a model folder: it lacks "format": "{FORMAT}".')
+    return content
+
+
+def _check_format(config: Any, content: str) -> None:
+    found = content_of(config)
+    if found != content:
+        raise ValueError(f"is the config of {CONTENTS[found]}, but must be that of {CONTENTS[content]}.")
+    if type(config.get("version")) is not int or config["version"] != VERSION:
+        raise ValueError(f"version is {show(config.get('version'))}, but this program reads version {VERSION} only.")
 
 
 def _check_keys(value: Any, known: Iterable[str], needed: Iterable[str], inside: str = "") -> None:

@@ -1,40 +1,31 @@
-"""The kinds of models that a model folder can hold, and everything in which they differ.
+"""The kinds of speech models that a model folder can hold: what they are built of, and what they compute.
 
-A kind is an entry of `KINDS`. The rest of this room, and the recipes that write folders, treat all models alike.
+A kind is an entry of `KINDS`. How it is searched is in `searches.py`, how a recipe's checkpoint becomes one in
+`packing.py`; everything else treats all models alike.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 from speechbrain.nnet.RNN import AttentionalRNNDecoder
 from torch import Tensor, nn
 
-from biglittle_asr.decoding import BeamSearch, DecodingSettings, Search
-from biglittle_asr.decoding.aligned import AlignedAttentionSearch, AlignedTransducerSearch
 from biglittle_asr.decoding.attention import AttentionSettings
-from biglittle_asr.decoding.hmm.decoder import AlignedHybridSearch, HybridSettings, SearchGraph
+from biglittle_asr.decoding.hmm.decoder import HybridSettings, SearchGraph
 from biglittle_asr.decoding.transducer import TransducerSettings
+from biglittle_asr.inference.folder.searches import ATTENTION, CTC_SEARCH, HYBRID, TRANSDUCER, GreedySettings, Searching
 from biglittle_asr.models import AttentionModel, CTCModel, HybridModel, TransducerModel
 from biglittle_asr.tokens.tokenizer import Tokenizer, WordTokenizer
-
-Report = Callable[[str], None]
 
 
 class ForeignPartError(ValueError):
     """A model folder cannot hold a part, because it is not of this package."""
 
 
-@dataclass(frozen=True)
-class GreedySettings:
-    """Greedy decoding has none."""
-
-
-class Kind(ABC):
+class Kind:
     """What tells models of a kind from others."""
 
     name: ClassVar[str]
@@ -56,30 +47,19 @@ class Kind(ABC):
     """SpeechBrain's class that opens its folders."""
     tokenizer: ClassVar[Any] = Tokenizer
     """Class of what knows its tokens."""
-    recipe: ClassVar[Mapping[str, str]] = {}
-    """Keys of a recipe's YAML file at which the arguments stand, and what must be there; none if checkpoints lack what
-    a model folder needs."""
-    recipe_search: ClassVar[Mapping[str, str]] = {}
-    """Key of a recipe's YAML file -> field of `search_settings`."""
-    streams: ClassVar[bool] = False
-    """Whether words can be told before the utterance ends."""
-    takes_language_models: ClassVar[bool] = False
-    """Whether its search does, and lexicons and hotwords."""
+    searching: ClassVar[Searching]
 
-    @abstractmethod
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
         """A model for an encoder and so many tokens of a tokenizer, blank included."""
+        return self.model(encoder, tokens, **arguments)
 
-    @abstractmethod
     def describe(self, model: Any) -> dict[str, Any]:
         """The arguments that :meth:`build` needs; raises ForeignPartError if data alone cannot say them."""
+        return {}
 
     def tokens(self, model: Any) -> int:
         """Tokens that its tokenizer must have, blank included."""
         return int(model.output.out_features) - self.own_tokens
-
-    def check(self, search: Any) -> None:  # noqa: B027 (most have nothing to check)
-        """Check of a search what weights alone can say, once they are loaded; raises ValueError."""
 
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
         """Its tokens, for people."""
@@ -95,22 +75,6 @@ class Kind(ABC):
         one = torch.ones(len(features), dtype=torch.long, device=features.device)
         found: Sequence[Tensor] = model(features, frames, torch.zeros_like(one).unsqueeze(1), one)
         return found
-
-    @abstractmethod
-    def search(
-        self, model: Any, tokenizer: Tokenizer, decoding: DecodingSettings | None, own: Any, report: Report
-    ) -> Search | None:
-        """The search that a user asks for, or without such wishes its own, with settings of its own; None: greedy.
-
-        Raises
-        ------
-        OSError, ValueError
-            If what is asked for cannot be read or does not apply to this kind.
-        """
-
-    @abstractmethod
-    def describe_search(self, own: Any) -> str:
-        """How its folders transcribe, for people, with settings of their own."""
 
     def output_macs(self, model: Any) -> int | None:
         """Multiply-accumulates a frame behind the encoder; None if they depend on what is said."""
@@ -141,24 +105,8 @@ class CTC(FrameKind):
     title = "CTC"
     model = CTCModel
     interface = "EncoderASR"
-    recipe: ClassVar[Mapping[str, str]] = {"model": "!name:biglittle_asr.models.CTCModel"}
     token_layers = ("output",)
-    streams = True
-    takes_language_models = True
-
-    def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
-        return CTCModel(encoder, tokens, **arguments)
-
-    def describe(self, model: Any) -> dict[str, Any]:
-        return {}
-
-    def search(
-        self, model: Any, tokenizer: Tokenizer, decoding: DecodingSettings | None, own: Any, report: Report
-    ) -> Search | None:
-        return None if decoding is None else BeamSearch(tokenizer, decoding, report)
-
-    def describe_search(self, own: Any) -> str:
-        return "Greedy decoding, no language model."
+    searching = CTC_SEARCH
 
 
 class Attention(Kind):
@@ -184,14 +132,16 @@ class Attention(Kind):
     own_tokens = 2
     token_layers = ("embedding", "ctc_output", "output")
     search_settings = AttentionSettings
-    recipe: ClassVar[Mapping[str, str]] = {
-        "model": "!name:biglittle_asr.models.AttentionModel",
-        "decoder": "!new:speechbrain.nnet.RNN.AttentionalRNNDecoder",
-    }
-    recipe_search: ClassVar[Mapping[str, str]] = {"test_beam_size": "beam_size", "ctc_decoding_weight": "ctc_weight"}
+    searching = ATTENTION
 
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
-        return _attention_model(encoder, tokens, **arguments)
+        decoder = dict(arguments)
+        size = decoder.pop("embedding_size", self.arguments["embedding_size"])
+        if decoder.get("attn_type") not in (None, *ATTENTION_TYPES):
+            raise ValueError(_other_attention(decoder["attn_type"]))
+        # Its weights will be loaded: none need be drawn the expensive way.
+        network = AttentionalRNNDecoder(enc_dim=encoder.output_size, input_size=size, re_init=False, **decoder)
+        return AttentionModel(encoder, network, tokens, size)
 
     def describe(self, model: Any) -> dict[str, Any]:
         if type(model.decoder) is not AttentionalRNNDecoder:
@@ -204,14 +154,6 @@ class Attention(Kind):
         size = model.embedding.embedding_dim
         return {"embedding_size": size, **{name: value for name, value in found.items() if value is not None}}
 
-    def search(
-        self, model: Any, tokenizer: Tokenizer, decoding: DecodingSettings | None, own: Any, report: Report
-    ) -> Search | None:
-        return AlignedAttentionSearch(model, tokenizer, decoding or DecodingSettings(), own)
-
-    def describe_search(self, own: Any) -> str:
-        return f"Beam search of {own.beam_size} hypotheses, CTC's weight {own.ctc_weight:g}, no language model."
-
 
 ATTENTION_TYPES = ("content", "location")
 """The third, keyvalue, holds a number that is no weight, and so is lost where weights are loaded into a network."""
@@ -219,14 +161,6 @@ ATTENTION_TYPES = ("content", "location")
 
 def _other_attention(kind: str) -> str:
     return f"a model folder can hold attention of the types {' and '.join(ATTENTION_TYPES)}, but not {kind}."
-
-
-def _attention_model(encoder: Any, tokens: int, embedding_size: int, **decoder: Any) -> AttentionModel:
-    if decoder.get("attn_type") not in (None, *ATTENTION_TYPES):
-        raise ValueError(_other_attention(decoder["attn_type"]))
-    # Its weights will be loaded: none need be drawn the expensive way.
-    network = AttentionalRNNDecoder(enc_dim=encoder.output_size, input_size=embedding_size, re_init=False, **decoder)
-    return AttentionModel(encoder, network, tokens, embedding_size)
 
 
 class Transducer(Kind):
@@ -239,25 +173,13 @@ class Transducer(Kind):
     arguments: ClassVar[Mapping[str, Any]] = {"prediction_size": 320, "joint_size": 320}
     token_layers = ("embedding", "output")
     search_settings = TransducerSettings
-    recipe: ClassVar[Mapping[str, str]] = {"model": "!name:biglittle_asr.models.TransducerModel"}
-    recipe_search: ClassVar[Mapping[str, str]] = {"test_beam_size": "beam_size"}
-
-    def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
-        return TransducerModel(encoder, tokens, **arguments)
+    searching = TRANSDUCER
 
     def describe(self, model: Any) -> dict[str, Any]:
         return {
             "prediction_size": model.embedding.embedding_dim,
             "joint_size": model.project_encoded.out_features,
         }
-
-    def search(
-        self, model: Any, tokenizer: Tokenizer, decoding: DecodingSettings | None, own: Any, report: Report
-    ) -> Search | None:
-        return AlignedTransducerSearch(model, tokenizer, decoding or DecodingSettings(), own)
-
-    def describe_search(self, own: Any) -> str:
-        return f"Beam search of {own.beam_size} hypotheses (1: greedy), no language model."
 
 
 class Hybrid(FrameKind):
@@ -275,6 +197,7 @@ class Hybrid(FrameKind):
     }
     tokenizer = WordTokenizer
     search_settings = HybridSettings
+    searching = HYBRID
 
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
         sizes = dict(arguments)
@@ -288,20 +211,8 @@ class Hybrid(FrameKind):
             raise ValueError("the hybrid model has no search_graph; make one by SearchGraph.of(graph, tying)")
         return int(model.search_graph.words) + 1
 
-    def check(self, search: Any) -> None:
-        # The search keeps them.
-        _ = search.parts
-
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
         return f"{model.num_states} tied states, searched for {tokenizer.size - 1} words"
-
-    def search(
-        self, model: Any, tokenizer: Any, decoding: DecodingSettings | None, own: Any, report: Report
-    ) -> Search | None:
-        return AlignedHybridSearch(model, tokenizer, decoding or DecodingSettings(), own)
-
-    def describe_search(self, own: Any) -> str:
-        return f"Search in its graph of lexicon and language model, whose weight is {own.lm_weight:g}."
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Transducer(), Hybrid())}

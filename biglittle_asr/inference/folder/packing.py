@@ -6,6 +6,7 @@ only where it is of this package.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +18,15 @@ from torch import nn
 
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.files import read_json
-from biglittle_asr.inference.folder.card import ModelCard, format_card
+from biglittle_asr.inference.folder.card import ModelCard
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
 from biglittle_asr.inference.folder.store import (
     CARD,
     NEEDED,
     SPEECHBRAIN,
-    hyperparams,
-    load_model,
+    files_of,
     read_file,
+    read_model,
     save_model,
     write_folder,
 )
@@ -52,6 +53,18 @@ KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
     },
 }
 """Key of a recipe's YAML file -> what may stand there, and what it stands for."""
+RECIPES: dict[str, dict[str, str]] = {
+    "ctc": {"model": "!name:biglittle_asr.models.CTCModel"},
+    "attention": {
+        "model": "!name:biglittle_asr.models.AttentionModel",
+        "decoder": "!new:speechbrain.nnet.RNN.AttentionalRNNDecoder",
+    },
+    "transducer": {"model": "!name:biglittle_asr.models.TransducerModel"},
+}
+"""Kind -> keys of a recipe's YAML file at which the model's arguments stand, and what must be there. Checkpoints of
+other kinds lack what a model folder needs."""
+SEARCH_KEYS = {"test_beam_size": "beam_size", "ctc_decoding_weight": "ctc_weight"}
+"""Key of a recipe's YAML file -> setting of a search, of kinds that have it."""
 
 
 def pack(experiment: str | Path, out: str | Path) -> Path:
@@ -83,12 +96,13 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
     return save_model(out, *from_checkpoint(experiment))
 
 
-def copy_model(model: Path, out: Path) -> Path:
+def copy_model(folder: Path, out: Path) -> Path:
     """Copy a model folder that can be loaded; its card comes along, anything else in it does not."""
-    recognizer = load_model(model)
-    files = {name: (model / name).read_bytes() for name in NEEDED}
-    card = read_file(model, CARD) if (model / CARD).exists() else format_card(recognizer, ModelCard()).encode()
-    return write_folder(out, {**files, CARD: card, SPEECHBRAIN: hyperparams(recognizer)})
+    files = files_of(read_model(folder), ModelCard())
+    files |= {name: (folder / name).read_bytes() for name in files if name in NEEDED}
+    if (folder / CARD).exists():
+        files[CARD] = read_file(folder, CARD)
+    return write_folder(out, files)
 
 
 def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
@@ -167,7 +181,7 @@ def _build(key: str, node: Any) -> Any:
 
 def _kind(tree: dict[str, Any], path: Path) -> Kind:
     """The kind of model that a recipe trains."""
-    tags = {kind.recipe["model"]: kind for kind in KINDS.values() if kind.recipe}
+    tags = {keys["model"]: KINDS[name] for name, keys in RECIPES.items()}
     tag = _tag(tree.get("model"))
     if tag not in tags:
         raise ValueError(
@@ -180,7 +194,7 @@ def _kind(tree: dict[str, Any], path: Path) -> Kind:
 def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
     """What a recipe says of a model of this kind; what it refers to is known from the other parts."""
     found: dict[str, Any] = {}
-    for key, tag in kind.recipe.items():
+    for key, tag in RECIPES[kind.name].items():
         if _tag(tree.get(key)) != tag:
             raise ValueError(f"{key} is {show(_tag(tree.get(key)))}, which pack does not run; it knows {tag}")
         found |= {name: _plain(tree[key][name]) for name in kind.arguments if name in tree[key]}
@@ -190,7 +204,8 @@ def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
 def _search_settings(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
     """What a recipe says of the search for its final scores."""
     options = _plain(tree.get("search_options") or {})
-    return {name: _plain(tree[key]) for key, name in kind.recipe_search.items() if key in tree} | options
+    known = {field.name for field in dataclasses.fields(kind.search_settings)}
+    return {name: _plain(tree[key]) for key, name in SEARCH_KEYS.items() if key in tree and name in known} | options
 
 
 def _tag(node: Any) -> str:

@@ -1,12 +1,12 @@
-"""The model folder: everything needed to recognize speech with a trained network, as data.
+"""The model folder: everything needed to use a trained network, a recognizer or an image classifier, as data.
 
     config.json          what the network is built of
     model.safetensors    its weights, and the statistics of its normalizations
-    tokenizer.json       its tokens
     README.md            the model card, for people
-    hyperparams.yaml     for SpeechBrain's EncoderASR or EncoderDecoderASR only: never read here
+    tokenizer.json       of speech: its tokens
+    hyperparams.yaml     of speech: for SpeechBrain's EncoderASR or EncoderDecoderASR only, never read here
 
-Loading reads the first three, trusts none of them, and executes nothing.
+Loading reads config.json, model.safetensors and tokenizer.json, trusts none of them, and executes nothing.
 """
 
 from __future__ import annotations
@@ -15,17 +15,25 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from biglittle_asr.files import parse_json
+from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.card import ModelCard, format_card
-from biglittle_asr.inference.folder.config import build_recognizer, is_model_config, recognizer_config
+from biglittle_asr.inference.folder.config import (
+    FORMAT,
+    build_classifier,
+    build_recognizer,
+    classifier_config,
+    content_of,
+    recognizer_config,
+)
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.messages import first_line
@@ -34,12 +42,15 @@ from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
 NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
+"""What is read of a folder of speech; a classifier has no tokenizer."""
 FILES = (*NEEDED, CARD, SPEECHBRAIN)
 LARGEST_FILE = 32 << 20
 """Bytes of the largest file that is read, weights aside; a tokenizer of 32 thousand word pieces takes a million."""
 
 TRIED_FRAMES = 16
 """Feature frames that a network is run on once it is loaded."""
+TRIED_PIXELS = 64
+"""Height and width of the image that a classifier is run on."""
 
 DERIVED = "compute_features."
 """State that follows from config.json: window and filterbank are computed, not stored."""
@@ -62,18 +73,19 @@ audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
     sample_rate: {sample_rate}
 """
 
+Model: TypeAlias = Recognizer | Classifier
 Result = TypeVar("Result")
 
 
-def save_model(folder: str | Path, recognizer: Recognizer, card: ModelCard = ModelCard()) -> Path:  # noqa: B008
+def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCard()) -> Path:  # noqa: B008
     """Write a model folder, whole or not at all; an older model folder of that name is replaced.
 
     Arguments
     ---------
     folder : path
-    recognizer : Recognizer
-    card : ModelCard
-        What is known of its training and its errors.
+    model : Recognizer or Classifier
+    card : ModelCard or str
+        What is known of its training and its errors; or the whole card, in Markdown.
 
     Returns
     -------
@@ -83,7 +95,7 @@ def save_model(folder: str | Path, recognizer: Recognizer, card: ModelCard = Mod
     Raises
     ------
     ValueError
-        If the recognizer could not be loaded again (weights that are not finite, parts that a folder cannot hold), or
+        If the model could not be loaded again (weights that are not finite, parts that a folder cannot hold), or
         something else than a model folder is there.
 
     Example
@@ -98,22 +110,25 @@ def save_model(folder: str | Path, recognizer: Recognizer, card: ModelCard = Mod
     >>> load_model(folder).tokenizer.symbols
     [' ', 'A', 'B']
     """
-    tokenizer = {"kind": recognizer.tokenizer.kind, **recognizer.tokenizer.state()}
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(recognizer).items()}
-    return write_folder(
-        Path(folder),
-        {
-            CONFIG: _dump(recognizer_config(recognizer, card.training())),
-            WEIGHTS: safetensors.torch.save(weights),
-            TOKENIZER: _dump(tokenizer),
-            CARD: format_card(recognizer, card).encode(errors="replace"),
-            SPEECHBRAIN: hyperparams(recognizer),
-        },
-    )
+    return write_folder(Path(folder), files_of(model, card))
+
+
+def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
+    """Name and content of every file of a model's folder; see :func:`save_model`."""
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(model).items()}
+    text = card if isinstance(card, str) else format_card(model, card)
+    files = {WEIGHTS: safetensors.torch.save(weights), CARD: text.encode(errors="replace")}
+    if isinstance(model, Classifier):
+        return files | {CONFIG: _dump(classifier_config(model))}
+    return files | {
+        CONFIG: _dump(recognizer_config(model, {} if isinstance(card, str) else card.training())),
+        TOKENIZER: _dump({"kind": model.tokenizer.kind, **model.tokenizer.state()}),
+        SPEECHBRAIN: HYPERPARAMS.format(sample_rate=model.sample_rate).encode(),
+    }
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
-    """Load a model folder. Nothing in it is executed, whoever made it.
+    """Load a model folder of speech. Nothing in it is executed, whoever made it.
 
     Arguments
     ---------
@@ -130,53 +145,75 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
     FileNotFoundError, NotADirectoryError
         If there is no such folder, or a file is missing in it.
     ValueError
-        If a file is not what it should be, and the message names it; or there is no such device.
+        If a file is not what it should be, and the message names it; if the folder is of an image classifier, which
+        :func:`~biglittle_asr.inference.load_classifier` loads; or there is no such device.
     """
+    model = read_model(folder, device)
+    if isinstance(model, Classifier):
+        raise ValueError(f"{folder}: classifies images; load it with load_classifier, or use `biglittle evaluate`.")
+    return model
+
+
+def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Load a model folder, whatever it is of; see :func:`load_model`."""
     folder = Path(folder)
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such model folder.")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
-    config, weights, tokenizer = (_file_inside(folder, name) for name in NEEDED)
-    return load_files(config, weights, tokenizer, device)
+    config, weights = (_file_inside(folder, name) for name in (CONFIG, WEIGHTS))
+    if _checked(config, lambda: content_of(parse_json(_read(config)))) == FORMAT:
+        return load_files(config, weights, _file_inside(folder, TOKENIZER), device)
+    classifier = _checked(config, lambda: build_classifier(parse_json(_read(config))))
+    _load_weights(classifier, config, weights, device)
+    return classifier
 
 
 def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch.device = "cpu") -> Recognizer:
-    """Load the three files of a model folder, wherever they are; see :func:`load_model`."""
+    """Load the three files of a model folder of speech, wherever they are; see :func:`load_model`."""
     tokens = _checked(tokenizer, lambda: tokenizer_from_state(parse_json(_read(tokenizer))))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of filters that no frequency falls into: who trained the network saw that
         recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
-    state = _checked(weights, lambda: read_weights(weights, stored_state(recognizer)))
-    recognizer.load_state_dict(state, strict=False, assign=True)
-    _checked(weights, lambda: recognizer.kind.check(recognizer.search))
-    _checked(config, lambda: _try(recognizer))
+    _load_weights(recognizer, config, weights, device)
+    return recognizer
+
+
+def _load_weights(model: Model, config: Path, weights: Path, device: str | torch.device) -> None:
+    """Load the weights of what a config describes, and see whether it runs."""
+    module = model.model if isinstance(model, Classifier) else model
+    state = _checked(weights, lambda: read_weights(weights, stored_state(model)))
+    module.load_state_dict(state, strict=False, assign=True)
+    if isinstance(model, Recognizer):
+        search = model.search
+        _checked(weights, lambda: model.kind.searching.check(search))
+    _checked(config, lambda: _try(model))
     try:
-        return recognizer.to(device)
+        module.to(device)
     except (AssertionError, RuntimeError) as error:
         raise ValueError(f"device '{device}' cannot be used ({first_line(error)}).") from error
 
 
 @torch.inference_mode()
-def _try(recognizer: Recognizer) -> None:
-    """Run the network once, on the few frames of a ramp: sizes that only look right show here."""
-    samples = TRIED_FRAMES * recognizer.compute_features.hop_samples
+def _try(model: Model) -> None:
+    """Run the network once, on a ramp, a few frames or pixels of it: sizes that only look right show here."""
     try:
-        computed = recognizer.everything(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
+        if isinstance(model, Classifier):
+            ramp = torch.linspace(-1, 1, TRIED_PIXELS).expand(1, model.model.config.input_channels, TRIED_PIXELS, -1)
+            computed: Sequence[Tensor] = [model.model(ramp)]
+        else:
+            samples = TRIED_FRAMES * model.compute_features.hop_samples
+            computed = model.everything(torch.linspace(-0.1, 0.1, samples).unsqueeze(0), torch.tensor([samples]))
     except (ArithmeticError, RuntimeError, ValueError) as error:
         raise ValueError(f"describes a network that cannot run ({first_line(error)}).") from error
     if not all(bool(torch.isfinite(each).all()) for each in computed):
         raise ValueError("describes a network whose output is not finite.")
 
 
-def stored_state(recognizer: Recognizer) -> dict[str, Tensor]:
+def stored_state(model: Model) -> dict[str, Tensor]:
     """The tensors of model.safetensors by name."""
-    return {name: tensor for name, tensor in recognizer.state_dict().items() if not name.startswith(DERIVED)}
-
-
-def hyperparams(recognizer: Recognizer) -> bytes:
-    """The hyperparams.yaml of a recognizer's folder."""
-    return HYPERPARAMS.format(sample_rate=recognizer.sample_rate).encode()
+    state = (model.model if isinstance(model, Classifier) else model).state_dict()
+    return {name: tensor for name, tensor in state.items() if not name.startswith(DERIVED)}
 
 
 def read_file(folder: Path, name: str) -> bytes:
@@ -199,7 +236,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
                 file.flush()
                 os.fsync(file.fileno())
         try:
-            load_model(partial)
+            read_model(partial)
         except ValueError as error:
             raise ValueError(str(error).replace(str(partial), str(folder))) from error
         # A folder cannot be replaced in one step; the old one steps aside until the new one is there.
@@ -223,16 +260,16 @@ def _check_replaceable(folder: Path) -> None:
     foreign = sorted(names - set(FILES))
     if foreign:
         raise FileExistsError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose another name.")
-    if names and not _is_model_folder(folder):
+    if names and content_of_folder(folder) is None:
         raise FileExistsError(f"{folder}: is no model folder, so it is not replaced; choose another name.")
 
 
-def _is_model_folder(folder: Path) -> bool:
-    """Whether config.json says so; whether the rest can be loaded is another question."""
+def content_of_folder(folder: Path) -> str | None:
+    """What config.json says that the folder holds; whether the rest can be loaded is another question."""
     try:
-        return is_model_config(parse_json(read_file(folder, CONFIG)))
+        return content_of(parse_json(read_file(folder, CONFIG)))
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _file_inside(folder: Path, name: str) -> Path:

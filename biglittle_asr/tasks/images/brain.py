@@ -24,8 +24,8 @@ from torch.utils.data import Dataset, get_worker_info
 from biglittle_asr.corpora.images.folder import ImageFolder, read_image_folder, read_image_shards
 from biglittle_asr.features.images import ImageFiles, UnreadableImageError
 from biglittle_asr.files import write_atomically
+from biglittle_asr.inference import Classifier, ModelCard, save_model
 from biglittle_asr.inference.classification import ImageScore, count_top, read_image_anywhere
-from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
 from biglittle_asr.messages import some
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
@@ -306,19 +306,18 @@ class ImageBrain(ResumableBrain):
         freeze(model)
         name = hparams["model"].keywords["name"]
         classifier = Classifier(name, model, self.sets.train.classes, hparams["resize"], hparams["crop"])
-        save_classifier(self.output_folder / MODEL, classifier, self._card(name, score, epoch))
+        save_model(self.output_folder / MODEL, classifier, self._card(score, epoch))
         # Last, for it also says that the recipe is done.
         write_atomically(self.output_folder / SCORE_NAME, json.dumps(score.to_dict(), indent=1) + "\n")
 
-    def _card(self, name: str, score: ImageScore, epoch: int) -> str:
+    def _card(self, score: ImageScore, epoch: int) -> ModelCard:
         kind = "moving average of the weights" if self.average is not None else "weights"
-        train, command = self.sets.train, [Path(sys.executable).name, *sys.argv]
-        return (
-            f"# {name}, {len(train.classes)} classes\n\n"
-            f"Trained on {len(train.files)} images for {epoch} epochs, {self.precision}; {kind} of the last epoch.\n\n"
-            f"    {shlex.join(command)}\n\n"
-            f"On the validation images: {describe(score)}.\n\n"
-            "    biglittle evaluate THIS_FOLDER IMAGES\n"
+        return ModelCard(
+            data=f"{len(self.sets.train.files)} images.",
+            command=shlex.join([Path(sys.executable).name, *sys.argv]),
+            precision=self.precision,
+            weights=f"{kind} of epoch {epoch}, the last",
+            scores={"val": score},
         )
 
     @property
