@@ -11,13 +11,14 @@ import test_hybrid
 import test_recognition
 import torch
 from helpers import randomize_batchnorm
-from test_tasks import write_tones
+from test_recognition import rows_of_test
+from test_tasks import finish, write_tones
 
-from biglittle_asr.corpora.manifest import read_manifest
 from biglittle_asr.decoding.attention import AttentionSettings
 from biglittle_asr.decoding.hmm.decoder import HybridSettings, SearchGraph
 from biglittle_asr.decoding.transducer import TransducerSettings
-from biglittle_asr.inference import Recognizer, Recording, load_model, save_model, transcribe
+from biglittle_asr.inference import Failure, Recognizer, Transcript, evaluate, load_model, save_model
+from biglittle_asr.inference.evaluation import transcribe_rows
 from biglittle_asr.inference.folder.kinds import KINDS, GreedySettings
 from biglittle_asr.tokens.tokenizer import WordTokenizer
 
@@ -64,18 +65,39 @@ def words(kind: str, text: str) -> str:
     return text.replace(" ", "") if kind == "ctc" else text
 
 
-@pytest.mark.parametrize("final", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_brain_and_its_folder_say_the_same_of_every_utterance(kind: str, final: bool, tmp_path: Path) -> None:
+def test_a_brain_and_its_folder_say_the_same_of_every_utterance(kind: str, tmp_path: Path) -> None:
     brain, dataset, tokenizer, settings = SYSTEMS[kind](tmp_path)
-    brain.final = final
-    if final and brain.search_settings is not None:
-        settings = brain.search_settings
     brain.score_dataset(dataset, {"batch_size": 4}, bootstrap=0)
     assert len(set(brain.hypotheses.values())) > 1
     parts = brain.modules.compute_features, brain.modules.normalize, brain.model, tokenizer
     recognizer = load_model(save_model(tmp_path / "model", Recognizer(*parts, settings)))
-    rows = read_manifest(tmp_path / "save" / "manifests" / "test.csv")
-    recordings = [Recording(row["ID"], Path(row["wav"])) for row in rows]
-    found = {each.recording.name: words(kind, each.text) for each in transcribe(recognizer, recordings)}
+    results = transcribe_rows(recognizer, rows_of_test(tmp_path))
+    found = {each.recording.name: words(kind, each.text) for each in results if isinstance(each, Transcript)}
     assert found == {name: words(kind, text) for name, text in brain.hypotheses.items()}
+
+
+@pytest.mark.parametrize("encoder", sorted({*test_recognition.ENCODERS} - {"bl_resnet22"}))
+def test_a_network_that_no_folder_can_hold_is_scored_all_the_same(encoder: str, tmp_path: Path) -> None:
+    write_tones(tmp_path, TEXTS)
+    brain, datasets, hparams = test_recognition.load("ctc", tmp_path, encoder)
+    brain.fit_datasets(datasets, hparams)
+    scores = finish(brain, datasets, hparams)
+    assert scores["test"].all.segments == len(TEXTS) and (tmp_path / "scores.json").is_file()
+    assert "No model folder is written" in (tmp_path / "log.txt").read_text() and not (tmp_path / "model").exists()
+
+
+def test_what_cannot_be_read_is_left_out_or_counts_as_deletions(tmp_path: Path) -> None:
+    write_tones(tmp_path, TEXTS)
+    brain, _, _ = test_recognition.load("ctc", tmp_path)
+    rows, recognizer = rows_of_test(tmp_path), brain.recognizer()
+    (tmp_path / "u1.wav").unlink()
+    failures: list[Failure] = []
+    left_out = evaluate(recognizer, rows, report=failures.append)
+    deleted = evaluate(recognizer, rows, unreadable="deletions")
+    assert [failure.recording.name for failure in failures] == ["u1"]
+    assert left_out.all.segments == len(TEXTS) - 1 and deleted.all.segments == len(TEXTS)
+    assert deleted.all.deletions == left_out.all.deletions + len(TEXTS[1].split())
+    with pytest.raises(ValueError, match="not one of 1 utterances could be transcribed"):
+        evaluate(recognizer, rows[1:2])
+    assert evaluate(recognizer, rows[1:2], unreadable="deletions").all.wer == 100

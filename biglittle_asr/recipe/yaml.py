@@ -15,7 +15,7 @@ from typing import Any
 from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
+from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, RETIRED_KEYS, SPEECH_ONLY
 
 
 class RecipeError(ValueError):
@@ -45,7 +45,7 @@ def read_tree(path: Path) -> Any:
 
 def known_keys(tree: Any, path: Path, keys: Set[str]) -> set[str]:
     """What a tree may have as keys, if the recipe reads `keys`."""
-    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | keys
+    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | RETIRED_KEYS | keys
 
 
 def optional_keys(keys: Set[str]) -> Set[str]:

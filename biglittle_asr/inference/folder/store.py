@@ -106,10 +106,29 @@ def save_model(folder: str | Path, recognizer: Recognizer, card: ModelCard = Mod
             CONFIG: _dump(recognizer_config(recognizer, card.training())),
             WEIGHTS: safetensors.torch.save(weights),
             TOKENIZER: _dump(tokenizer),
-            CARD: format_card(recognizer, card).encode(errors="replace"),
+            CARD: _card(recognizer, card),
             SPEECHBRAIN: hyperparams(recognizer),
         },
     )
+
+
+def write_card(folder: str | Path, recognizer: Recognizer, card: ModelCard) -> None:
+    """Write the card of a model folder anew, whole or not at all; its network stays as it is.
+
+    Arguments
+    ---------
+    folder : path
+        Of :func:`save_model`.
+    recognizer : Recognizer
+        What it holds.
+    card : ModelCard
+        What has become known since, such as scores.
+    """
+    place = Path(folder).resolve()
+    # Beside the folder, for one that holds a foreign file is never replaced.
+    partial = place.with_name(f".{place.name}.{CARD}")
+    _write(partial, _card(recognizer, card))
+    partial.replace(place / CARD)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
@@ -194,10 +213,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for name, content in files.items():
-            with (partial / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(partial / name, content)
         try:
             load_model(partial)
         except ValueError as error:
@@ -211,6 +227,18 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and have it outlive a power cut."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _card(recognizer: Recognizer, card: ModelCard) -> bytes:
+    return format_card(recognizer, card).encode(errors="replace")
 
 
 def _check_replaceable(folder: Path) -> None:
