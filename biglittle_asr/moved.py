@@ -82,7 +82,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tasks.recipe": ("recipe.keys", "recipe.yaml", "recipe.network", "recipe.prepare", "recipe.run"),
     "tasks.recognition": ("tasks.speech.brain",),
     "tasks.schedule": ("tasks.engine.schedule",),
-    "tasks.training": ("tasks.speech.train",),
+    "tasks.training": ("tasks.speech.train", "tasks.speech.evaluation"),
     "tasks.transducer": ("tasks.speech.transducer",),
 }
 """Old module name to the modules that now hold what was in it."""

@@ -35,11 +35,13 @@ MOMENTS = {
     "before a file of a checkpoint is forced to the disk": ("biglittle_asr.tasks.engine.checkpoints", "_force_to_disk"),
     "before a checkpoint is deleted": ("biglittle_asr.tasks.engine.checkpoints", "Checkpointer._delete"),
     "half a checkpoint deleted": ("shutil", "rmtree"),
-    "in evaluation, on dev or test": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.evaluate_batch"),
+    "in the quick evaluation of dev": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.evaluate_batch"),
     "before an epoch is logged": ("biglittle_asr.tasks.engine.brain", "log_epoch"),
     "between two logs of an epoch": ("biglittle_asr.tasks.engine.brain", "draw_epoch"),
-    "before the scores are written": ("biglittle_asr.tasks.speech.ctc", "CTCBrain._write_scores"),
-    "before the model folder is written": ("biglittle_asr.tasks.speech.brain", "write_model_folder"),
+    "before the model folder is written": ("biglittle_asr.tasks.speech.evaluation", "write_model_folder"),
+    "before the final transcripts of a set": ("biglittle_asr.tasks.speech.evaluation", "transcribe_in_shares"),
+    "before the model card gets the scores": ("biglittle_asr.tasks.speech.evaluation", "write_card"),
+    "before the scores are written": ("biglittle_asr.tasks.speech.evaluation", "write_scores"),
 }
 """Functions at a call of which a training can be killed."""
 
@@ -85,7 +87,7 @@ def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 
     """
     # One process imports everything once; each training is a copy of it.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["biglittle_asr.tasks.speech.ctc", "biglittle_asr.recipe.run", "killing"])
+    context.set_forkserver_preload(["biglittle_asr.tasks.speech.train", "biglittle_asr.tasks.speech.ctc", "killing"])
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_train, args=(list(argv), log, moment, count, sender))
     process.start()
@@ -119,6 +121,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         "train_log.txt": re.sub(r"seconds: [^ ,]+", "", (folder / "train_log.txt").read_text()),
         "tensorboard": {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in tags},
         "transcripts": [(folder / f"wer_{name}.txt").read_text() for name in ("dev", "test")],
+        "card": (folder / "model" / "README.md").read_text().split("## Word error rate")[1],
         "half-written": sorted(path.name for path in (folder / "save").glob("partial-*")),
     }
 

@@ -16,7 +16,7 @@ from babbling import babble, run
 from conftest import SAMPLE_RATE
 from test_language_model import log_prob, parse
 from test_recognition import load
-from test_tasks import write_tones
+from test_tasks import finish, write_tones
 from torch import Tensor
 
 from biglittle_asr.cli import main
@@ -248,23 +248,16 @@ def test_words_of_a_long_recording_do_not_depend_on_how_it_is_cut(files, kind, l
     assert found[0] == found[1] == found[2] and len(found[0]) > 50
 
 
-@pytest.mark.parametrize("lexicon", [False, True])
-def test_a_recipes_final_scores_are_of_the_search_it_names(tmp_path, lexicon):
+def test_a_recipes_final_scores_are_of_the_search_it_names(tmp_path):
     write_tones(tmp_path, ["ONE", "BAD"])
     (tmp_path / "words.txt").write_text("BAD\nDO\n")
     write_settings(tmp_path / "a.json", DecodingSettings(lexicon=str(tmp_path / "words.txt")))
-    brain, _, _ = load("ctc", tmp_path, **({"decoding": tmp_path / "a.json"} if lexicon else {}))
-    log_probs = torch.stack([random_output(brain.tokenizer, 30, seed) for seed in range(3)])
-    frames = torch.tensor([30, 20, 9])
-    greedy = ctc_greedy(log_probs, frames)
-    assert brain.decode((log_probs, frames)) == greedy
-    brain.final = True
-    found = brain.decode((log_probs, frames))
-    if lexicon:
-        words = [brain.tokenizer.decode(ids).split() for ids in found]
-        assert set(sum(words, [])) == {"BAD", "DO"} and all(words)
-    else:
-        assert found == greedy
+    brain, datasets, hparams = load("ctc", tmp_path, decoding=tmp_path / "a.json")
+    brain.fit_datasets(datasets, hparams)
+    finish(brain, datasets, hparams)
+    words = [line.split()[4] for line in (tmp_path / "test.ctm").read_text().splitlines()]
+    assert words and set(words) <= {"BAD", "DO"}
+    assert "Beam search with the settings of a.json." in (tmp_path / "model" / "README.md").read_text()
 
 
 # What does not fit

@@ -306,7 +306,7 @@ def _with_own_model() -> Recognizer:
         (lambda: make(normalize=OwnNormalization()), ".*SentenceNormalization, but not OwnNormalization"),
         (_with_other_attention, "attention of the types content and location, but not keyvalue"),
         (_with_own_decoder, "SpeechBrain's AttentionalRNNDecoder, but not OwnDecoder"),
-        (_with_own_model, ".*HybridModel, but not OwnModel"),
+        (_with_own_model, ".*TransducerModel, but not OwnModel"),
     ],
 )
 def test_parts_of_others_are_refused_and_a_recipe_goes_on(
@@ -316,9 +316,7 @@ def test_parts_of_others_are_refused_and_a_recipe_goes_on(
     message = f"a model folder can hold {message}"
     with pytest.raises(ValueError, match=message):
         save_model(tmp_path / "model", recognizer)
-    parts = recognizer.compute_features, recognizer.normalize, recognizer.model, recognizer.tokenizer, None
-    empty: Any = None
     with caplog.at_level("WARNING"):
-        write_model_folder(tmp_path / "model", parts, empty, {}, "an4", "fp32", "epoch 1")
+        assert not write_model_folder(tmp_path / "model", recognizer, ModelCard())
     assert re.search(f"No model folder is written: {message}", caplog.text)
     assert list(tmp_path.iterdir()) == []

@@ -17,6 +17,7 @@ from test_imagenet import PLAIN, make_folder, tiny
 from test_tasks import WORDS, load, small, write_tones
 from torch import distributed, multiprocessing
 
+from biglittle_asr.inference import Failure
 from biglittle_asr.recipe.keys import IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
@@ -24,6 +25,7 @@ from biglittle_asr.tasks.engine.batches import EpochBatches, fixed_batches
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
 from biglittle_asr.tasks.speech.data import collate
+from biglittle_asr.tasks.speech.evaluation import transcribe_in_shares
 
 PROCESSES = 2
 
@@ -147,6 +149,7 @@ def outcome(task: str, folder: Path) -> Mapping[str, Any]:
     statistics = {name: each.clone() for name, each in brain.model.named_buffers()}
     brain.evaluate(dev, test_loader_kwargs={"batch_size": 1})
     return {
+        "results": final_results(brain, folder) if task != "images" else [],
         "gradients": gradients,
         "names": names,
         "statistics": statistics,
@@ -155,6 +158,17 @@ def outcome(task: str, folder: Path) -> Mapping[str, Any]:
         "scores": brain.score_epoch(),
         "evaluated": brain.progress.utterances if task != "images" else brain.progress.images,
     }
+
+
+def final_results(brain: Any, folder: Path) -> list[tuple[str, str]]:
+    """Name and text, or the reason why there is none, of each utterance of test and of one that cannot be read."""
+    rows = test_recognition.rows_of_test(folder)
+    rows.insert(3, {**rows[0], "ID": "lost", "wav": str(folder / "lost.wav")})
+    brain.model.encoder.float()
+    recognizer = brain.recognizer()
+    recognizer.stopwatch = brain.stopwatch
+    results = transcribe_in_shares(recognizer, rows)
+    return [(each.recording.name, str(each.error) if isinstance(each, Failure) else each.text) for each in results]
 
 
 def joint(brain: Any, train: Any) -> list[Any]:
@@ -220,8 +234,17 @@ def test_scores_are_those_of_one_process_and_every_example_is_scored_once(
     outcomes: Mapping[str, Any], task: str
 ) -> None:
     one, several = outcomes[task]
+    if task != "images":
+        assert [name for name, _ in one["results"]] == [
+            "u0",
+            "u1",
+            "u2",
+            "lost",
+            *(f"u{index}" for index in range(3, 8)),
+        ]
+        assert "no such audio file" in dict(one["results"])["lost"]
     for each in several:
-        assert each["texts"] == one["texts"]
+        assert each["texts"] == one["texts"] and each["results"] == one["results"]
         assert each["evaluated"] == one["evaluated"] == 8
         assert each["scores"] == pytest.approx(one["scores"])
         assert each["loss"] == pytest.approx(one["loss"], rel=1e-5)

@@ -17,7 +17,7 @@ import soundfile
 import torch
 from conftest import SAMPLE_RATE, Terminal, tone
 from test_imagenet import PLAIN, break_image, make_folder, tiny, train
-from test_tasks import WORDS, load, small, write_tones
+from test_tasks import WORDS, finish, load, small, write_tones
 
 from biglittle_asr.audio.files import read_audio
 from biglittle_asr.cli import main
@@ -305,7 +305,7 @@ def test_what_a_cut_off_shard_lost_is_left_out_of_training_and_counted(tmp_path:
     brain.fit_datasets(datasets, hparams)
     failed = [row for row in brain.failures.rows if row["set"] == "train"]
     assert failed and all(str(cut[0]) in row["problem"] for row in failed)
-    scores = brain.evaluate_datasets(datasets, hparams)
+    scores = finish(brain, datasets, hparams)
     assert scores["test"].all.segments == len(WORDS) * 3
     log = (tmp_path / "out" / "log.txt").read_text()
     assert f"{cut[0]}: is cut off at" in log and "left out" in log

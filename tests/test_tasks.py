@@ -29,6 +29,7 @@ from biglittle_asr.tasks.speech import brain as recognition
 from biglittle_asr.tasks.speech.brain import RATES, Progress
 from biglittle_asr.tasks.speech.ctc import CTCBrain, consistency_loss, ctc_loss, frames_needed
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, build_datasets, train_loader_options
+from biglittle_asr.tasks.speech.evaluation import evaluate_recipe
 from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 YAML_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"
@@ -84,6 +85,14 @@ def load(arguments: Sequence[str]) -> tuple[CTCBrain, Datasets, dict[str, Any]]:
     datasets = build_datasets(manifests, tokenizer, hparams)
     model = hparams["model"](output_neurons=tokenizer.size)
     return CTCBrain(model, tokenizer, hparams, run_opts), datasets, hparams
+
+
+def finish(brain: CTCBrain, datasets: Datasets, hparams: dict[str, Any]) -> dict[str, Any]:
+    """What train.py does after the training."""
+    brain.choose_average(datasets.dev, hparams)
+    folder = Path(hparams["save_folder"]) / "manifests"
+    manifests = {name: folder / f"{name}.csv" for name in ("dev", "test")}
+    return dict(evaluate_recipe(brain, brain.recognizer(), datasets, manifests, hparams))
 
 
 def train_an4() -> Callable[[Sequence[str]], None]:
@@ -507,6 +516,15 @@ def test_wrong_recipe_file_is_named(tmp_path: Path, change: tuple[str, str], mes
     (tmp_path / "hparams" / "encoders").symlink_to(encoders)
     with pytest.raises((RecipeError, FileNotFoundError), match=f"wrong.yaml.*{message}"):
         load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path / 'out'}"])
+
+
+def test_a_key_that_recipes_once_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "hparams" / "AN4" / "old.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{YAML_FILE.read_text()}\ntest_dataloader_opts: {{batch_size: 16}}\n")
+    (tmp_path / "hparams" / "encoders").symlink_to(REPOSITORY / "hparams" / "encoders")
+    load_recipe([str(file), *small(tmp_path)[1:]])
+    assert f"{file}: nothing reads test_dataloader_opts any more; remove it." in (tmp_path / "log.txt").read_text()
 
 
 def test_missing_recipe_data_and_manifest_are_named(tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from biglittle_asr.commands.shared import (
     add_decoding,
     add_json,
     add_model,
-    audio_progress,
     check_output,
     count,
     decoding_settings,
@@ -24,6 +23,7 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
+from biglittle_asr.messages import audio_progress
 
 BATCH_SIZE = 64
 """Images at once, by default."""

@@ -1,4 +1,4 @@
-"""What the commands share: arguments that several take, their types, progress, and messages."""
+"""What the commands share: arguments that several take, their types, and messages."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
     from biglittle_asr.scoring import Score
-
-
-PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -220,23 +217,6 @@ def usable_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name}: not usable here ({first_line(error)}); take cpu.") from error
     return device
-
-
-@contextmanager
-def audio_progress(description: str) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar over seconds of audio, done and in all, on standard error where that is a terminal."""
-    from tqdm import tqdm
-
-    # Drawn before it is known how much there is; the format takes numbers only.
-    with tqdm(desc=description, unit=" s of audio", total=0, disable=None, bar_format=PROGRESS) as bar:
-
-        def show(done: float, total: float) -> None:
-            bar.total = total
-            # Sums of durations are not exact, and tqdm complains of more than all.
-            bar.n = min(done, total)
-            bar.update(0)
-
-        yield show
 
 
 def print_score(

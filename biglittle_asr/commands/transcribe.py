@@ -9,13 +9,13 @@ from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_decoding,
     add_model,
-    audio_progress,
     positive_count,
     seconds,
     set_decoding,
     tell,
     usable_device,
 )
+from biglittle_asr.messages import audio_progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

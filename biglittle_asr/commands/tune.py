@@ -15,7 +15,6 @@ from biglittle_asr.commands.shared import (
     add_json,
     add_language_model,
     add_model,
-    audio_progress,
     check_output,
     decoding_settings,
     find_manifest,
@@ -23,6 +22,7 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
+from biglittle_asr.messages import audio_progress
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.tuning import Trial, Tuning

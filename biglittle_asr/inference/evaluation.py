@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from biglittle_asr.corpora.manifest import row_segment
 from biglittle_asr.corpora.telephone.transcripts import NOISES
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, Transcript, transcribe
+from biglittle_asr.inference.transcription import (
+    BATCH_SECONDS,
+    WINDOW_SECONDS,
+    Failure,
+    Progress,
+    Transcript,
+    transcribe,
+)
 from biglittle_asr.inference.transcripts import timed_words
 from biglittle_asr.scoring import Hub5Score, Score, TimedWord, read_glm, read_stm, score_hub5, score_texts
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
+
+Row = Mapping[str, str]
+"""An utterance of a manifest, as `read_manifest` returns it."""
+Result = Transcript | Failure
+
+Unreadable = Literal["left out", "deletions"]
+"""What becomes of the words of an utterance that cannot be read: they are not scored, or they count as deletions."""
 
 EVALUATION_COLUMNS = ("ID", "wav", "wrd")
 """Columns that a manifest must have; with a column spk_id there are counts by speaker, and an interval; with channel,
@@ -27,12 +42,13 @@ since references do not ask for them."""
 
 def evaluate(
     recognizer: Recognizer,
-    rows: Sequence[Mapping[str, str]],
+    rows: Sequence[Row],
     *,
     batch_seconds: float = BATCH_SECONDS,
     bootstrap: int = 1000,
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
+    unreadable: Unreadable = "left out",
 ) -> Score:
     """Transcribe the utterances of a manifest and compare them with what was said.
 
@@ -48,7 +64,9 @@ def evaluate(
     progress : function of (float, float)
         Is told, from time to time, how many seconds of audio are done, and how many there are in all.
     report : function of Failure
-        Is told which utterances could not be transcribed; these are not scored.
+        Is told which utterances could not be transcribed.
+    unreadable : "left out" or "deletions"
+        See :data:`Unreadable`.
 
     Returns
     -------
@@ -57,16 +75,10 @@ def evaluate(
     Raises
     ------
     ValueError
-        If not one utterance could be transcribed.
+        If all utterances are left out.
     """
-    by_id = {row["ID"]: row for row in rows}
-    transcripts = _transcribe_rows(recognizer, rows, batch_seconds, progress, report)
-    hypotheses = {each.recording.name: each.text for each in transcripts}
-    if not hypotheses:
-        raise ValueError(f"not one of {len(rows)} utterances could be transcribed, so that there is nothing to score.")
-    references = {name: by_id[name]["wrd"] for name in hypotheses}
-    speakers = {name: by_id[name]["spk_id"] for name in hypotheses} if all("spk_id" in row for row in rows) else None
-    return score_texts(references, hypotheses, speakers, bootstrap=bootstrap)
+    results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
+    return score_by_utterance(rows, results, bootstrap=bootstrap, unreadable=unreadable)
 
 
 def find_references(manifest: Path) -> tuple[Path, Path | None] | None:
@@ -87,7 +99,7 @@ def find_references(manifest: Path) -> tuple[Path, Path | None] | None:
 
 def evaluate_by_time(
     recognizer: Recognizer,
-    rows: Sequence[Mapping[str, str]],
+    rows: Sequence[Row],
     stm: Path,
     glm: Path | None = None,
     *,
@@ -102,10 +114,8 @@ def evaluate_by_time(
     ---------
     recognizer, rows, batch_seconds, bootstrap, progress
         As in :func:`evaluate`; what was said is not taken from the rows.
-    stm : pathlib.Path
-        References.
-    glm : pathlib.Path, optional
-        Mapping rules.
+    stm, glm
+        As in :func:`score_by_time`.
     report : function of Failure
         Is told which utterances could not be transcribed; their words count as deletions.
 
@@ -113,7 +123,7 @@ def evaluate_by_time(
     -------
     score : Hub5Score
     words : list of TimedWord
-        What was recognized, but for sounds, hesitations (:data:`UNSCORED`) and words cut off: what is scored.
+        As :func:`score_by_time`.
 
     Raises
     ------
@@ -124,38 +134,114 @@ def evaluate_by_time(
     read_stm(stm)
     if glm is not None:
         read_glm(glm)
-    transcripts = list(_transcribe_rows(recognizer, rows, batch_seconds, progress, report))
-    if not transcripts:
+    results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
+    if all(isinstance(result, Failure) for result in results):
         raise ValueError(f"not one of {len(rows)} segments could be transcribed, so that there is nothing to score.")
-    return score_transcripts(transcripts, stm, glm, bootstrap)
+    return score_by_time(results, stm, glm, bootstrap)
 
 
-def score_transcripts(
-    transcripts: Sequence[Transcript], stm: Path, glm: Path | None = None, bootstrap: int = 1000
+def transcribe_rows(
+    recognizer: Recognizer,
+    rows: Sequence[Row],
+    *,
+    batch_seconds: float = BATCH_SECONDS,
+    progress: Progress = lambda done, total: None,
+    report: Callable[[Failure], None] | None = None,
+) -> list[Result]:
+    """Transcribe the utterances of a manifest; see :func:`evaluate`.
+
+    Returns
+    -------
+    list of Transcript or Failure
+        One a row, in the order of the rows.
+    """
+    recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
+    options: dict[str, Any] = {"window_seconds": _window_seconds(recognizer), "batch_seconds": batch_seconds}
+    results: dict[str, Result] = {}
+    for result in transcribe(recognizer, recordings, **options, progress=progress):
+        results[result.recording.name] = result
+        if report is not None and isinstance(result, Failure):
+            report(result)
+    return [results[row["ID"]] for row in rows]
+
+
+def _window_seconds(recognizer: Recognizer) -> float:
+    """Utterances of networks that allow no windows are taken whole, as in their training."""
+    try:
+        _ = recognizer.model.encoder.context
+    except (AttributeError, ValueError):
+        return math.inf
+    return WINDOW_SECONDS
+
+
+def score_by_utterance(
+    rows: Sequence[Row], results: Sequence[Result], *, bootstrap: int = 1000, unreadable: Unreadable = "left out"
+) -> Score:
+    """Compare transcripts with what was said, utterance by utterance; see :func:`evaluate`.
+
+    Arguments
+    ---------
+    rows : sequence of mapping
+    results : sequence of Transcript or Failure
+        One a row, in the same order.
+    bootstrap, unreadable
+        As in :func:`evaluate`.
+
+    Raises
+    ------
+    ValueError
+        If all utterances are left out.
+    """
+    scored = [
+        (row, "" if isinstance(result, Failure) else result.text)
+        for row, result in zip(rows, results, strict=True)
+        if unreadable == "deletions" or not isinstance(result, Failure)
+    ]
+    if not scored:
+        raise ValueError(f"not one of {len(rows)} utterances could be transcribed, so that there is nothing to score.")
+    references = {row["ID"]: row["wrd"] for row, _ in scored}
+    hypotheses = {row["ID"]: text for row, text in scored}
+    speakers = {row["ID"]: row["spk_id"] for row, _ in scored} if all("spk_id" in row for row in rows) else None
+    return score_texts(references, hypotheses, speakers, bootstrap=bootstrap)
+
+
+def score_by_time(
+    results: Sequence[Result], stm: Path, glm: Path | None = None, bootstrap: int = 1000
 ) -> tuple[Hub5Score, list[TimedWord]]:
-    """Score transcripts of segments by time, as NIST does; see :func:`evaluate_by_time`."""
-    words = sorted(
-        (word for each in transcripts for word in timed_words(each) if _is_scored(word.word)),
-        key=lambda word: (word.recording, word.channel, word.start),
-    )
+    """Score transcripts of segments by time, as NIST does.
+
+    Arguments
+    ---------
+    results : sequence of Transcript or Failure
+        The words of segments that could not be transcribed count as deletions.
+    stm : pathlib.Path
+        References.
+    glm : pathlib.Path, optional
+        Mapping rules.
+    bootstrap : int
+        As in :func:`evaluate`.
+
+    Returns
+    -------
+    score : Hub5Score
+    words : list of TimedWord
+        What was recognized, but for sounds, hesitations (:data:`UNSCORED`) and words cut off: what is scored.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_stm`, `read_glm` and `score_hub5`.
+    """
+    words = [word for word in recognized_words(results) if _is_scored(word.word)]
     rules = None if glm is None else read_glm(glm)
     return score_hub5(read_stm(stm).segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
 
 
+def recognized_words(results: Sequence[Result]) -> list[TimedWord]:
+    """All words of transcripts, sorted by recording, channel and time."""
+    words = (word for each in results if not isinstance(each, Failure) for word in timed_words(each))
+    return sorted(words, key=lambda word: (word.recording, word.channel, word.start))
+
+
 def _is_scored(word: str) -> bool:
     return word.upper() not in UNSCORED and not word.endswith("-")
-
-
-def _transcribe_rows(
-    recognizer: Recognizer,
-    rows: Sequence[Mapping[str, str]],
-    batch_seconds: float,
-    progress: Progress,
-    report: Callable[[Failure], None] | None,
-) -> Iterator[Transcript]:
-    recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
-    for result in transcribe(recognizer, recordings, batch_seconds=batch_seconds, progress=progress):
-        if not isinstance(result, Failure):
-            yield result
-        elif report is not None:
-            report(result)

@@ -33,6 +33,9 @@ class Recognizer(nn.Module):
         Of a hybrid model, a WordTokenizer.
     search_settings : AttentionSettings, TransducerSettings or HybridSettings, optional
         How such a model is searched unless :meth:`set_search` is told otherwise.
+    search : Search, optional
+        Finds the words in place of the model's own search. Such a recognizer has whatever tokens its search has, and
+        no model folder can hold it.
 
     Attributes
     ----------
@@ -76,10 +79,11 @@ class Recognizer(nn.Module):
         model: Any,
         tokenizer: Tokenizer,
         search_settings: Any = None,
+        search: Search | None = None,
     ) -> None:
         super().__init__()
         self.kind = kind_of(model)
-        tokens = self.kind.tokens(model)
+        tokens = self.kind.tokens(model) if search is None else tokenizer.size
         if not isinstance(tokenizer, self.kind.tokenizer) or tokens != tokenizer.size:
             raise ValueError(
                 f"the model has {tokens} tokens and the {tokenizer.kind} tokenizer {tokenizer.size}, "
@@ -92,8 +96,9 @@ class Recognizer(nn.Module):
         self.sample_rate = compute_features.sample_rate
         self.frame_seconds = compute_features.hop_samples * model.encoder.time_stride / self.sample_rate
         self.search_settings = self.kind.search_settings() if search_settings is None else search_settings
-        self.search: Search | None = None
-        self.set_search()
+        self.search = search
+        if search is None:
+            self.set_search()
         self.stopwatch = Stopwatch(enabled=False)
         """What time is charged to; put one that is enabled in its place to see where it goes."""
         self.eval()

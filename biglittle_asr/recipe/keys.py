@@ -6,7 +6,7 @@ SPEECH_KEYS = frozenset(
     """
     seed output_folder save_folder train_log data_folder skip_prep corpus_options skip_test cache_audio
     number_of_epochs batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
-    train_dataloader_opts valid_dataloader_opts test_dataloader_opts
+    train_dataloader_opts valid_dataloader_opts
     sample_rate token_type vocab_size output_neurons
     compute_features normalize wav_augment fea_augment modules encoder model
     opt_class lr_annealing checkpointer epoch_counter train_logger tensorboard_logger
@@ -35,7 +35,7 @@ HYBRID_KEYS = frozenset(
     lexicon language_model kaldi states_per_phone silence_states iterations tied_states min_frames balance
     lm_weights search_options mmi_lm_weight mmi_ce_weight
     batch_size sorting dynamic_batching max_batch_length num_buckets average_checkpoints
-    train_dataloader_opts valid_dataloader_opts test_dataloader_opts
+    train_dataloader_opts valid_dataloader_opts
     sample_rate compute_features normalize wav_augment fea_augment modules encoder model opt_class lr_annealing
     """.split()
 )
@@ -66,6 +66,10 @@ EXPLAINED: Mapping[Set[str], str] = {
 
 OPTIONAL_KEYS = frozenset({"init_from", "profile", "sparsity", "splits"})
 """Keys that the recipes read where a YAML file or the command line has them."""
+
+
+RETIRED_KEYS = frozenset({"test_dataloader_opts"})
+"""Keys that recipes once read. Older YAML files may still have them; a warning says that nothing reads them."""
 
 
 SPEECH_ONLY = frozenset({"init_from", "splits"})

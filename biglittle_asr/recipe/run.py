@@ -16,7 +16,7 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED
+from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED, RETIRED_KEYS
 from biglittle_asr.recipe.yaml import (
     RecipeError,
     as_stream,
@@ -116,6 +116,8 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     if if_main_process():
         (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
     _plain_console()
+    for key in sorted(RETIRED_KEYS & tree.keys()):
+        logger.warning(f"{path}: nothing reads {key} any more; remove it.")
     if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
         if _on_cpu(run_opts) and not cpu_computes_bfloat16():
             logger.warning("precision: fp32 in place of bf16, which this CPU has no instructions for and is slow at.")

@@ -16,7 +16,7 @@ from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.files import read_text
 from biglittle_asr.messages import did_you_mean
-from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, SPEECH_ONLY
+from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, RETIRED_KEYS, SPEECH_ONLY
 
 
 class RecipeError(ValueError):
@@ -44,7 +44,7 @@ def read_tree(path: Path) -> Any:
 
 def known_keys(tree: Any, path: Path, keys: Set[str]) -> set[str]:
     """What a tree may have as keys, if the recipe reads `keys`."""
-    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | keys
+    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | RETIRED_KEYS | keys
 
 
 def optional_keys(keys: Set[str]) -> Set[str]:

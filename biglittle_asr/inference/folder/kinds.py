@@ -204,6 +204,11 @@ class Hybrid(FrameKind):
         return HybridModel(encoder, sizes.pop("tied_states"), search_graph=SearchGraph(tokens - 1, **sizes))
 
     def describe(self, model: Any) -> dict[str, Any]:
+        if model.search_graph is None:
+            raise ForeignPartError(
+                "a model folder can hold hybrid models with their own graph and its lexicon, but not one that is "
+                "searched in another program's graph, whose lexicon is not known."
+            )
         return {"tied_states": model.num_states, **model.search_graph.sizes}
 
     def tokens(self, model: Any) -> int:
@@ -220,7 +225,7 @@ KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Tr
 
 
 def kind_of(model: nn.Module) -> Kind:
-    """The kind of a model.
+    """The kind of a model, or of the class that its own class derives from.
 
     Raises
     ------
@@ -234,8 +239,9 @@ def kind_of(model: nn.Module) -> Kind:
     biglittle_asr.inference.folder.kinds.ForeignPartError: a model folder can hold CTCModel, AttentionModel, \
 TransducerModel, HybridModel, but not Linear.
     """
-    for kind in KINDS.values():
-        if type(model) is kind.model:
-            return kind
+    by_class = {kind.model: kind for kind in KINDS.values()}
+    for each in type(model).__mro__:
+        if each in by_class:
+            return by_class[each]
     names = ", ".join(kind.model.__name__ for kind in KINDS.values())
     raise ForeignPartError(f"a model folder can hold {names}, but not {type(model).__name__}.")

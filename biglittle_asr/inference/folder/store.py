@@ -127,6 +127,25 @@ def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
     }
 
 
+def write_card(folder: str | Path, model: Model, card: ModelCard) -> None:
+    """Write the card of a model folder anew, whole or not at all; its network stays as it is.
+
+    Arguments
+    ---------
+    folder : path
+        Of :func:`save_model`.
+    model : Recognizer or Classifier
+        What it holds.
+    card : ModelCard
+        What has become known since, such as scores.
+    """
+    place = Path(folder).resolve()
+    # Beside the folder, for one that holds a foreign file is never replaced.
+    partial = place.with_name(f".{place.name}.{CARD}")
+    _write(partial, format_card(model, card).encode(errors="replace"))
+    partial.replace(place / CARD)
+
+
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
     """Load a model folder of speech. Nothing in it is executed, whoever made it.
 
@@ -231,10 +250,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         for name, content in files.items():
-            with (partial / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            _write(partial / name, content)
         try:
             read_model(partial)
         except ValueError as error:
@@ -248,6 +264,14 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file, and have it outlive a power cut."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _check_replaceable(folder: Path) -> None:

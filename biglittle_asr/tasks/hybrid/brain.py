@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
@@ -136,7 +135,7 @@ class HybridBrain(RecognitionBrain):
         return super().score_epoch()
 
     @torch.no_grad()
-    def outputs(self, dataset: Any, loader_options: Mapping[str, Any], timing: Timing | None = None) -> Iterator[Any]:
+    def outputs(self, dataset: Any, loader_options: Mapping[str, Any]) -> Iterator[Any]:
         """What the present weights make of each utterance.
 
         Arguments
@@ -145,8 +144,6 @@ class HybridBrain(RecognitionBrain):
             Of :attr:`examples`.
         loader_options : mapping
             Of its loader.
-        timing : Timing, optional
-            What the network's time is added to.
 
         Yields
         ------
@@ -159,13 +156,10 @@ class HybridBrain(RecognitionBrain):
             if batch.examples is None:
                 continue
             examples = batch.examples.to(self.device)
-            start = time.perf_counter()
             features, frames = self.extract_features(examples.sig.data, examples.num_samples.to(self.device))
             log_probs, vectors, frames = self.model.posteriors(features, frames)
             likelihoods = self.model.log_likelihoods(log_probs)
             arrays = [each.float().cpu().numpy() for each in (likelihoods, log_probs, vectors)]
-            if timing is not None:
-                timing.network += time.perf_counter() - start
             for row, count in enumerate(frames.tolist()):
                 yield Output(
                     examples.id[row],
@@ -174,24 +168,6 @@ class HybridBrain(RecognitionBrain):
                     float(examples.num_samples[row]) / self.hparams.sample_rate,
                     *(each[row, :count] for each in arrays),
                 )
-
-
-@dataclass
-class Timing:
-    """Where the time of a transcription went, in seconds."""
-
-    network: float = 0.0
-    search: float = 0.0
-    audio: float = 0.0
-    """What was transcribed."""
-
-    def __str__(self) -> str:
-        total = max(self.network + self.search, 1e-9)
-        return (
-            f"{self.audio:.1f} s of audio in {total:.1f} s (network {self.network:.1f}, search {self.search:.1f}) on "
-            f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}: "
-            f"{self.audio / total:.1f} times faster than real time"
-        )
 
 
 class _Words:

@@ -11,7 +11,7 @@ from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
 from biglittle_asr.tasks.hybrid.training import HybridTraining
-from biglittle_asr.tasks.speech.train import remove_scores
+from biglittle_asr.tasks.speech.evaluation import remove_scores
 
 
 def train_hybrid(argv: Sequence[str], corpus: str) -> None:
@@ -33,4 +33,4 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     remove_scores(Path(hparams["output_folder"]))
     manifests = prepare_manifests(corpus, hparams)
     start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart
-    start(manifests, hparams, run_opts).train().evaluate(hparams, manifests["test"])
+    start(manifests, hparams, run_opts).train().evaluate(hparams)

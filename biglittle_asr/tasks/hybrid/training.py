@@ -153,7 +153,7 @@ class HybridTraining(ABC):
                 self.table.trained(iteration.epochs, *accuracies, epochs[-1]["dev_wer"], seconds)
             before, done = states, done + iteration.epochs
         assert brain is not None
-        return HybridSystem(brain, self.lexicon, tying, graph, datasets)
+        return HybridSystem(brain, self.lexicon, tying, graph, datasets, self.manifests)
 
     # Parts of an iteration
 

@@ -33,7 +33,6 @@ class AttentionBrain(RecognitionBrain):
                 self.hparams.test_beam_size, self.hparams.ctc_decoding_weight, **options
             )
             self.quick_search = AttentionSearcher(self.model, beam_size=self.hparams.valid_beam_size)
-            self.final_search = AttentionSearcher(self.model, **vars(self.search_settings))
         except TypeError as error:
             raise RecipeError(f"search_options: {options} cannot be used ({error}).") from error
         if not 0 <= self.hparams.ctc_weight <= 1:
@@ -57,9 +56,9 @@ class AttentionBrain(RecognitionBrain):
         return frames_needed(tokens)
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """By beam search with CTC for the final scores; by the decoder alone while a training is watched."""
+        """By the decoder alone, without CTC, with `valid_beam_size`."""
         _, _, encoded, frames = predictions
-        return (self.final_search if self.final else self.quick_search).search(encoded, frames)
+        return self.quick_search.search(encoded, frames)
 
 
 def attention_loss(

@@ -1,11 +1,10 @@
-"""What the Brains of all speech recognition tasks share: features, targets, scores, averages and the model folder."""
+"""What the Brains of all speech recognition tasks share: features, targets, quick scores and averages."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, ClassVar
 
 import speechbrain as sb
@@ -16,7 +15,9 @@ from speechbrain.utils.logger import get_logger
 from speechbrain.utils.optimizers import rm_vector_weight_decay
 from torch import Tensor, nn
 
-from biglittle_asr.inference.folder.packing import MODEL, started_from
+from biglittle_asr.decoding import DecodingSettings
+from biglittle_asr.inference import Recognizer
+from biglittle_asr.inference.folder.kinds import kind_of
 from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
@@ -28,7 +29,6 @@ from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
 from biglittle_asr.tasks.engine.processes import gather, mean_over_processes
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, collate, train_loader_options
-from biglittle_asr.tasks.speech.model_folder import write_model_folder
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 
 logger = get_logger(__name__)
@@ -65,14 +65,15 @@ class Progress(BrainProgress):
 
 
 class RecognitionBrain(ResumableBrain):
-    """Trains and evaluates a model that transcribes utterances.
+    """Trains a model that transcribes utterances, and watches its errors on dev.
 
     The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their tokens:
     so it is in nats per token, every token of a batch weighs the same, and neither a batch of short utterances nor one
     of long ones dominates an epoch.
 
     A task says how its model is called (:meth:`forward_model`), what an utterance costs (:meth:`losses`), in how many
-    frames a target fits (:meth:`frames_needed`), and how to transcribe (:meth:`decode`).
+    frames a target fits (:meth:`frames_needed`), and how to transcribe quickly while it trains (:meth:`decode`). The
+    final scores are those of a :meth:`recognizer`.
 
     Arguments
     ---------
@@ -92,22 +93,24 @@ class RecognitionBrain(ResumableBrain):
     loss_name: ClassVar[str]
     """What the loss is called in the picture of the training."""
     search_settings: Any = None
-    """Of the search for the final scores, by which the model folder transcribes as well."""
+    """Of the search by which the model folder transcribes."""
+    decoding_settings: DecodingSettings | None = None
+    """Of the search for the final scores, if it is another."""
     decoding: str = ""
-    """How the final scores are found, if the model folder does not transcribe so by itself."""
+    """The same, for the model card."""
     progress_type = Progress
     progress: Progress
     model: Any
 
     def __init__(self, model: Any, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        # The final scores need a recognizer: a model that cannot have one is refused before the training.
+        kind_of(model)
         make_sparse(model, hparams)
         normalize = hparams["modules"]["normalize"]
         if normalize.state_dict():
             hparams["checkpointer"].add_recoverable("normalize", normalize)
         super().__init__(model, hparams["modules"], Curves(self.loss_name, RATES), hparams, run_opts)
         self.tokenizer = tokenizer
-        self.final = False
-        """Whether what :meth:`decode` gives is for the final scores, and may take its time."""
         self.score_start: Callable[[], Score] | None = None
         """Scores the weights that a training starts from on dev, if they are a trained model's."""
 
@@ -131,7 +134,7 @@ class RecognitionBrain(ResumableBrain):
 
     @abstractmethod
     def decode(self, predictions: Any) -> list[list[int]]:
-        """Tokens of each utterance."""
+        """Tokens of each utterance, by a search that is quick enough for every epoch."""
 
     def views(self, stage: sb.Stage) -> int:
         """How often each utterance of a batch is augmented, each time on its own; the views lie behind each other."""
@@ -185,44 +188,18 @@ class RecognitionBrain(ResumableBrain):
             # Here, where the optimizer exists, which belongs to every checkpoint.
             self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
 
-    def evaluate_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> dict[str, Score]:
-        """Choose the checkpoints to average on dev, then score dev and, unless `skip_test`, test once.
-
-        Writes wer_dev.txt, wer_test.txt, and the model folder with the chosen weights.
-        """
-        self.choose_average(datasets.dev, hparams)
-        self.final = True
-        scores = {"dev": self.score_dataset(datasets.dev, hparams["valid_dataloader_opts"], name="dev")}
-        if not hparams["skip_test"]:
-            scores["test"] = self.score_dataset(datasets.test, hparams["test_dataloader_opts"], name="test")
-        self._write_scores(scores)
-        write_model_folder(
-            self.output_folder / MODEL,
-            (
-                self.modules.compute_features,
-                self.modules.normalize,
-                freeze(deepcopy(self.model)),
-                self.tokenizer,
-                self.search_settings,
-            ),
-            datasets,
-            scores,
-            hparams["data_folder"],
-            self.precision,
-            self.weights,
-            self.decoding,
-            started_from(Path(hparams["save_folder"])),
-        )
-        self.show_profile()
-        return scores
-
     @main_process_only
-    def _write_scores(self, scores: Mapping[str, Score]) -> None:
-        evaluations = []
-        for name, score in scores.items():
-            score.write(self.output_folder / f"wer_{name}.txt")
-            logger.info(f"{name}: {score.summary()}")
-            evaluations.append({"Evaluated": name, "weights": self.weights, "WER": score.all.wer, "CER": score.all.cer})
+    def log_scores(self, scores: Mapping[str, Score]) -> None:
+        """Add final scores to train_log.txt, and write which files failed.
+
+        Arguments
+        ---------
+        scores : mapping from "dev", "test" to Score
+        """
+        evaluations = [
+            {"Evaluated": name, "weights": self.weights, "WER": score.all.wer, "CER": score.all.cer}
+            for name, score in scores.items()
+        ]
         rewrite_log(self.history.rows, evaluations, self.hparams.train_logger)
         self.failures.write()
 
@@ -368,6 +345,11 @@ class RecognitionBrain(ResumableBrain):
 
     # Evaluation
 
+    def recognizer(self) -> Recognizer:
+        """A recognizer with a copy of the present weights, sparse ones frozen."""
+        front_end = self.modules.compute_features, self.modules.normalize
+        return Recognizer(*front_end, freeze(deepcopy(self.model)), self.tokenizer, self.search_settings)
+
     def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
         """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
 
@@ -403,13 +385,9 @@ class RecognitionBrain(ResumableBrain):
         if self.modules.normalize.state_dict():
             self.modules.normalize.load_state_dict(average_checkpoints(checkpoints, "normalize"))
 
-    def score_dataset(
-        self, dataset: Any, loader_options: Mapping[str, Any], bootstrap: int = 1000, name: str | None = None
-    ) -> Score:
-        """Transcribe a dataset with the present weights and score it; report what could not be read under `name`."""
+    def score_dataset(self, dataset: Any, loader_options: Mapping[str, Any], bootstrap: int = 1000) -> Score:
+        """Transcribe a dataset by the quick search with the present weights, and score it."""
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
-        if name is not None:
-            self.failures.report(name, None, self.progress.failed)
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
 

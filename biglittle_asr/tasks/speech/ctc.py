@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import speechbrain as sb
-from speechbrain.utils.logger import get_logger
 from torch import Tensor, nn
 
 from biglittle_asr.decoding import BeamSearch, ctc_greedy, read_settings
@@ -13,8 +12,6 @@ from biglittle_asr.models import CTCModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.speech.brain import RecognitionBrain, check_tokens
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
-
-logger = get_logger(__name__)
 
 
 class CTCBrain(RecognitionBrain):
@@ -27,10 +24,12 @@ class CTCBrain(RecognitionBrain):
     model: CTCModel
 
     def __init__(self, model: CTCModel, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
-        settings = hparams.get("decoding")
-        self.final_search = settings and BeamSearch(tokenizer, read_settings(settings), logger.warning)
-        if settings:
-            self.decoding = f"Beam search with the settings of {Path(settings).name}."
+        file = hparams.get("decoding")
+        if file:
+            self.decoding_settings = read_settings(file)
+            self.decoding = f"Beam search with the settings of {Path(file).name}."
+            # Made once before the training, which a fault in its files would otherwise end in.
+            BeamSearch(tokenizer, self.decoding_settings)
         super().__init__(model, tokenizer, hparams, run_opts)
 
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
@@ -57,12 +56,9 @@ class CTCBrain(RecognitionBrain):
         return frames_needed(tokens)
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """Greedily, or, for the final scores, by the beam search that the recipe asks for."""
+        """Greedily."""
         log_probs, frames = predictions
-        if not (self.final and self.final_search):
-            return ctc_greedy(log_probs, frames, BLANK)
-        rows = zip(log_probs.float().cpu(), frames.tolist(), strict=True)
-        return [[token.index for token in self.final_search(row[:valid])[0].tokens] for row, valid in rows]
+        return ctc_greedy(log_probs, frames, BLANK)
 
 
 def frames_needed(tokens: Sequence[int]) -> int:

@@ -8,61 +8,64 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from speechbrain.utils.distributed import main_process_only
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
 from biglittle_asr.inference.folder.config import check_parts
 from biglittle_asr.inference.folder.kinds import ForeignPartError
-from biglittle_asr.scoring import Score
+from biglittle_asr.inference.folder.packing import started_from
+from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.data import Datasets
-from biglittle_asr.tokens.tokenizer import Tokenizer
 
 logger = get_logger(__name__)
 
 
-@main_process_only
-def write_model_folder(
-    folder: Path,
-    parts: tuple[Any, Any, Any, Tokenizer, Any],
-    datasets: Datasets,
-    scores: Mapping[str, Score],
-    data_folder: str,
-    precision: str,
-    weights: str,
-    decoding: str = "",
-    start: str = "",
-) -> None:
-    """Write recognizer and model card, or a warning where a part is not of this package.
+def make_card(brain: RecognitionBrain, datasets: Datasets, hparams: Mapping[str, Any]) -> ModelCard:
+    """What is known of a training before its network is scored.
+
+    Arguments
+    ---------
+    brain : RecognitionBrain
+        Its weights are chosen.
+    datasets : Datasets
+        Their sizes go into the card.
+    hparams : mapping
+        Reads data_folder, whose last part goes into the card, and save_folder.
+    """
+    return ModelCard(
+        data=describe_data(Path(hparams["data_folder"]).name, datasets),
+        command=shlex.join([Path(sys.executable).name, *(word for word in sys.argv if word != "--test_only")]),
+        precision=brain.precision,
+        weights=brain.weights,
+        decoding=brain.decoding,
+        start=started_from(Path(hparams["save_folder"])),
+    )
+
+
+def write_model_folder(folder: Path, recognizer: Recognizer, card: ModelCard) -> bool:
+    """Write a model folder from the main process, or warn that one cannot be written.
 
     Arguments
     ---------
     folder : pathlib.Path
-    parts : tuple
-        Arguments of :class:`Recognizer`: features, normalization, model, tokenizer, settings of the search.
-    datasets : Datasets
-        Their sizes go into the card.
-    scores : mapping from "dev", "test" to Score
-    data_folder : str
-        Of the corpus; its last part goes into the card.
-    precision, weights, decoding, start : str
-        See :class:`ModelCard`.
+    recognizer : Recognizer
+    card : ModelCard
+
+    Returns
+    -------
+    bool
+        Whether there is a folder now, on all processes: not if a part of the recognizer is not of this package.
     """
     try:
-        check_parts(*parts[:3])
+        check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model)
     except ForeignPartError as error:
         logger.warning(f"No model folder is written: {error}")
-        return
-    card = ModelCard(
-        data=describe_data(Path(data_folder).name, datasets),
-        command=shlex.join([Path(sys.executable).name, *(word for word in sys.argv if word != "--test_only")]),
-        precision=precision,
-        weights=weights,
-        scores={name: score.all for name, score in scores.items()},
-        decoding=decoding,
-        start=start,
-    )
-    save_model(folder, Recognizer(*parts), card)
+        return False
+    if if_main_process():
+        save_model(folder, recognizer, card)
+    ddp_barrier()
+    return True
 
 
 def describe_data(corpus: str, datasets: Datasets) -> str:

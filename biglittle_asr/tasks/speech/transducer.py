@@ -24,9 +24,9 @@ class TransducerBrain(RecognitionBrain):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.search_settings = TransducerSettings(self.hparams.test_beam_size)
-        self.quick_search, self.final_search = (
+        size = self.hparams.valid_beam_size
+        self.quick_search = (
             TransducerGreedySearcher(self.model) if size == 1 else TransducerBeamSearch(self.model, size)
-            for size in (self.hparams.valid_beam_size, self.hparams.test_beam_size)
         )
 
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
@@ -43,9 +43,9 @@ class TransducerBrain(RecognitionBrain):
         return 1
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """With `test_beam_size` for the final scores, with `valid_beam_size` while a training is watched."""
+        """With `valid_beam_size`."""
         _, encoded, frames = predictions
-        return (self.final_search if self.final else self.quick_search).search(encoded, frames)
+        return self.quick_search.search(encoded, frames)
 
 
 def transducer_loss(logits: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Tensor:

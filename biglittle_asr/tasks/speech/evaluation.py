@@ -1,0 +1,217 @@
+"""How a speech recipe ends: its model folder, and the scores of what is in it.
+
+The folder is loaded back, and dev and test are transcribed and scored as `biglittle evaluate` does it, by all processes
+of a distributed training. So the final scores are those that users of the folder get.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from speechbrain.utils.distributed import get_rank, if_main_process, main_process_only
+from speechbrain.utils.logger import get_logger
+
+from biglittle_asr.corpora.manifest import read_manifest
+from biglittle_asr.files import write_atomically
+from biglittle_asr.inference import Failure, Recognizer, load_model
+from biglittle_asr.inference.evaluation import (
+    Result,
+    Row,
+    find_references,
+    recognized_words,
+    score_by_time,
+    score_by_utterance,
+    transcribe_rows,
+)
+from biglittle_asr.inference.folder.packing import MODEL
+from biglittle_asr.inference.folder.store import write_card
+from biglittle_asr.messages import audio_progress
+from biglittle_asr.scoring import Hub5Score, Score, TimedWord, write_ctm
+from biglittle_asr.tasks.engine.processes import count_processes, gather
+from biglittle_asr.tasks.speech.brain import RecognitionBrain
+from biglittle_asr.tasks.speech.data import Datasets
+from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folder
+
+logger = get_logger(__name__)
+
+SCORES_NAME = "scores.json"
+"""File in the output folder with the final scores. It is written last, so it also says that the recipe is done."""
+
+
+def evaluate_recipe(
+    brain: RecognitionBrain,
+    recognizer: Recognizer,
+    datasets: Datasets,
+    manifests: Mapping[str, Path],
+    hparams: Mapping[str, Any],
+) -> dict[str, Score | Hub5Score]:
+    """Write the model folder, then score what is in it on dev and, unless `skip_test`, on test.
+
+    A recognizer that no folder can hold is scored as it is. A test set with an STM beside its manifest is also scored
+    as NIST does. The card in the folder gets the scores once they are known: a run that is killed before leaves a card
+    without scores, and the next run writes the folder anew.
+
+    Writes wer_<set>.txt (counts and alignments), <set>.ctm (words with their times), hub5_test.txt, and at last
+    scores.json.
+
+    Arguments
+    ---------
+    brain : RecognitionBrain
+        Its weights are chosen.
+    recognizer : Recognizer
+        With these weights.
+    datasets : Datasets
+        Are described on the model card.
+    manifests : mapping from "dev", "test" to pathlib.Path
+    hparams : mapping
+        Reads output_folder, save_folder, data_folder, skip_test.
+
+    Returns
+    -------
+    dict from "dev", "test", "hub5_test" to score
+        On all processes.
+
+    Raises
+    ------
+    OSError, ValueError
+        With a sentence for the user.
+    """
+    output_folder = Path(hparams["output_folder"])
+    folder, card = output_folder / MODEL, make_card(brain, datasets, hparams)
+    is_written = write_model_folder(folder, recognizer, card)
+    scored = load_model(folder, brain.device) if is_written else recognizer
+    if brain.decoding_settings is not None:
+        scored.set_search(brain.decoding_settings, logger.warning)
+    scored.stopwatch = brain.stopwatch
+    results: dict[str, list[Result]] = {}
+    by_utterance: dict[str, Score] = {}
+    for name in ("dev",) if hparams["skip_test"] else ("dev", "test"):
+        rows = read_manifest(manifests[name])
+        results[name] = transcribe_in_shares(scored, rows, name, progress=not brain.noprogressbar)
+        failed = [(each.recording.name, str(each.error)) for each in results[name] if isinstance(each, Failure)]
+        brain.failures.report(name, None, failed)
+        with brain.stopwatch("scoring"):
+            by_utterance[name] = score_by_utterance(rows, results[name], unreadable="deletions")
+        _report_by_utterance(name, by_utterance[name], results[name], output_folder)
+    brain.log_scores(by_utterance)
+    if is_written and if_main_process():
+        write_card(folder, recognizer, replace(card, scores={name: each.all for name, each in by_utterance.items()}))
+    scores: dict[str, Score | Hub5Score] = {**by_utterance}
+    references = find_references(manifests["test"])
+    if "test" in results and references is not None:
+        with brain.stopwatch("scoring"):
+            scores["hub5_test"], words = score_by_time(results["test"], *references)
+        _report_by_time(scores["hub5_test"], words, manifests["test"], references[0], output_folder)
+    brain.show_profile()
+    write_scores(output_folder, scores)
+    return scores
+
+
+def transcribe_in_shares(
+    recognizer: Recognizer, rows: Sequence[Row], name: str = "dev", progress: bool = False
+) -> list[Result]:
+    """Transcribe the utterances of a manifest, each process its share; logs what time that took.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+        The same on all processes; its stopwatch runs.
+    rows : sequence of mapping
+        All of what `read_manifest` returns.
+    name : str
+        Of the set.
+    progress : bool
+        Whether to show a progress bar, of the main process's share.
+
+    Returns
+    -------
+    list of Transcript or Failure
+        One a row, in the order of the rows, on all processes.
+    """
+    process, processes = get_rank() or 0, count_processes()
+    before, start = dict(recognizer.stopwatch.seconds), time.perf_counter()
+    with audio_progress(name, progress and if_main_process()) as moved:
+        share = transcribe_rows(recognizer, rows[process::processes], progress=moved)
+    total = time.perf_counter() - start
+    spent = {
+        activity: recognizer.stopwatch.seconds.get(activity, 0.0) - before.get(activity, 0.0)
+        for activity in ("reading", "decoding")
+    }
+    audio = sum(each.duration for each in share if not isinstance(each, Failure))
+    timing = Timing(total - sum(spent.values()), spent["decoding"], audio)
+    results: list[Result | None] = [None] * len(rows)
+    timings = []
+    for place, (part, of_part) in enumerate(gather((_portable(share), timing))):
+        results[place::processes] = part
+        timings.append(of_part)
+    whole = Timing(*(sum(each) for each in zip(*map(astuple, timings), strict=True)))
+    logger.info(f"{name}: {whole}")
+    return [each for each in results if each is not None]
+
+
+def _portable(results: Sequence[Result]) -> list[Result]:
+    """Results as other processes can read them: errors of whatever kind as their sentences."""
+    return [replace(each, error=ValueError(str(each.error))) if isinstance(each, Failure) else each for each in results]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Where the time of a transcription went, in seconds, reading not counted; of all processes together."""
+
+    network: float
+    search: float
+    audio: float
+    """What was transcribed."""
+
+    def __str__(self) -> str:
+        total = max(self.network + self.search, 1e-9)
+        return (
+            f"{self.audio:.1f} s of audio in {total:.1f} s (network {self.network:.1f}, search {self.search:.1f}) on "
+            f"{torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}: "
+            f"{self.audio / total:.1f} times faster than real time"
+        )
+
+
+@main_process_only
+def _report_by_utterance(name: str, score: Score, results: Sequence[Result], output_folder: Path) -> None:
+    """Write the counts and alignments of a set and its words, and log its error rates."""
+    score.write(output_folder / f"wer_{name}.txt")
+    write_ctm(output_folder / f"{name}.ctm", recognized_words(results))
+    logger.info(f"{name}: {score.summary()}")
+
+
+@main_process_only
+def _report_by_time(
+    score: Hub5Score, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path
+) -> None:
+    """Write hub5_test.txt and the words that were scored, and log what NIST's way of scoring finds."""
+    write_ctm(output_folder / "test.ctm", words)
+    score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {stm.name}")
+    for remark in score.remarks:
+        logger.warning(remark)
+    logger.info(f"test, as NIST scores: {score.summary()}")
+
+
+@main_process_only
+def remove_scores(output_folder: Path) -> None:
+    """Remove the scores of an earlier run, which this one may change."""
+    (output_folder / SCORES_NAME).unlink(missing_ok=True)
+
+
+@main_process_only
+def write_scores(output_folder: Path, scores: Mapping[str, Score | Hub5Score]) -> None:
+    """Write scores.json: for each set, the object that `biglittle score --json` prints.
+
+    Arguments
+    ---------
+    output_folder : pathlib.Path
+    scores : mapping from "dev", "test", "hub5_test" to score
+    """
+    found = {name: score.to_dict() for name, score in scores.items()}
+    write_atomically(output_folder / SCORES_NAME, json.dumps(found, indent=1, ensure_ascii=False) + "\n")
