@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.files import parse_json
-from biglittle_asr.messages import unknown
+from biglittle_asr.messages import first_line, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -69,11 +68,25 @@ def _countable(network: Any) -> torch.nn.Module:
 
 
 def override(text: str) -> tuple[str, Any]:
-    """Key and value of `alpha=2`; a value is a number, a list, true or false, or else text."""
+    """Key and value of `alpha=2`; a value is YAML, as on a recipe's command line.
+
+    Raises
+    ------
+    ValueError
+        If it is not KEY=VALUE, or the value is no YAML.
+
+    Example
+    -------
+    >>> override("alpha=2"), override("encoder={channels: [8, 16]}"), override("stem=small")
+    (('alpha', 2), ('encoder', {'channels': [8, 16]}), ('stem', 'small'))
+    """
+    from ruamel.yaml import YAML, YAMLError
+
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"'{text}' is not KEY=VALUE, such as alpha=2.")
     try:
-        return key, parse_json(value)
-    except ValueError:
-        return key, value
+        return key, YAML(typ="safe").load(value)
+    except YAMLError as error:
+        problem = getattr(error, "problem", None) or first_line(error)
+        raise ValueError(f"'{text}': the value is not valid YAML ({problem}).") from None
