@@ -38,7 +38,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
-    {"messages": "", "moved": "", "threads": ""},
+    {"messages": "tqdm", "moved": "", "threads": ""},
     {PACKAGE: "", "files": "", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
@@ -58,7 +58,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
     {"tasks/hybrid": "numpy speechbrain torch"},
-    {"commands": "torch tqdm"},
+    {"commands": "ruamel torch tqdm"},
     {"cli": ""},
 )
 """Rooms, lowest floor first, and the other packages that each may import. A room imports only from floors below it."""
