@@ -77,6 +77,7 @@ class Conv2d(nn.Conv2d):
         # oneDNN's bfloat16 kernels for AMX give garbage, in the output and in the gradient of the weight, where a
         # stride leaves one column (torch 2.14 on the CPU). Zeros, which the border's padding is as well, make it two.
         only_column = self.kernel_size[1] > 1 and 1 < self.stride[1] and x.shape[3] <= self.stride[1]
+        only_column = only_column and is_cpu_bfloat16(x)
         missing_bins = self.stride[1] + 1 - x.shape[3] if only_column else 0
         if left_frames or missing_bins:
             x = functional.pad(x, (0, missing_bins, left_frames, 0))
@@ -87,6 +88,12 @@ class Conv2d(nn.Conv2d):
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
         """The receptive field of the output, from that of the input."""
         return before.windowed(self.kernel_size[0], self.stride[0], self.left_frames + int(self.padding[0]))
+
+
+def is_cpu_bfloat16(x: Tensor) -> bool:
+    """Whether a convolution of x is computed on the CPU in bfloat16."""
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return x.device.type == "cpu" and (autocast or x.dtype == torch.bfloat16)
 
 
 class AveragePool2d(nn.Module):
