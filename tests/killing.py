@@ -32,7 +32,7 @@ MOMENTS = {
     "before a step": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.fit_batch"),
     "between gradient and weights": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.optimizers_step"),
     "half a file of a checkpoint written": ("torch", "save"),
-    "before a file of a checkpoint is forced to the disk": ("biglittle_asr.tasks.engine.checkpoints", "_force_to_disk"),
+    "before a file of a checkpoint is forced to the disk": ("biglittle_asr.tasks.engine.checkpoints", "force_to_disk"),
     "before a checkpoint is deleted": ("biglittle_asr.tasks.engine.checkpoints", "Checkpointer._delete"),
     "half a checkpoint deleted": ("shutil", "rmtree"),
     "in the quick evaluation of dev": ("biglittle_asr.tasks.speech.ctc", "CTCBrain.evaluate_batch"),
