@@ -320,9 +320,14 @@ def test_standard_input_may_be_a_socket(standard_input, case):
 @pytest.mark.parametrize("sent", [0, 20, 20000])
 def test_a_silent_pipe_can_be_interrupted(standard_input, sent):
     standard_input.sendall(WAV[:sent])
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        Recording("stdin", STANDARD_INPUT).read(SAMPLE_RATE)
+    # Shells have what they start in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            Recording("stdin", STANDARD_INPUT).read(SAMPLE_RATE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("options", [[], ["--stream"]])
