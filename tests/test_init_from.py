@@ -68,7 +68,14 @@ def folders(recognizers: dict[str, Recognizer], tmp_path_factory: pytest.TempPat
 def run(kind: str, place: Path, folder: Path, file: str = "", **options: Any) -> str:
     """Run a recipe from a folder, on the tones in `place`; returns its log."""
     path = REPOSITORY / "hparams" / (file or f"LibriSpeech/{kind}_bl_resnet22.yaml")
-    same = {"n_mels": 40, "encoder": ENCODER, "vocab_size": "null", "skip_test": True, **SAME[kind]}
+    same = {
+        "n_mels": 40,
+        "feature_form": "hamming",
+        "encoder": ENCODER,
+        "vocab_size": "null",
+        "skip_test": True,
+        **SAME[kind],
+    }
     train(path.parent.name, kind)(command(path, place, **{**same, "init_from": folder, **options}))
     return (place / "log.txt").read_text()
 
