@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import REPOSITORY
+
+from support.repository import REPOSITORY
 
 
 def load(name: str) -> Any:

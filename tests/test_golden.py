@@ -13,14 +13,14 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import golden_cases as cases
 import pytest
 import torch
-from golden_cases import GOLDEN, IMAGES, MODELS, SPEECH, TRAINING, differences
 
 from biglittle_asr.inference import load_model, save_model
 from biglittle_asr.inference.folder.classifier import load_classifier, save_classifier
 from biglittle_asr.inference.folder.kinds import KINDS
+from support import golden as cases
+from support.golden import GOLDEN, IMAGES, MODELS, SPEECH, TRAINING, differences
 
 LARGEST_BYTES = 1_000_000
 """Of all golden files together."""

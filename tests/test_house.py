@@ -17,10 +17,6 @@ from types import FrameType
 import numpy as np
 import pytest
 import soundfile
-from conftest import REPOSITORY
-from model_folders import make
-from test_recognition import command
-from test_tasks import write_tones
 
 from biglittle_asr.cli import main
 from biglittle_asr.inference import save_model, transcribe
@@ -31,6 +27,10 @@ from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.speech.ctc import CTCBrain
 from biglittle_asr.tasks.speech.data import Utterances, build_datasets, collate
+from support.ctc_recipe import write_tones
+from support.model_folders import make
+from support.repository import REPOSITORY
+from support.speech_recipes import command
 
 TRAINED = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"
 SMALL_ENCODER = "!include:../encoders/bl_resnet22.yaml {input_size: 20, channels: [4, 8, 16, 32], output_size: 32}"

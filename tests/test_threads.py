@@ -10,9 +10,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
 
 from biglittle_asr.threads import BOUNDS, SETTINGS
+from support.repository import REPOSITORY
 
 SCRIPTS = sorted(str(path.relative_to(REPOSITORY)) for path in (REPOSITORY / "recipes").rglob("train.py"))
 PROGRAMS = {

@@ -24,11 +24,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
-import golden_cases as cases
 import torch
-from conftest import REPOSITORY
-from test_hybrid import small as hybrid_recipe
-from test_hybrid import write_language
 from torch import Tensor, nn
 
 from biglittle_asr.corpora.manifest import read_manifest
@@ -41,6 +37,10 @@ from biglittle_asr.tasks.speech.attention import attention_loss
 from biglittle_asr.tasks.speech.ctc import ctc_loss
 from biglittle_asr.tasks.speech.transducer import transducer_loss
 from biglittle_asr.tokens.tokenizer import CharacterTokenizer, SentencePieceTokenizer, Tokenizer
+from support import golden as cases
+from support.hybrid_recipe import small as hybrid_recipe
+from support.hybrid_recipe import write_language
+from support.repository import REPOSITORY
 
 SHAPE = {"channels": (4, 8, 8, 16), "input_size": 20, "output_size": 24, "pool_frequency": False}
 SMALL = {**SHAPE, "blocks": (2, 1, 1, 1), "big_little_stages": 1}

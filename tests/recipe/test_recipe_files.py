@@ -1,0 +1,150 @@
+"""Recipe files and their overrides, and one sentence for what goes wrong in them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from biglittle_asr.recipe.run import load_recipe, run
+from biglittle_asr.recipe.yaml import RecipeError, read_tree
+from support.ctc_recipe import YAML_FILE, load, small, train_an4, write_tones
+from support.repository import REPOSITORY
+
+# Recipe files
+
+
+def test_twin_differs_in_encoder_and_output_folder_only() -> None:
+    big_little, plain = read_tree(YAML_FILE), read_tree(TWIN_FILE)
+    assert big_little.keys() == plain.keys()
+    differing = {
+        key for key in plain if str(plain[key]) != str(big_little[key]) or _tag(plain[key]) != _tag(big_little[key])
+    }
+    assert differing == {"encoder", "output_folder"}
+
+
+def _tag(node: Any) -> str:
+    return str(getattr(getattr(node, "tag", None), "value", ""))
+
+
+def test_encoder_is_changed_on_the_command_line(tmp_path: Path) -> None:
+    hparams, _ = load_recipe(small(tmp_path, encoder="{alpha: 2, beta: 3}"))
+    assert (hparams["encoder"].config.alpha, hparams["encoder"].config.beta) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "fast, options, precision",
+    [(True, [], "bf16"), (False, [], "fp32"), (False, ["--precision", "bf16"], "bf16")],
+)
+def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: bool, options: list[str], precision: str
+) -> None:
+    monkeypatch.setattr("biglittle_asr.recipe.run.cpu_computes_bfloat16", lambda: fast)
+    monkeypatch.setattr("biglittle_asr.recipe.run.infer_device", lambda: "cpu")
+    arguments = [word for word in small(tmp_path) if not word.startswith("--precision")]
+    hparams, run_opts = load_recipe([*arguments, *options])
+    assert (run_opts.precision if options else hparams["precision"]) == precision
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            {"number_of_epoch": 3},
+            "command line: no recipe key is named --number_of_epoch; did you mean '--number_of_epochs'?",
+        ),
+        ({"encoder": "{name: resnet23}"}, "unknown encoder preset 'resnet23'"),
+        ({"encoder": "{alhpa: 3}"}, "unknown encoder argument 'alhpa'"),
+        ({"lr": "{"}, "is not understood; write --key value"),
+    ],
+)
+def test_wrong_overrides_are_named(tmp_path: Path, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(small(tmp_path, **overrides))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            ("max_grad_norm:", "max_grad_nrm:"),
+            "line [0-9]+: no recipe key is named max_grad_nrm; did you mean 'max_grad_norm'",
+        ),
+        (("sorting: random", ""), "lacks the key sorting"),
+        (("seed: 1234", "seed: [1234"), "line [0-9]+: is not valid YAML"),
+        (("bl_resnet22.yaml", "bl_resnet23.yaml"), "includes .*bl_resnet23.yaml, which does not exist"),
+        (("<sample_rate>", "<sample_rat>"), 'The reference "sample_rat" is not valid'),
+        (("features.LogMel", "features.LogMell"), "There is no such class as biglittle_asr.features.LogMell"),
+    ],
+)
+def test_wrong_recipe_file_is_named(tmp_path: Path, change: tuple[str, str], message: str) -> None:
+    file = tmp_path / "hparams" / "AN4" / "wrong.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(YAML_FILE.read_text().replace(*change))
+    encoders = REPOSITORY / "hparams" / "encoders"
+    (tmp_path / "hparams" / "encoders").symlink_to(encoders)
+    with pytest.raises((RecipeError, FileNotFoundError), match=f"wrong.yaml.*{message}"):
+        load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path / 'out'}"])
+
+
+def test_a_key_that_recipes_once_read_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "hparams" / "AN4" / "old.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{YAML_FILE.read_text()}\ntest_dataloader_opts: {{batch_size: 16}}\n")
+    (tmp_path / "hparams" / "encoders").symlink_to(REPOSITORY / "hparams" / "encoders")
+    load_recipe([str(file), *small(tmp_path)[1:]])
+    assert f"{file}: nothing reads test_dataloader_opts any more; remove it." in (tmp_path / "log.txt").read_text()
+
+
+def test_missing_recipe_data_and_manifest_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml: no such recipe file"):
+        load_recipe([str(tmp_path / "nowhere.yaml")])
+    with pytest.raises(RecipeError, match="data_folder has no value; give it on the command line"):
+        load_recipe([str(YAML_FILE), f"--output_folder={tmp_path}"])
+    with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
+        load(small(tmp_path, data_folder=tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="train.csv: no such manifest; run without skip_prep"):
+        load(small(tmp_path, skip_prep=True))
+
+
+def test_output_layer_that_disagrees_with_the_tokenizer_is_refused(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    with pytest.raises(RecipeError, match="output_neurons: is 7, but the tokenizer .* has 12 tokens with the blank"):
+        load(small(tmp_path, skip_prep=True, output_neurons=7))
+
+
+def test_audio_of_another_sample_rate_is_refused(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    soundfile.write(tmp_path / "u0.wav", np.zeros(800), 8000)
+    _, datasets, _ = load(small(tmp_path, skip_prep=True))
+    with pytest.raises(ValueError, match="u0.wav: sampled at 8000 Hz, but the recipe's sample_rate is 16000"):
+        datasets.train[0]
+
+
+def test_evaluation_without_a_checkpoint_is_refused(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no checkpoint of a whole epoch; train first"):
+        train_an4()([*small(tmp_path, skip_prep=True), "--test_only"])
+
+
+def test_unknown_characters_in_dev_are_reported(tmp_path: Path) -> None:
+    write_tones(tmp_path)
+    manifest = tmp_path / "save" / "manifests" / "dev.csv"
+    manifest.write_text(manifest.read_text().replace("HELLO", "ZOO"))
+    _, datasets, _ = load(small(tmp_path, skip_prep=True))
+    report = "dev.csv: 1 of 4 utterances have characters that the training transcripts do not (Z)"
+    assert report in (tmp_path / "log.txt").read_text()
+    assert {datasets.dev[index]["wrd"] for index in range(4)} >= {"ZOO"}
+
+
+def test_recipe_errors_end_in_one_sentence_and_status_1(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr("sys.argv", ["train.py", str(tmp_path / "nowhere.yaml")])
+    with pytest.raises(SystemExit) as stop:
+        run(train_an4())
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("error: ") and capsys.readouterr().out == ""
+
+
+TWIN_FILE = REPOSITORY / "hparams" / "AN4" / "ctc_resnet22.yaml"
