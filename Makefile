@@ -1,5 +1,6 @@
 # make demo [DATA=/path/to/an4]    train a small Big-Little network and print its word error rate
-# make test                        lint, types, tests
+# make check                       lint, types, and the tests that are quick: for every save
+# make test                        lint, types, all tests
 # make lint                        lint and types only
 # make install                     the virtual environment that all of these make for themselves, in .venv
 #
@@ -7,7 +8,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint
+.PHONY: help install demo check test lint
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -24,6 +25,9 @@ install: $(INSTALLED)
 
 demo: $(INSTALLED)
 	@$(PY) recipes/demo.py $(if $(DATA),--data_folder "$(DATA_FOLDER)")
+
+check: lint
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m 'not slow'
 
 test: lint
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2

@@ -34,6 +34,7 @@ from support.speech_recipes import command
 
 TRAINED = REPOSITORY / "hparams" / "AN4" / "ctc_bl_resnet22.yaml"
 SMALL_ENCODER = "!include:../encoders/bl_resnet22.yaml {input_size: 20, channels: [4, 8, 16, 32], output_size: 32}"
+TESTS = REPOSITORY / "tests"
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PACKAGE = "biglittle_asr"
@@ -147,6 +148,23 @@ def test_no_circle_of_imports() -> None:
         TopologicalSorter({module: first_imports(module) for module in MODULES}).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+# Tests
+
+
+def test_tests_mirror_the_rooms() -> None:
+    rooms = {name for floor in FLOORS for name in floor} | {NESTED}
+    folders = {path.parent.relative_to(TESTS).as_posix() for path in TESTS.rglob("test_*.py")}
+    assert folders - {"."} <= rooms
+
+
+def test_what_tests_share_is_in_support() -> None:
+    names = {path.stem for path in TESTS.rglob("test_*.py")} | {"conftest"}
+    found = {path: imported(ast.walk(ast.parse(path.read_text(encoding="utf-8")))) for path in TESTS.rglob("*.py")}
+    assert not {
+        str(path): wrong for path, all in found.items() if (wrong := {n.rpartition(".")[2] for n in all} & names)
+    }
 
 
 # What stays out of a program that does not need it
