@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, score, shard, transcribe, tune
+from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, recipe, score, shard, transcribe, tune
 from biglittle_asr.commands.shared import tell
 from biglittle_asr.threads import bound_spinning
 
@@ -47,6 +47,7 @@ COMMANDS = (
     Command("pack", "Make a model folder of what a recipe trained.", pack.add_arguments, pack.run),
     Command("prepare", "Check a corpus and write its manifests.", prepare.add_arguments, prepare.run),
     Command("profile", "Count a model's parameters and MACs, and time it.", profile.add_arguments, profile.run),
+    Command("recipe", "List a recipe's settings, with their defaults.", recipe.add_arguments, recipe.run),
     Command("score", "Compare recognized words with what was said.", score.add_arguments, score.run),
     Command("shard", "Pack audio or images into large files, to be streamed.", shard.add_arguments, shard.run),
     Command("transcribe", "Write down the words of audio.", transcribe.add_arguments, transcribe.run),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,19 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def environment_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SpeechBrain asks pip and git about the environment at the start of every training, which takes a second."""
+    logger = sys.modules.get("speechbrain.utils.logger")
+    if logger is not None:
+        monkeypatch.setattr(logger, "get_environment_description", _once(logger.get_environment_description))
+
+
+@functools.cache
+def _once(describe: Callable[[], str]) -> Callable[[], str]:
+    return functools.cache(describe)
 
 
 @pytest.fixture(scope="session")

@@ -22,11 +22,11 @@ from biglittle_asr.cli import main
 from biglittle_asr.inference import save_model, transcribe
 from biglittle_asr.inference.inputs import find_recordings
 from biglittle_asr.inference.transcripts import Output
-from biglittle_asr.recipe.keys import CTC_KEYS
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.speech.ctc import CTCBrain
 from biglittle_asr.tasks.speech.data import Utterances, build_datasets, collate
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.ctc_recipe import write_tones
 from support.model_folders import make
 from support.repository import REPOSITORY
@@ -259,7 +259,7 @@ def test_a_training_batch_takes_the_tour_that_contributing_describes(tmp_path: P
     ]
 
     def train() -> None:
-        hparams, run_opts = load_recipe(augmented, CTC_KEYS)
+        hparams, run_opts = load_recipe(augmented, CTCRecipe)
         manifests = prepare_manifests("an4", hparams)
         tokenizer = make_tokenizer(manifests, hparams)
         datasets = build_datasets(manifests, tokenizer, hparams)

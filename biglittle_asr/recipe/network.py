@@ -86,8 +86,9 @@ def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[s
     """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
     tree = read_tree(path)
     for key in changes:
-        if key not in tree:
+        if key not in {*tree, *keys}:
             raise RecipeError(unknown_key("command line", key, tree))
+    tree.update({key: changes[key] for key in changes if key not in tree})
     part: Any = {}
     needed = keys & tree.keys()
     while needed - part.keys():

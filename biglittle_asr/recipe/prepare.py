@@ -41,10 +41,10 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     """
     folder = Path(hparams["save_folder"]) / "manifests"
     options = dict(hparams["corpus_options"])
-    splits = hparams.get("splits", OWN_SPLITS)
+    splits = hparams["splits"] or OWN_SPLITS
     if not isinstance(splits, Mapping) or splits.keys() != OWN_SPLITS.keys():
         raise RecipeError(f"splits: is {splits}, but must be {{train: NAME, dev: NAME, test: NAME}}.")
-    if "splits" in hparams:
+    if hparams["splits"]:
         options["splits"] = list(splits.values())
     if not hparams["skip_prep"]:
         if has_shards(hparams["data_folder"]):

@@ -4,20 +4,22 @@ import dataclasses
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
-from ruamel.yaml import YAMLError
+from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_main_process, infer_device
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED, RETIRED_KEYS
+from biglittle_asr.messages import did_you_mean
+from biglittle_asr.recipe.settings import Settings
 from biglittle_asr.recipe.yaml import (
+    RETIRED_KEYS,
     RecipeError,
     as_stream,
     check_keys,
@@ -59,29 +61,29 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(1)
 
 
-def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[str, Any], RunOptions]:
+def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str, Any], RunOptions]:
     """Read a recipe's command line and YAML file, and make its output folder.
 
     Arguments
     ---------
     argv : sequence of str
-        YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override keys
-        of the YAML file, or to add one of `OPTIONAL_KEYS`; `--profile` stands for `--profile True`.
-    keys : set of str
-        That the recipe reads.
+        YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override a key
+        of the YAML file or a default; `--profile` stands for `--profile True`.
+    settings : type
+        What the recipe reads, and its defaults.
 
     Returns
     -------
     hparams : dict
-        What the YAML file defines.
+        Every field of `settings`, and what else the YAML file defines.
     run_opts : speechbrain.RunOptions
         The other options.
 
     Raises
     ------
     RecipeError
-        If the file is malformed, lacks a value, or file or command line have a key that nothing reads; if torchrun
-        started more processes than there are GPUs to train on.
+        If the file is malformed, lacks a value, or has one of a wrong type; if file or command line have a key that
+        nothing reads; if torchrun started more processes than there are GPUs to train on.
     FileNotFoundError
         If the file is missing.
     """
@@ -92,23 +94,13 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
     path = Path(file)
     tree = read_tree(path)
-    changes = parse_overrides(overrides + profile)
-    check_keys(path, tree, changes, keys)
-    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
-    # refuses a mapping in place of anything else.
-    for key in [key for key in changes if tag_of(changes[key]) or replaces_plain_value(changes[key], tree.get(key))]:
-        tree[key] = changes.pop(key)
+    resolved = resolve(tree, path, parse_overrides(overrides + profile), settings)
     run_opts = _join_processes(run_opts)
     try:
-        resolved = resolve_references(as_stream(tree, path), changes).getvalue()
+        settings.check(YAML().load(resolved))
         hparams = load_hyperpyyaml(resolved)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
-    missing = sorted(keys - hparams.keys())
-    if missing:
-        raise RecipeError(f"{path}: lacks the key {missing[0]}; {EXPLAINED[keys]} explains it.")
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -120,9 +112,39 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
         logger.warning(f"{path}: nothing reads {key} any more; remove it.")
     if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
         if _on_cpu(run_opts) and not cpu_computes_bfloat16():
-            logger.warning("precision: fp32 in place of bf16, which this CPU has no instructions for and is slow at.")
+            logger.warning("precision: using fp32; this CPU has no fast bf16.")
             hparams["precision"] = "fp32"
     return hparams, run_opts
+
+
+def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Settings]) -> str:
+    """YAML of every value in force: a recipe's tree with changes and defaults, references and includes resolved.
+
+    Nothing that the file names is executed.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`load_recipe`.
+    """
+    changes, defaults = dict(changes), settings.defaults()
+    lacking = [name for name in settings.names() if name not in {*tree, *changes, *defaults}]
+    # A key that looks like the one that is lacking is a mistake in writing.
+    if not lacking or did_you_mean(lacking[0], tree):
+        check_keys(tree, path, changes, settings.names())
+    if lacking:
+        raise RecipeError(f"{path}: lacks the key {lacking[0]}; {settings.meanings()[lacking[0]]}")
+    tree.update({name: default for name, default in defaults.items() if name not in tree})
+    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
+    # refuses a mapping in place of anything else.
+    for key in [key for key in changes if tag_of(changes[key]) or replaces_plain_value(changes[key], tree.get(key))]:
+        tree[key] = changes.pop(key)
+    try:
+        return str(resolve_references(as_stream(tree, path), changes).getvalue())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
+    except (ValueError, TypeError, YAMLError) as error:
+        raise RecipeError(explain(path, error)) from error
 
 
 def _on_cpu(run_opts: RunOptions) -> bool:

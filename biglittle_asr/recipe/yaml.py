@@ -1,22 +1,26 @@
 """Reading a recipe's YAML file.
 
-A recipe's YAML file is SpeechBrain's (HyperPyYAML), with one addition: a file whose whole content is
-`!include:other.yaml` with some keys is the other file with these keys replaced or added, so that two recipes can differ
-in nothing but what they say.
+A recipe's YAML file is SpeechBrain's (HyperPyYAML). It sets what differs from the defaults of its task's
+:class:`~biglittle_asr.recipe.settings.Settings`, and what has none. One addition is for users: a file whose whole
+content is `!include:other.yaml` with some keys is the other file with these keys replaced or added.
 """
 
 import io
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml.tag import Tag
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.files import read_text
 from biglittle_asr.messages import did_you_mean
-from biglittle_asr.recipe.keys import EXPLAINED, IMAGE_KEYS, OPTIONAL_KEYS, RETIRED_KEYS, SPEECH_ONLY
+
+INCLUDE = "!include:"
+RETIRED_KEYS = frozenset({"test_dataloader_opts"})
+"""Keys that recipes once read. Older YAML files may still have them; a warning says that nothing reads them."""
 
 
 class RecipeError(ValueError):
@@ -24,32 +28,44 @@ class RecipeError(ValueError):
 
 
 def read_tree(path: Path) -> Any:
-    """The YAML tree of a recipe, a whole-file include replaced by what it stands for, with keys replaced or added."""
+    """The YAML tree of a recipe; its attribute `places` says where each key is, such as `file.yaml, line 3`.
+
+    A whole-file include is replaced by the file that it names, with keys replaced or added. Paths of further includes
+    are relative to the file that has them.
+
+    Raises
+    ------
+    RecipeError
+        If the file is no YAML file of keys and values.
+    FileNotFoundError
+        If there is no such file.
+    """
     try:
         tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
     except YAMLError as error:
         raise RecipeError(explain(path, error)) from error
     if not isinstance(tree, dict):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
-    if not tag_of(tree).startswith("!include:"):
+    places = {key: f"{path}, line {place[0] + 1}" for key, place in tree.lc.data.items()}
+    if not tag_of(tree).startswith(INCLUDE):
+        tree.places = places
         return tree
-    base = read_tree(path.parent / tag_of(tree).removeprefix("!include:"))
-    known = base.keys() | known_keys(tree, path, set().union(*EXPLAINED))
-    for key in tree:
-        if key not in known:
-            raise RecipeError(unknown_key(place_of(path, tree, key), key, sorted(known)))
-        base[key] = tree[key]
+    included = path.parent / tag_of(tree).removeprefix(INCLUDE)
+    base = read_tree(included)
+    for node in _nodes(base):
+        if tag_of(node).startswith(INCLUDE):
+            there = included.parent / tag_of(node).removeprefix(INCLUDE)
+            node.yaml_set_ctag(Tag(suffix=f"{INCLUDE}{there.absolute()}"))
+    base.update(tree)
+    base.places.update(places)
     return base
 
 
-def known_keys(tree: Any, path: Path, keys: Set[str]) -> set[str]:
-    """What a tree may have as keys, if the recipe reads `keys`."""
-    return referred_keys(tree, path) | optional_keys(keys) | set(RunOptions().as_dict()) | RETIRED_KEYS | keys
-
-
-def optional_keys(keys: Set[str]) -> Set[str]:
-    """Keys that may be missing, if the recipe reads `keys`."""
-    return OPTIONAL_KEYS - SPEECH_ONLY if keys == IMAGE_KEYS else OPTIONAL_KEYS
+def _nodes(tree: Any) -> Iterator[Any]:
+    """Every node of a tree."""
+    yield tree
+    for node in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
+        yield from _nodes(node)
 
 
 def tag_of(node: Any) -> str:
@@ -59,7 +75,7 @@ def tag_of(node: Any) -> str:
 
 def replaces_plain_value(change: Any, node: Any) -> bool:
     """Whether a mapping takes the place of a number, text, list or reference."""
-    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not tag_of(node).startswith("!include:")
+    return isinstance(change, Mapping) and not isinstance(node, Mapping) and not tag_of(node).startswith(INCLUDE)
 
 
 def referred_keys(tree: Any, path: Path) -> set[str]:
@@ -91,22 +107,16 @@ def parse_overrides(overrides: str) -> dict[str, Any]:
     return dict(changes)
 
 
-def check_keys(path: Path, tree: Any, changes: Mapping[str, Any], keys: Set[str]) -> None:
-    """Refuse keys of the file or the command line that nothing reads."""
-    settable = [*tree, *(optional_keys(keys) - tree.keys())]
+def check_keys(tree: Any, path: Path, changes: Iterable[str], names: Iterable[str]) -> None:
+    """Refuse keys of the file or the command line that nothing reads; `names` are those that the recipe reads."""
+    settable = [*tree, *(name for name in names if name not in tree)]
     for key in changes:
         if key not in settable:
             raise RecipeError(unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
-    known = known_keys(tree, path, keys)
+    known = {*referred_keys(tree, path), *RunOptions().as_dict(), *RETIRED_KEYS, *names}
     for key in tree:
         if key not in known and not key.startswith("__"):
-            raise RecipeError(unknown_key(place_of(path, tree, key), key, sorted(known)))
-
-
-def place_of(path: Path, tree: Any, key: str) -> str:
-    """File and line of a key, for messages."""
-    place = tree.lc.data.get(key)
-    return f"{path}, line {place[0] + 1}" if place else str(path)
+            raise RecipeError(unknown_key(tree.places[key], key, sorted(known)))
 
 
 def unknown_key(where: str, key: str, known: Any) -> str:

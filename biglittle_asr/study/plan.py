@@ -159,6 +159,11 @@ def read_study(path: Path) -> Study:
     return Study(str(tree.get("name") or path.stem), runs)
 
 
+def can_skip_test(hparams: Path) -> bool:
+    """Whether recipes of a YAML file have a test set that they can be told to leave out: those of speech do."""
+    return any(has_key(hparams, key) for key in ("compute_features", "skip_test"))
+
+
 def has_key(hparams: Path, key: str) -> bool:
     """Whether a recipe's YAML file has a key, itself or in a file that it includes as a whole."""
     tree: Any = YAML().load(read_text(hparams))

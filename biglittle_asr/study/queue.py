@@ -31,7 +31,7 @@ from typing import Any
 
 from biglittle_asr.files import read_json, write_atomically
 from biglittle_asr.study.locks import try_lock
-from biglittle_asr.study.plan import Run, Study, StudyError, has_key
+from biglittle_asr.study.plan import Run, Study, StudyError, can_skip_test
 from biglittle_asr.study.results import (
     Results,
     describe_machine,
@@ -218,8 +218,8 @@ class Queue:
             for name in (run.recipe, run.hparams):
                 if not (self.clone / name).is_file():
                     raise StudyError(f"{run.label}: commit {self.commit[:12]} has no file {name}.")
-            if run.test is not None and not has_key(self.clone / run.hparams, "skip_test"):
-                raise StudyError(f"{run.label}: {run.hparams} has no key skip_test; write 'test: null' in the study.")
+            if run.test is not None and not can_skip_test(self.clone / run.hparams):
+                raise StudyError(f"{run.label}: {run.hparams} has no test set to leave out; write 'test: null'.")
             record = read_record(self.places(run).record)
             if record is not None and record["settings"] != run.settings():
                 raise StudyError(

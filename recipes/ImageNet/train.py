@@ -11,14 +11,14 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.recipe.keys import IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe, run
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
+from biglittle_asr.tasks.images.settings import ImageRecipe
 
 
 def main(argv: Sequence[str]) -> None:
     """Parse, find the images, fit, evaluate."""
-    hparams, run_opts = load_recipe(argv, IMAGE_KEYS)
+    hparams, run_opts = load_recipe(argv, ImageRecipe)
     sets = find_image_sets(hparams)
     brain = ImageBrain(hparams["model"](num_classes=len(sets.train.classes)), sets, hparams, run_opts)
     brain.fit_sets(hparams)

@@ -15,6 +15,7 @@ from biglittle_asr.corpora.synthesis.librispeech_like import Recipe
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.repository import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "recipes"))
@@ -118,7 +119,7 @@ def test_librispeech_recipe_reads_the_splits_that_its_file_names(tiny_librispeec
     def manifests(*options: str) -> dict[str, Path]:
         file = str(REPOSITORY / "hparams" / "LibriSpeech" / "ctc_bl_resnet22.yaml")
         folders = (f"--data_folder={tiny_librispeech}", f"--output_folder={tmp_path / 'out'}")
-        return prepare_manifests("librispeech", load_recipe([file, *folders, *options])[0])
+        return prepare_manifests("librispeech", load_recipe([file, *folders, *options], CTCRecipe)[0])
 
     paths = manifests()
     assert {name: path.stem for name, path in paths.items()} == {

@@ -19,12 +19,12 @@ from matplotlib.text import Text
 
 from biglittle_asr.inference import load_model
 from biglittle_asr.profiling import encoder_costs
-from biglittle_asr.recipe.yaml import read_tree
 from biglittle_asr.study import Results, Run, Study, read_study, summarize, write_report
-from biglittle_asr.study.plan import StudyError, has_key
+from biglittle_asr.study.plan import StudyError, can_skip_test
 from biglittle_asr.study.report import draw
 from biglittle_asr.study.results import COLUMNS
 from support import studying
+from support.recipe_files import RECIPE_FILES, settings_of
 from support.repository import REPOSITORY
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the queue needs a POSIX system")
@@ -259,16 +259,16 @@ def test_other_settings_need_another_name(repository: Path, tmp_path: Path) -> N
     assert status == 1 and "give other settings another name" in text
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "hparams").rglob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_the_queue_knows_which_recipes_may_skip_test(path: Path) -> None:
-    assert has_key(path, "skip_test") == ("skip_test" in read_tree(path))
+    assert can_skip_test(path) == ("skip_test" in settings_of(path).names())
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_studies_of_the_docs_are_runs_of_recipes(path: Path) -> None:
     for run in read_study(path).runs:
         assert (REPOSITORY / run.recipe).is_file()
-        assert run.test is None or has_key(REPOSITORY / run.hparams, "skip_test")
+        assert run.test is None or can_skip_test(REPOSITORY / run.hparams)
 
 
 def test_a_study_file_that_is_no_yaml_is_refused(tmp_path: Path) -> None:

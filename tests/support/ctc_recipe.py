@@ -13,6 +13,7 @@ from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.speech.ctc import CTCBrain
 from biglittle_asr.tasks.speech.data import Datasets, build_datasets
 from biglittle_asr.tasks.speech.evaluation import evaluate_recipe
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.corpora import SAMPLE_RATE
 from support.repository import REPOSITORY, recipe_main
 
@@ -61,7 +62,7 @@ def write_manifests(folder: Path, rows: Sequence[Sequence[Any]]) -> None:
 
 def load(arguments: Sequence[str]) -> tuple[CTCBrain, Datasets, dict[str, Any]]:
     """What train.py builds, up to the training."""
-    hparams, run_opts = load_recipe(arguments)
+    hparams, run_opts = load_recipe(arguments, CTCRecipe)
     manifests = prepare_manifests("an4", hparams)
     tokenizer = make_tokenizer(manifests, hparams)
     datasets = build_datasets(manifests, tokenizer, hparams)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.recipe.keys import HYBRID_KEYS
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
+from biglittle_asr.tasks.hybrid.settings import HybridRecipe
 from support.ctc_recipe import write_tones
 from support.repository import REPOSITORY, recipe_main
 
@@ -75,7 +75,7 @@ def train(corpus: str) -> Callable[[Sequence[str]], None]:
 
 def start(arguments: Sequence[str]) -> FlatStart:
     """What train.py builds, up to the training."""
-    hparams, run_opts = load_recipe(arguments, HYBRID_KEYS)
+    hparams, run_opts = load_recipe(arguments, HybridRecipe)
     return FlatStart(prepare_manifests("an4", hparams), hparams, run_opts)
 
 

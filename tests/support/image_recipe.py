@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from biglittle_asr.recipe.keys import IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
+from biglittle_asr.tasks.images.settings import ImageRecipe
 from support.repository import REPOSITORY
 
 PLAIN = REPOSITORY / "hparams" / "ImageNet" / "reproduction_resnet18.yaml"
@@ -91,7 +91,7 @@ def tiny(yaml: Path, sets: Path, out: Path, **overrides: Any) -> list[str]:
 
 def train(arguments: Sequence[str]) -> ImageBrain:
     """What train.py does."""
-    hparams, run_opts = load_recipe(arguments, IMAGE_KEYS)
+    hparams, run_opts = load_recipe(arguments, ImageRecipe)
     found = find_image_sets(hparams)
     brain = ImageBrain(hparams["model"](num_classes=len(found.train.classes)), found, hparams, run_opts)
     brain.fit_sets(hparams)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from biglittle_asr.corpora.manifest import read_manifest
-from biglittle_asr.recipe.keys import ATTENTION_KEYS, CTC_KEYS, TRANSDUCER_KEYS
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import read_tree, tag_of
@@ -13,13 +12,14 @@ from biglittle_asr.tasks.speech.attention import AttentionBrain
 from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.ctc import CTCBrain
 from biglittle_asr.tasks.speech.data import build_datasets
+from biglittle_asr.tasks.speech.settings import AttentionRecipe, CTCRecipe, TransducerRecipe
 from biglittle_asr.tasks.speech.transducer import TransducerBrain
 from support.repository import REPOSITORY, recipe_main
 
 TASKS: dict[str, tuple[type[RecognitionBrain], frozenset[str]]] = {
-    "ctc": (CTCBrain, CTC_KEYS),
-    "attention": (AttentionBrain, ATTENTION_KEYS),
-    "transducer": (TransducerBrain, TRANSDUCER_KEYS),
+    "ctc": (CTCBrain, CTCRecipe),
+    "attention": (AttentionBrain, AttentionRecipe),
+    "transducer": (TransducerBrain, TransducerRecipe),
 }
 ENCODERS = {
     "bl_resnet22": "channels: [4, 8, 16, 32], output_size: 32",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from biglittle_asr.recipe.keys import HYBRID_KEYS
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
+from biglittle_asr.tasks.hybrid.settings import HybridRecipe
 from biglittle_asr.tasks.hybrid.training import HybridTraining
 from biglittle_asr.tasks.speech.evaluation import remove_scores
 
@@ -29,7 +29,7 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     ValueError, OSError
         With a sentence for the user.
     """
-    hparams, run_opts = load_recipe(argv, HYBRID_KEYS)
+    hparams, run_opts = load_recipe(argv, HybridRecipe)
     remove_scores(Path(hparams["output_folder"]))
     manifests = prepare_manifests(corpus, hparams)
     start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart

@@ -56,7 +56,7 @@ class HybridTraining(ABC):
     ---------
     manifests : mapping from "train", "dev", "test" to pathlib.Path
     hparams : dict
-        What the recipe's YAML file defines, with the keys `HYBRID_KEYS`.
+        The settings of a :class:`~biglittle_asr.tasks.hybrid.settings.HybridRecipe`.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
 

@@ -1,19 +1,19 @@
 """What the train.py of a speech recognition recipe does, from its command line to the scores."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from pathlib import Path
 
-from biglittle_asr.recipe.keys import CTC_KEYS
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.data import build_datasets
 from biglittle_asr.tasks.speech.evaluation import evaluate_recipe, remove_scores
 from biglittle_asr.tasks.speech.init_from import find_start
+from biglittle_asr.tasks.speech.settings import CTCRecipe, TokenRecipe
 
 
 def train_recognizer(
-    argv: Sequence[str], corpus: str, brain_type: type[RecognitionBrain], keys: Set[str] = CTC_KEYS
+    argv: Sequence[str], corpus: str, brain_type: type[RecognitionBrain], settings: type[TokenRecipe] = CTCRecipe
 ) -> None:
     """Parse, prepare, build datasets, fit, evaluate; a test set with an STM is scored as NIST does as well.
 
@@ -25,15 +25,15 @@ def train_recognizer(
         One of `biglittle_asr.corpora.list_corpora()`.
     brain_type : type
         What trains the model.
-    keys : set of str
-        That the recipe reads.
+    settings : type
+        What the recipe reads.
 
     Raises
     ------
     ValueError, OSError
         With a sentence for the user.
     """
-    hparams, run_opts = load_recipe(argv, keys)
+    hparams, run_opts = load_recipe(argv, settings)
     remove_scores(Path(hparams["output_folder"]))
     start = find_start(hparams, hparams["checkpointer"])
     manifests = prepare_manifests(corpus, hparams)

@@ -11,15 +11,15 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.recipe.keys import ATTENTION_KEYS
 from biglittle_asr.recipe.run import run
 from biglittle_asr.tasks.speech.attention import AttentionBrain
+from biglittle_asr.tasks.speech.settings import AttentionRecipe
 from biglittle_asr.tasks.speech.train import train_recognizer
 
 
 def main(argv: Sequence[str]) -> None:
     """Train and score."""
-    train_recognizer(argv, "librispeech", AttentionBrain, ATTENTION_KEYS)
+    train_recognizer(argv, "librispeech", AttentionBrain, AttentionRecipe)
 
 
 if __name__ == "__main__":

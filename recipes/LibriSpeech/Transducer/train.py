@@ -11,15 +11,15 @@ if __name__ == "__main__":
 
 from collections.abc import Sequence
 
-from biglittle_asr.recipe.keys import TRANSDUCER_KEYS
 from biglittle_asr.recipe.run import run
+from biglittle_asr.tasks.speech.settings import TransducerRecipe
 from biglittle_asr.tasks.speech.train import train_recognizer
 from biglittle_asr.tasks.speech.transducer import TransducerBrain
 
 
 def main(argv: Sequence[str]) -> None:
     """Train and score."""
-    train_recognizer(argv, "librispeech", TransducerBrain, TRANSDUCER_KEYS)
+    train_recognizer(argv, "librispeech", TransducerBrain, TransducerRecipe)
 
 
 if __name__ == "__main__":

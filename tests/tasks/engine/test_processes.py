@@ -14,12 +14,12 @@ from speechbrain import Stage
 from torch import distributed, multiprocessing
 
 from biglittle_asr.inference import Failure
-from biglittle_asr.recipe.keys import IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.batches import EpochBatches, fixed_batches
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
+from biglittle_asr.tasks.images.settings import ImageRecipe
 from biglittle_asr.tasks.speech.data import collate
 from biglittle_asr.tasks.speech.evaluation import transcribe_in_shares
 from support import speech_recipes
@@ -112,7 +112,7 @@ def speech(task: str, folder: Path) -> tuple[Any, Any, Any]:
 
 def images(task: str, folder: Path) -> tuple[Any, Any, Any]:
     arguments = tiny(PLAIN, folder / "data", folder / "out", batch_size=3, crop=32, resize=34)
-    hparams, run_opts = load_recipe([*arguments, "--device=cpu"], IMAGE_KEYS)
+    hparams, run_opts = load_recipe([*arguments, "--device=cpu"], ImageRecipe)
     sets = find_image_sets(hparams)
     return ImageBrain(hparams["model"](num_classes=3), sets, hparams, run_opts), sets.train, sets.val
 
@@ -288,4 +288,4 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     arguments = tiny(PLAIN, tmp_path / "data", tmp_path / "out")
     with pytest.raises(RecipeError, match="started process 2 on a machine of 1 GPUs; start one process a GPU"):
-        load_recipe([*arguments, "--device=cuda:1"], IMAGE_KEYS)
+        load_recipe([*arguments, "--device=cuda:1"], ImageRecipe)

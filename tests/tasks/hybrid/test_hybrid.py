@@ -19,7 +19,6 @@ from biglittle_asr.decoding.hmm import Aligner, Lexicon, monophones, read_lexico
 from biglittle_asr.decoding.hmm.graph import build_graph
 from biglittle_asr.inference import load_model
 from biglittle_asr.models import HybridModel, create_encoder
-from biglittle_asr.recipe.keys import HYBRID_KEYS
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError, read_tree
@@ -28,6 +27,7 @@ from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.iterations import change, read_alignments, read_iterations
 from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
 from biglittle_asr.tasks.hybrid.linear_start import EveryFrame, fit, linear_model
+from biglittle_asr.tasks.hybrid.settings import HybridRecipe
 from support.corpora import make_speechocean762, telephone_corpora
 from support.hybrid_recipe import SHALLOW, TEXTS, rows, small, start, train, write_corpus
 from support.repository import REPOSITORY
@@ -120,7 +120,7 @@ def test_a_system_trains_on_kaldis_alignments(tmp_path: Path) -> None:
 def test_what_cannot_be_of_kaldis_is_refused(tmp_path: Path, options: dict[str, str], message: str) -> None:
     write_corpus(tmp_path, TEXTS[:1])
     options = {"kaldi": write_kaldi(tmp_path), "iterations": "[{epochs: 1}]", **options}
-    hparams, run_opts = load_recipe(small(tmp_path, **options), HYBRID_KEYS)
+    hparams, run_opts = load_recipe(small(tmp_path, **options), HybridRecipe)
     with pytest.raises((ValueError, OSError), match=message):
         KaldiStart(prepare_manifests("an4", hparams), hparams, run_opts)
 
@@ -414,7 +414,7 @@ def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), *placeholders(path), f"--output_folder={tmp_path}"]
-    hparams, _ = load_recipe(arguments, HYBRID_KEYS)
+    hparams, _ = load_recipe(arguments, HybridRecipe)
     assert hparams["model"](output_neurons=5).log_prior.shape == (5,)
     assert hparams["encoder"].config.input_size == hparams["compute_features"].output_size
     read_iterations(hparams["iterations"])

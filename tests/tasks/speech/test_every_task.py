@@ -15,6 +15,7 @@ from biglittle_asr.inference.folder.config import recognizer_config
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.speech.data import Datasets
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.ctc_recipe import write_manifests, write_tones
 from support.networks import randomize_batchnorm
 from support.repository import AN4, REPOSITORY
@@ -106,7 +107,7 @@ def test_a_key_of_another_task_is_refused(tmp_path: Path) -> None:
     for key, message in (("ctc_weight", "named ctc_weight; "), ("consistency_wait", "line 2: .* mean 'consist")):
         file.write_text(f"!include:{base}\n{key}: 0.5\n")
         with pytest.raises(RecipeError, match=message):
-            load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"])
+            load_recipe([str(file), "--data_folder=none", f"--output_folder={tmp_path}"], CTCRecipe)
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,12 @@ from biglittle_asr.features import GlobalNormalization, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, pack, save_model
 from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.nnet.sparse import report
-from biglittle_asr.recipe.keys import HYBRID_KEYS, IMAGE_KEYS
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.hybrid.brain import HybridBrain
+from biglittle_asr.tasks.hybrid.settings import HybridRecipe
+from biglittle_asr.tasks.images.settings import ImageRecipe
 from biglittle_asr.tasks.speech.init_from import Start, compact
 from biglittle_asr.tokens.tokenizer import CharacterTokenizer, load_tokenizer, train_tokenizer
 from support import hybrid_recipe
@@ -336,7 +337,7 @@ def test_what_cannot_be_a_start_is_refused(
 @pytest.mark.parametrize("file", SPEECH_RECIPES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_speech_recipe_takes_the_key_on_the_command_line(file: Path, tmp_path: Path) -> None:
     task = file.name.split("_")[0]
-    keys = HYBRID_KEYS if task == "hybrid" else TASKS[task][1]
+    keys = HybridRecipe if task == "hybrid" else TASKS[task][1]
     options = ["--init_from=trained", f"--output_folder={tmp_path}", "--encoder={channels: [4, 4, 4, 4]}"]
     hparams, _ = load_recipe([str(file), *placeholders(file), *options], keys)
     assert hparams["init_from"] == "trained"
@@ -345,8 +346,8 @@ def test_every_speech_recipe_takes_the_key_on_the_command_line(file: Path, tmp_p
 def test_image_recipes_do_not(tmp_path: Path) -> None:
     file = REPOSITORY / "hparams" / "ImageNet" / "cifar10_resnet50.yaml"
     with pytest.raises(RecipeError, match="command line: no recipe key is named --init_from"):
-        load_recipe([str(file), "--init_from=a", f"--output_folder={tmp_path}"], IMAGE_KEYS)
+        load_recipe([str(file), "--init_from=a", f"--output_folder={tmp_path}"], ImageRecipe)
     own = tmp_path / "own.yaml"
     own.write_text(f"!include:{file}\ninit_from: a\n")
     with pytest.raises(RecipeError, match="no recipe key is named init_from"):
-        load_recipe([str(own), f"--output_folder={tmp_path}"], IMAGE_KEYS)
+        load_recipe([str(own), f"--output_folder={tmp_path}"], ImageRecipe)

@@ -20,6 +20,7 @@ from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.inference.transcripts import FORMATS
 from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_hub5, write_ctm
 from biglittle_asr.study.results import COLUMNS, read_scores
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.corpora import telephone_corpora
 from support.nist import HAS_SCTK, counts_of_hubscr
 from support.repository import REPOSITORY
@@ -141,9 +142,9 @@ def test_fisher_joins_the_training_set_of_the_twin(tmp_path: Path) -> None:
 
     words = arguments(tmp_path, "ctc_bl_resnet22_fisher.yaml", "resnet22.yaml")
     with pytest.raises(ValueError, match="fisher_folder has no value; give it on the command line: --fisher_folder"):
-        load_recipe(words)
+        load_recipe(words, CTCRecipe)
     words += [f"--fisher_folder={telephone_corpora() / 'fisher'}"]
-    hparams, _ = load_recipe(words)
+    hparams, _ = load_recipe(words, CTCRecipe)
     assert hparams["sample_rate"] == hparams["compute_features"].sample_rate == 8000
     manifests = prepare_manifests("switchboard", hparams)
     assert "fe_03_" in manifests["train"].read_text() and "fe_03_" not in manifests["dev"].read_text()

@@ -1,0 +1,81 @@
+"""Every value in force in a recipe, and where it comes from."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from biglittle_asr.recipe.run import resolve
+from biglittle_asr.recipe.settings import Settings
+from biglittle_asr.recipe.yaml import read_tree, tag_of
+
+
+@dataclass(frozen=True)
+class Value:
+    """A key of a recipe with its value."""
+
+    key: str
+    text: str
+    """`key: value` as YAML, references resolved; lines end in a line feed."""
+    origin: str
+    """Where the value comes from: file and line, `command line`, `default`, or `missing` if it must be given."""
+    meaning: str
+    """What a setting is for; empty for keys that only the file itself refers to."""
+
+    def __str__(self) -> str:
+        """YAML, with meaning and origin as comments."""
+        first, *rest = self.text.splitlines(keepends=True)
+        meaning = f"# {self.meaning}\n" if self.meaning else ""
+        return f"{meaning}{first.rstrip()}  # {self.origin}\n{''.join(rest)}"
+
+
+def list_values(path: Path, changes: Mapping[str, Any], settings: type[Settings]) -> list[Value]:
+    """List every value in force, first those of the file, in its order. Nothing that the file names is executed.
+
+    Arguments
+    ---------
+    path : pathlib.Path
+        The recipe's YAML file.
+    changes : mapping
+        Keys to override.
+    settings : type
+        What the recipe reads.
+
+    Raises
+    ------
+    RecipeError, FileNotFoundError
+        As :func:`~biglittle_asr.recipe.run.load_recipe`; keys without a value are listed as missing.
+    """
+    tree = read_tree(path)
+    missing = [key for key in tree if tag_of(tree[key]) == "!PLACEHOLDER" and key not in changes]
+    tree.update({key: key.upper() for key in missing})
+    places, meanings = dict(tree.places), settings.meanings()
+    resolved = YAML().load(resolve(tree, path, changes, settings))
+    return [
+        Value(key, _dump(key, resolved[key]), _origin(key, changes, missing, places), meanings.get(key, ""))
+        for key in resolved
+        if not key.startswith("__")
+    ]
+
+
+def _origin(key: str, changes: Iterable[str], missing: Iterable[str], places: Mapping[str, str]) -> str:
+    if key in changes:
+        return "command line"
+    return "missing" if key in missing else places.get(key, "default")
+
+
+def _dump(key: str, node: Any) -> str:
+    if node is None:
+        return f"{key}: null\n"
+    stream = io.StringIO()
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.dump({key: node}, stream)
+    # Comments of the file would follow those of the listing.
+    return re.sub(r"(?m)(^\s*#.*\n|\s+#.*$|^\s*\n)", "", stream.getvalue())

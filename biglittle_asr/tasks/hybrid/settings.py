@@ -1,0 +1,50 @@
+"""What the recipes of hybrid systems read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from biglittle_asr.recipe.settings import written
+from biglittle_asr.tasks.speech.settings import SpeechRecipe
+
+
+@dataclass(kw_only=True)
+class HybridRecipe(SpeechRecipe):
+    """Settings of hybrid recipes."""
+
+    kaldi: Mapping[str, Any] = written("{}")
+    """Kaldi's alignments and graph to train on, {alignments, transitions, graph, words}; see docs/hybrid.md."""
+    lexicon: str
+    """File of pronunciations, in CMU's or Kaldi's format."""
+    language_model: str | Mapping[str, Any]
+    """ARPA file, or {order: 3}: n-grams of the training transcripts."""
+    states_per_phone: int = 3
+    """A phone lasts at least as many output frames."""
+    silence_states: int = 3
+    """The same for silence."""
+    iterations: Sequence[Mapping[str, Any]]
+    """Trainings, each on the alignments of the one before: {epochs: 10, tied: True, mmi: False}; see docs/hybrid.md."""
+    tied_states: int
+    """Largest number of tied states in context."""
+    min_frames: int = 150
+    """Least number of training frames for each of them."""
+    balance: float = 0.8
+    """gamma: a state in the part f of the frames has loss weight f^(gamma - 1) and prior f^gamma."""
+    mmi_lm_weight: float = 4
+    """Weight of the language model in iterations with `mmi: True`."""
+    mmi_ce_weight: float = 0.1
+    """Weight of the cross-entropy beside MMI."""
+    lm_weights: Sequence[float] = (2, 3, 4, 5, 6, 8, 10, 12, 15)
+    """Weights of the language model in the search; dev chooses."""
+    search_options: Mapping[str, Any] = written("{beam: 12.0, max_active: 5000}")
+    """Options of the search; beam is in units of the graph's costs."""
+    average_checkpoints: Sequence[int] = (1, 3, 5)
+    """Numbers of last epochs to average; dev chooses among these and the best epoch."""
+    batch_size: int = 16
+    """Utterances a batch, without dynamic_batching."""
+    max_batch_length: float = 40
+    """Seconds of audio a batch and process."""
+    valid_dataloader_opts: Mapping[str, Any] = written("{batch_size: 8}")
+    """Options of torch's DataLoader in evaluation."""

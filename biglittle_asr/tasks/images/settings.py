@@ -1,0 +1,54 @@
+"""What the recipes of image classification read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from biglittle_asr.recipe.settings import written
+from biglittle_asr.tasks.engine.settings import EpochRecipe
+
+
+@dataclass(kw_only=True)
+class ImageRecipe(EpochRecipe):
+    """Settings of image recipes. `data_folder` has train/ and val/, each with a folder of images for every class."""
+
+    classes: int | None = None
+    """Take so many classes only, the first ones; null: all."""
+    images_per_class: int | None = None
+    """Take so many training images of each class only, the first ones; null: all."""
+    skip_bad: bool = False
+    """Evaluate although validation images cannot be read."""
+    batch_size: int = 256
+    """Images a batch and process."""
+    precision: str = "fp32"
+    """fp32, or bf16 or fp16: mixed precision. Training on a CPU without fast bfloat16 uses fp32."""
+    max_grad_norm: float = 0
+    """Gradients with a larger norm are scaled down to it; 0: no clipping."""
+    ckpt_interval_minutes: float = 30
+    """Minutes between checkpoints inside of epochs, besides one after each; 0: none by time."""
+    train_dataloader_opts: Mapping[str, Any] = written("{num_workers: 4, pin_memory: True}")
+    """Options of torch's DataLoader in training."""
+    valid_dataloader_opts: Mapping[str, Any] = written("{batch_size: 256, num_workers: 4}")
+    """Options of torch's DataLoader in evaluation."""
+
+    resize: int = 256
+    """Pixels of a validation image's shorter side."""
+    crop: int
+    """Pixels of the square in its middle; also the size trained on."""
+    train_transform: Any
+    """From a training image to a tensor, as `biglittle_asr.features.images.training_transform`."""
+    val_transform: Any = written(
+        "!apply:biglittle_asr.features.images.evaluation_transform\nresize: !ref <resize>\ncrop: !ref <crop>\n"
+    )
+    """From a validation image to a tensor."""
+
+    channels_last: bool = True
+    """Memory format; faster on most hardware."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the targets."""
+    decay_vectors: bool = True
+    """Weight decay on norms and biases too."""
+    ema_decay: float | None = None
+    """Evaluate a moving average of the weights, which keeps such a part of itself a step (0.9999); null: none."""
