@@ -79,7 +79,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tasks.model_folder": ("tasks.speech.model_folder",),
     "tasks.processes": ("tasks.engine.processes",),
     "tasks.randomness": ("tasks.engine.randomness",),
-    "tasks.recipe": ("recipe.keys", "recipe.yaml", "recipe.network", "recipe.prepare", "recipe.run"),
+    "tasks.recipe": ("recipe.yaml", "recipe.network", "recipe.prepare", "recipe.run"),
     "tasks.recognition": ("tasks.speech.brain",),
     "tasks.schedule": ("tasks.engine.schedule",),
     "tasks.training": ("tasks.speech.train", "tasks.speech.evaluation"),

@@ -402,15 +402,6 @@ def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
 # Recipe files
 
 
-@pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_resnet*.yaml")), ids=lambda path: path.name)
-def test_twin_differs_in_encoder_and_output_folder_only(path: Path) -> None:
-    plain = read_tree(path)
-    big_little = read_tree(path.with_name(path.name.replace("hybrid_", "hybrid_bl_")))
-    assert big_little.keys() == plain.keys()
-    differing = {key for key in plain if key != "encoder" and str(plain[key]) != str(big_little[key])}
-    assert differing == {"output_folder"}
-
-
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), *placeholders(path), f"--output_folder={tmp_path}"]

@@ -33,7 +33,7 @@ OUR_KINDS = [kind for kind in KINDS if KINDS[kind].token_layers]
 SPEECH_RECIPES = [
     file
     for file in sorted(REPOSITORY.glob("hparams/*/*.yaml"))
-    if file.parent.name not in ("encoders", "ImageNet") and file.name != "common.yaml"
+    if file.parent.name not in ("encoders", "ImageNet")
 ]
 ENCODER = f"{{channels: {list(CHANNELS)}, output_size: 48}}"
 SAME: dict[str, dict[str, Any]] = {
