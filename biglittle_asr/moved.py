@@ -86,6 +86,16 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tasks.transducer": ("tasks.speech.transducer",),
 }
 """Old module name to the modules that now hold what was in it."""
+RENAMED: dict[str, dict[str, tuple[str, str]]] = {
+    "tasks.recipe": {
+        "CTC_KEYS": ("tasks.speech.settings", "CTCRecipe"),
+        "ATTENTION_KEYS": ("tasks.speech.settings", "AttentionRecipe"),
+        "TRANSDUCER_KEYS": ("tasks.speech.settings", "TransducerRecipe"),
+        "HYBRID_KEYS": ("tasks.hybrid.settings", "HybridRecipe"),
+        "IMAGE_KEYS": ("tasks.images.settings", "ImageRecipe"),
+    },
+}
+"""Old module name to old names in it, with module and name of what takes their place."""
 
 
 class MovedModules(MetaPathFinder, Loader):
@@ -119,6 +129,8 @@ class MovedModules(MetaPathFinder, Loader):
         for place in places:
             contents = vars(importlib.import_module(place))
             vars(module).update({name: contents[name] for name in contents if not name.startswith("__")})
+        for name, (place, new_name) in RENAMED.get(module.__name__.partition(".")[2], {}).items():
+            vars(module)[name] = getattr(importlib.import_module(f"{PACKAGE}.{place}"), new_name)
 
     def get_code(self, fullname: str) -> CodeType:
         """What `python -m` runs for an old name: the module of the new one."""
