@@ -21,7 +21,7 @@ from biglittle_asr.inference import load_model
 from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
-from biglittle_asr.recipe.yaml import RecipeError, read_tree
+from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.hybrid.brain import frame_loss, stretched
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.iterations import change, read_alignments, read_iterations

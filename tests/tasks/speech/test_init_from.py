@@ -31,9 +31,7 @@ from support.speech_recipes import TASKS, command, placeholders, train
 OUR_KINDS = [kind for kind in KINDS if KINDS[kind].token_layers]
 """Kinds whose outputs are tokens."""
 SPEECH_RECIPES = [
-    file
-    for file in sorted(REPOSITORY.glob("hparams/*/*.yaml"))
-    if file.parent.name not in ("encoders", "ImageNet")
+    file for file in sorted(REPOSITORY.glob("hparams/*/*.yaml")) if file.parent.name not in ("encoders", "ImageNet")
 ]
 ENCODER = f"{{channels: {list(CHANNELS)}, output_size: 48}}"
 SAME: dict[str, dict[str, Any]] = {
