@@ -295,6 +295,7 @@ def training(name: str, folder: Path) -> tuple[Any, list[str]]:
             "encoder": "{channels: [4, 8, 8, 16], blocks: [2, 1, 1, 1], big_little_stages: 1, "
             "pool_frequency: False, output_size: 24}",
             "n_mels": 20,
+            "feature_form": "hamming",
             "fea_augment": "{freq_masks: 0, max_time_masks: 1, time_width: 4}",
             "number_of_epochs": 24,
             "average_checkpoints": "[1]",
