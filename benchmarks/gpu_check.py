@@ -1,7 +1,7 @@
-"""The checks of gpu_check.sh: the same results on a GPU as on a CPU, training that resumes, several processes, speed.
+"""The checks of gpu_check.sh: GPU results against CPU results, resuming a training, several processes, speed.
 
-Each check is a function in `CHECKS` that yields rows of the table. It runs in a process of its own, for as long as its
-budget; what it found before it failed or ran out of time stays in the table.
+Each check is a function in `CHECKS` that yields rows of the table. It runs in its own process, within its time budget.
+Rows yielded before a failure or timeout stay in the table.
 """
 
 from __future__ import annotations
@@ -32,26 +32,29 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGE_RECIPE = ("recipes/ImageNet/train.py", "hparams/ImageNet/authors_bl_resnet50.yaml")
 SPEECH_RECIPE = ("recipes/LibriSpeech/CTC/train.py", "hparams/LibriSpeech/ctc_bl_resnet22.yaml")
 TRAINING = ("speechbrain", "torchaudio", "hyperpyyaml", "sentencepiece", "soundfile", "jiwer", "pandas", "tensorboard")
-"""Modules that a recipe needs besides torch."""
+"""Modules that a recipe needs in addition to torch."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much a check computes."""
+    """Sizes of networks and inputs in the checks."""
 
     encoders: Sequence[str] | None
-    """Networks whose logits are compared; None: all."""
+    """Encoders to compare; None: all."""
     models: Sequence[str] | None
+    """Image models to compare; None: all."""
     frames: int
-    """In the longest utterance."""
+    """Frames of the longest utterance."""
     pixels: int
+    """Height and width of an image."""
     throughput: Sequence[str]
-    """Options of throughput.py."""
+    """Command-line options of throughput.py."""
     batches: int
-    """Of an epoch."""
+    """Batches per epoch."""
     image_options: Sequence[str]
-    """Command line of the recipes."""
+    """Command-line options of the image recipe."""
     speech_options: Sequence[str]
+    """Command-line options of the speech recipe."""
 
 
 SIZES = {
@@ -102,17 +105,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Check:
-    """A check, and what it may take."""
+    """A check, its time budget and its requirements."""
 
     run: Callable[[torch.device, Sizes], Iterator[Row]]
     budget: float
-    """Seconds on a GPU machine; rehearsals have as many."""
+    """Seconds, on GPUs and in rehearsals."""
     needs: Sequence[str] = ()
-    """Modules."""
+    """Modules that must be installed."""
 
 
 def compare_logits(device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """Logits in float32 on the device against float64 on the CPU, and of an utterance alone against in a batch."""
+    """Compare float32 logits on the device with float64 on the CPU, and an utterance alone with the same in a batch."""
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
     kinds: dict[str, tuple[Sequence[str], Callable[[str], nn.Module]]] = {
@@ -152,13 +155,13 @@ def compare_logits(device: torch.device, sizes: Sizes) -> Iterator[Row]:
 
 
 def worst(what: str, deviations: Mapping[str, float], allowed: float) -> Row:
-    """A row for several networks."""
+    """Row for several networks: the largest deviation and its network."""
     name = max(deviations, key=lambda each: deviations[each] if deviations[each] == deviations[each] else float("inf"))
     return Row(what, deviations[name] <= allowed, f"{deviations[name]:.1e} ({name})", f"{allowed:.0e}")
 
 
 def deviation(values: Tensor, reference: Tensor) -> float:
-    """Largest difference, as a part of the reference's largest value."""
+    """Largest difference relative to the reference's largest value."""
     values, reference = values.detach().cpu().double(), reference.detach().cpu().double()
     if values.shape != reference.shape:
         return float("inf")
@@ -166,7 +169,7 @@ def deviation(values: Tensor, reference: Tensor) -> float:
 
 
 def compute(network: nn.Module, inputs: Tensor, lengths: Tensor | None, tf32: bool = False) -> Tensor:
-    """A forward pass, on GPUs with or without TF32."""
+    """Run a forward pass; on GPUs with or without TF32."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     with torch.inference_mode():
         output: Tensor = network(inputs) if lengths is None else network(inputs, lengths)
@@ -174,7 +177,7 @@ def compute(network: nn.Module, inputs: Tensor, lengths: Tensor | None, tf32: bo
 
 
 def randomize_norms(network: nn.Module) -> None:
-    """Fresh blocks end in a scale of zero, and would hide whatever goes wrong in them."""
+    """Randomize BatchNorm: new blocks end in a scale of zero, which would hide errors in them."""
     for norm in network.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.uniform_(norm.weight, 0.5, 1.0)
@@ -184,9 +187,9 @@ def randomize_norms(network: nn.Module) -> None:
 
 
 def compare_processes(device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """A gradient step of several processes, with masked BatchNorm, against the step of one on the whole batch."""
+    """Compare a gradient step of several processes, with masked BatchNorm, with that of one on the whole batch."""
     gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    # NCCL takes one process a GPU; gloo lets two share one.
+    # NCCL needs one GPU per process; with gloo, two processes can share one.
     launches = ([("nccl", gpus)] if gpus else []) + ([("gloo", 2)] if gpus < 2 else [])
     for backend, processes in launches:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
@@ -203,7 +206,7 @@ def compare_processes(device: torch.device, sizes: Sizes) -> Iterator[Row]:
 
 
 def work(backend: str, device_type: str) -> None:
-    """What each process of `compare_processes` does; the first prints how far it is from one process alone."""
+    """Run one process of `compare_processes`; the first prints its deviation from a single process."""
     rank, processes = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     device = torch.device(device_type)
     if device.type == "cuda":
@@ -223,7 +226,7 @@ def work(backend: str, device_type: str) -> None:
 
 
 def step(features: Tensor, lengths: Tensor, total: int, processes: int) -> dict[str, Tensor]:
-    """A training step of a network on a part of `total` utterances; `processes` 0: alone."""
+    """Run a training step on some of `total` utterances; `processes` 0 means a single process."""
     from biglittle_asr.models import create_encoder
 
     torch.manual_seed(0)
@@ -233,7 +236,7 @@ def step(features: Tensor, lengths: Tensor, total: int, processes: int) -> dict[
     model: nn.Module = nn.parallel.DistributedDataParallel(encoder) if processes else encoder
     optimizer = torch.optim.SGD(encoder.parameters(), lr=0.1)
     loss = model(features, lengths).square().mean((1, 2)).sum() / total
-    # DistributedDataParallel averages gradients; the loss is a sum over all utterances.
+    # DistributedDataParallel averages gradients, but the loss is a sum over all utterances.
     (loss * max(processes, 1)).backward()
     gradient = torch.cat([weight.grad.flatten() for weight in encoder.parameters() if weight.grad is not None])
     optimizer.step()
@@ -284,7 +287,7 @@ def resume(
     device: torch.device,
     sizes: Sizes,
 ) -> Iterator[Row]:
-    """Train two epochs at once, and again with a kill in the second and the same command after it."""
+    """Train two epochs without a break, and again with a kill in the second epoch and a resume."""
     whole, broken = data.parent / "whole", data.parent / "broken"
     script, file = recipe
     argv = [script, file, "--noprogressbar", f"--device={device}", f"--precision={precision}", f"--data_folder={data}"]
@@ -317,8 +320,8 @@ def resume(
 
 
 def train(argv: Sequence[str], last_step: int | None = None) -> tuple[int, str]:
-    """Run a recipe in a fresh process, killed after `last_step` if given; its exit status and its output."""
-    # A process that has used CUDA cannot be forked; on a CPU the imports, seconds each time, are done once.
+    """Run a recipe in a fresh process, killed after `last_step` if given; return its exit status and output."""
+    # A process that has used CUDA cannot fork. On a CPU, forking saves seconds of imports per run.
     context = multiprocessing.get_context("spawn" if torch.cuda.is_available() else "forkserver")
     if isinstance(context, multiprocessing.context.ForkServerContext):
         context.set_forkserver_preload(["biglittle_asr.tasks.images.brain", "biglittle_asr.tasks.speech.train"])
@@ -330,7 +333,7 @@ def train(argv: Sequence[str], last_step: int | None = None) -> tuple[int, str]:
 
 
 def run_recipe(argv: list[str], last_step: int | None, log: str) -> None:
-    """Run a recipe's script as its command line does."""
+    """Run a recipe's script as from the command line."""
     from biglittle_asr.tasks.engine.brain import ResumableBrain
 
     fit_batch = ResumableBrain.fit_batch
@@ -351,19 +354,19 @@ def run_recipe(argv: list[str], last_step: int | None, log: str) -> None:
 
 
 def read_losses(output_folder: Path) -> list[float]:
-    """The training loss of each epoch."""
+    """Training loss of each epoch."""
     with (output_folder / "epochs.csv").open(encoding="utf-8", newline="") as file:
         return [float(row["train_loss"]) for row in csv.DictReader(file)]
 
 
 def last_line(text: str) -> str:
-    """What a program said last."""
+    """Last line of a program's output, shortened for the table."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1].replace("|", "/")[:200] if lines else ""
 
 
 def make_images(folder: Path, count: int) -> None:
-    """Class folders of noise."""
+    """Write class folders of noise images."""
     import numpy as np
     from PIL import Image
 
@@ -376,7 +379,7 @@ def make_images(folder: Path, count: int) -> None:
 
 
 def make_speech(folder: Path, count: int) -> None:
-    """Noise with transcripts, in LibriSpeech's layout."""
+    """Write noise with transcripts in LibriSpeech's layout."""
     import numpy as np
     import soundfile
 
@@ -395,7 +398,7 @@ def make_speech(folder: Path, count: int) -> None:
 
 
 def measure_throughput(device: torch.device, sizes: Sizes) -> Iterator[Row]:
-    """Rates and peak memory of throughput.py, and what the Big-Little networks gain on their twins."""
+    """Measure throughput and peak memory, and compare Big-Little networks with their twins."""
     from throughput import ENCODERS, IMAGES, measurements, parse
 
     options = parse([f"--device={device}", "--no-compile", *sizes.throughput])
@@ -424,11 +427,11 @@ CHECKS = {
     "images-fp16": Check(train_images("fp16"), 60, (*TRAINING, "torchvision", "PIL")),
     "speech-fp16": Check(train_speech("fp16"), 60, TRAINING),
 }
-"""Seven checks in 470 seconds at most."""
+"""The checks by name; their budgets add up to 470 s."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the checks and print the table; 1 if anything failed."""
+    """Run the checks and print the table; return 1 if any failed."""
     options = parse_arguments(argv)
     if options.worker:
         work(options.worker, options.device)
@@ -464,32 +467,32 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, help="also write the table to this file")
-    parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS), help="default: all")
-    parser.add_argument("--quick", action="store_true", help="networks and inputs as small as can be")
-    parser.add_argument("--patience", type=float, default=1.0, help="times the budgets of the checks (default: 1)")
+    parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS), help="checks (default: all)")
+    parser.add_argument("--quick", action="store_true", help="use the smallest networks and inputs")
+    parser.add_argument("--patience", type=float, default=1.0, help="factor for the checks' time budgets (default: 1)")
     parser.add_argument("--list-missing", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--worker", metavar="BACKEND", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
 
 def missing(modules: set[str]) -> list[str]:
-    """Which of these cannot be imported."""
+    """Modules that cannot be imported."""
     return sorted(module for module in modules if importlib.util.find_spec(module) is None)
 
 
 def run_check(name: str, device: torch.device, sizes: Sizes, patience: float = 1.0) -> Iterator[Row]:
-    """The rows of a check, as they come; one that says so if it fails, or takes longer than its budget."""
+    """Yield the rows of a check as they come; a failure or timeout is a row too."""
     check = CHECKS[name]
     absent = missing(set(check.needs))
     if absent:
         yield Row("all", None, f"needs {', '.join(absent)}")
         return
     if name.endswith("fp16") and device.type == "cpu":
-        yield Row("all", None, "float16 is for GPUs")
+        yield Row("all", None, "float16 needs a GPU")
         return
     context = multiprocessing.get_context("spawn")
     rows: Any = context.Queue()
@@ -519,7 +522,7 @@ def run_check(name: str, device: torch.device, sizes: Sizes, patience: float = 1
 
 
 def end(process: Any) -> None:
-    """End a check and all that it started; torchrun ends its processes if it is asked to, and leaves them if killed."""
+    """End a check and its child processes. SIGTERM comes first: killing torchrun would leave its processes running."""
     for way in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, way)
@@ -529,12 +532,12 @@ def end(process: Any) -> None:
 
 
 def report(name: str, device: str, sizes: Sizes, rows: Any) -> None:
-    """What the process of a check does."""
+    """Run a check in its process and send its rows."""
     os.setsid()
     try:
         for row in CHECKS[name].run(torch.device(device), sizes):
             rows.put(row)
-    # Whatever goes wrong in one check, the others are still worth having.
+    # An error in one check must not stop the others.
     except Exception as error:
         rows.put(Row("all", False, last_line(f"{type(error).__name__}: {error}")))
     rows.put(None)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""How long a forward pass takes on a quiet and on a busy CPU, by how long OpenMP's idle threads spin.
+"""Time a forward pass on a quiet and on a busy CPU, for different spin times of OpenMP's idle threads.
 
-python benchmarks/spinning.py              # a Markdown table: medians, and the least and the greatest round
+python benchmarks/spinning.py              # a Markdown table of medians, with the lowest and highest round
 python benchmarks/spinning.py --rounds 5   # for a machine that others use too
 
-Between two parallel loops a thread either spins, ready at once but in everybody's way, or sleeps and has to be woken.
-OpenMP reads which when it is loaded, so each setting has a process of its own. The settings take turns: what else the
-machine does hits all of them. Busy processes compute without a pause, one a CPU.
+Between two parallel loops, a thread either spins, which occupies a core, or sleeps and must be woken. OpenMP reads the
+setting when it is loaded, so each setting runs in its own process. The settings take turns, so that other load on the
+machine affects all of them equally. Busy processes, one per CPU, compute without a pause.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ LLVM_WAYS: dict[str, dict[str, str]] = {
     "unset": {},
     **{f"KMP_BLOCKTIME={milliseconds}": {"KMP_BLOCKTIME": str(milliseconds)} for milliseconds in (0, 1, 10)},
 }
-"""Settings of Intel's and LLVM's, in milliseconds."""
+"""Settings of Intel's and LLVM's OpenMP, in milliseconds."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoder", default="bl_resnet22")
-    parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 10.0], help="of audio (default: 1 10)")
-    parser.add_argument("--threads", type=int, default=2, help="of the network (default: 2)")
-    parser.add_argument("--busy", type=int, default=os.cpu_count(), help="busy processes (default: one a CPU)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each setting (default: 3)")
-    parser.add_argument("--time", type=float, default=2.0, help="seconds of a measurement (default: 2)")
-    parser.add_argument("--llvm", metavar="LIBRARY", help="a libiomp5.so or libomp.so to use in place of torch's own")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[1.0, 10.0], help="s of audio (default: 1 10)")
+    parser.add_argument("--threads", type=int, default=2, help="threads of the network (default: 2)")
+    parser.add_argument("--busy", type=int, default=os.cpu_count(), help="busy processes (default: one per CPU)")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements per setting (default: 3)")
+    parser.add_argument("--time", type=float, default=2.0, help="seconds per measurement (default: 2)")
+    parser.add_argument("--llvm", metavar="LIBRARY", help="a libiomp5.so or libomp.so to use instead of torch's own")
     parser.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.measure:
@@ -69,13 +69,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def describe(times: Sequence[float]) -> str:
-    """The median round, and how far rounds lie apart."""
+    """Format the median, lowest and highest round."""
     return f"{statistics.median(times):.1f} ({min(times):.1f} to {max(times):.1f})"
 
 
 @contextlib.contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """Processes that compute all the while."""
+    """Run processes that compute without a pause."""
     processes = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
     try:
         yield
@@ -86,7 +86,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def start(setting: dict[str, str], options: argparse.Namespace, argv: Sequence[str]) -> list[float]:
-    """Measure in a process with this setting and no other."""
+    """Measure in a process with only this setting."""
     environment = {key: value for key, value in os.environ.items() if key not in SETTINGS}
     environment |= {"OMP_NUM_THREADS": str(options.threads), **setting}
     if options.llvm:
@@ -99,7 +99,7 @@ def start(setting: dict[str, str], options: argparse.Namespace, argv: Sequence[s
 
 
 def measure(options: argparse.Namespace) -> list[float]:
-    """Milliseconds of a forward pass, a median for each length."""
+    """Median milliseconds per forward pass, for each length."""
     import torch
     from throughput import infer, median_time
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""How many images, or seconds of audio, a network trains on and evaluates a second.
+"""Measure training and inference throughput, in images or seconds of audio per second.
 
-python benchmarks/throughput.py            # a table: on a GPU where there is one, else on the CPU at a small size
+python benchmarks/throughput.py            # a table: on a GPU if there is one, else on the CPU at a small size
 python benchmarks/throughput.py --json     # the same for scripts
 
-A training step is forward, backward and a step of SGD; an encoder's loss stands in for CTC, which costs little.
-Data are random and lie on the device already: what is measured is the network alone.
+A training step is forward, backward and an SGD step. Encoders use a simple loss instead of CTC, which costs little.
+Data are random and already on the device, so only the network is measured.
 """
 
 from __future__ import annotations
@@ -29,21 +29,23 @@ FRAMES_A_SECOND = 100
 IMAGES = ("bl_resnet50", "resnet50")
 ENCODERS = ("bl_resnet22", "resnet22")
 WARMING = 2
-"""Steps that are not counted: the first compile, allocate, and choose algorithms."""
+"""Uncounted first steps, which compile, allocate and choose algorithms."""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured where nothing else is asked for."""
+    """Default input sizes."""
 
     batch: int
-    """Images."""
+    """Images per batch."""
     pixels: int
+    """Height and width of an image."""
     utterances: int
+    """Utterances per batch."""
     seconds: float
-    """Of an utterance."""
+    """Duration of an utterance."""
 
 
 SIZES = {"cuda": Sizes(128, 224, 32, 15.0), "cpu": Sizes(4, 96, 2, 10.0)}
@@ -60,15 +62,15 @@ class Row:
     precision: str
     compiled: bool
     throughput: float | None
-    """Images, or seconds of audio, a second; None where it could not be measured."""
+    """Images or seconds of audio per second; None if it could not be measured."""
     unit: str
     memory: float | None
-    """Largest amount allocated on a GPU, in GB."""
+    """Peak GPU memory in GB."""
     note: str = ""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Measure, and print."""
+    """Measure and print."""
     options = parse(argv)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -87,22 +89,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, its blanks filled in as the device suits."""
+    """Parse the command line; sizes default to those of the device."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--images", nargs="*", default=IMAGES, metavar="NAME", help="image models")
     parser.add_argument("--encoders", nargs="*", default=ENCODERS, metavar="NAME", help="acoustic encoders")
     parser.add_argument("--precision", nargs="+", default=["bf16"], choices=sorted(DTYPES))
     parser.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, default=True, help="measure it compiled too"
+        "--compile", action=argparse.BooleanOptionalAction, default=True, help="also measure with torch.compile"
     )
-    parser.add_argument("--batch", type=int, help="images")
-    parser.add_argument("--pixels", type=int, help="of an image's side")
-    parser.add_argument("--utterances", type=int, help="in a batch")
-    parser.add_argument("--seconds", type=float, help="of an utterance")
-    parser.add_argument("--time", type=float, default=3.0, help="seconds to measure each (default: 3)")
-    parser.add_argument("--threads", type=int, help="on a CPU")
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--batch", type=int, help="images per batch")
+    parser.add_argument("--pixels", type=int, help="height and width of an image")
+    parser.add_argument("--utterances", type=int, help="utterances per batch")
+    parser.add_argument("--seconds", type=float, help="duration of an utterance")
+    parser.add_argument("--time", type=float, default=3.0, help="seconds per measurement (default: 3)")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
     options = parser.parse_args(argv)
     for name, value in asdict(SIZES["cuda" if options.device.startswith("cuda") else "cpu"]).items():
         if getattr(options, name) is None:
@@ -111,7 +113,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def measurements(options: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """One after the other, as they are done."""
+    """Yield measurements as they finish."""
     frames = round(options.seconds * FRAMES_A_SECOND)
     images = torch.randn(options.batch, 3, options.pixels, options.pixels, device=device)
     features = torch.randn(options.utterances, frames, 80, device=device)
@@ -127,7 +129,7 @@ def measurements(options: argparse.Namespace, device: torch.device) -> Iterator[
             for compiled in (False, True) if options.compile else (False,):
                 for work, measure in (("inference", infer), ("training", train)):
                     torch.manual_seed(0)
-                    # torch's annotations know no such argument.
+                    # torch's annotations lack the argument memory_format.
                     network: Any = create(name).to(device)
                     network = network.to(memory_format=torch.channels_last)
                     place = " x ".join(map(str, example.shape))
@@ -137,7 +139,7 @@ def measurements(options: argparse.Namespace, device: torch.device) -> Iterator[
                     try:
                         step = measure(torch.compile(network) if compiled else network, example, DTYPES[precision])
                         rate = amount / median_time(step, device, options.time)
-                    # A missing compiler, too little memory: other rows are still worth having.
+                    # A missing compiler or too little memory must not stop the other rows.
                     except Exception as error:
                         note = (str(error) or type(error).__name__).strip().splitlines()[0]
                     memory = torch.cuda.max_memory_allocated(device) / 1e9 if device.type == "cuda" else None
@@ -145,7 +147,7 @@ def measurements(options: argparse.Namespace, device: torch.device) -> Iterator[
 
 
 def infer(network: nn.Module, example: Tensor, dtype: torch.dtype) -> Callable[[], Any]:
-    """A forward pass in evaluation mode."""
+    """Make a forward pass in evaluation mode."""
     network.eval()
 
     def step() -> None:
@@ -156,7 +158,7 @@ def infer(network: nn.Module, example: Tensor, dtype: torch.dtype) -> Callable[[
 
 
 def train(network: nn.Module, example: Tensor, dtype: torch.dtype) -> Callable[[], Any]:
-    """A training step."""
+    """Make a training step."""
     network.train()
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-4, momentum=0.9)
     labels = torch.zeros(len(example), dtype=torch.long, device=example.device)
@@ -174,7 +176,7 @@ def train(network: nn.Module, example: Tensor, dtype: torch.dtype) -> Callable[[
 
 
 def median_time(step: Callable[[], Any], device: torch.device, seconds: float) -> float:
-    """Median of a step's time, in seconds."""
+    """Median time of a step in seconds."""
     for _ in range(WARMING):
         step()
     times: list[float] = []
@@ -188,7 +190,7 @@ def median_time(step: Callable[[], Any], device: torch.device, seconds: float) -
 
 
 def finish(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -197,7 +199,7 @@ LINE = "{:<16}{:<11}{:<22}{:<11}{:<10}{:>10} {:<13}{:>6}"
 
 
 def describe(row: Row) -> str:
-    """A line of the table."""
+    """Format a line of the table."""
     rate = "-" if row.throughput is None else f"{row.throughput:.1f}"
     memory = "" if row.memory is None else f"{row.memory:.1f}"
     compiled = "yes" if row.compiled else "no"

@@ -1,11 +1,11 @@
-"""The demonstration: a small Big-Little CTC network, trained and scored with the ordinary recipe.
+"""The demo: train and score a small Big-Little CTC network with the ordinary recipe.
 
-    make demo                         on speech that it synthesizes itself
+    make demo                         on synthesized speech
     make demo DATA=/path/to/an4       on real speech, CMU AN4
 
-or, in an environment that has the package installed, `python recipes/demo.py [--data_folder /path/to/an4]`. The result
-is printed to standard output, everything else to standard error. Given again, the same command goes on where it was
-interrupted, or shows the result of the network that is there.
+With the package installed, `python recipes/demo.py [--data_folder /path/to/an4]` does the same. The result goes to
+standard output, everything else to standard error. The same command resumes an interrupted run, or shows the result of
+a finished one.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Demo:
-    """One way to run the demonstration; paths are relative to the repository."""
+    """One variant of the demo; paths are relative to the repository."""
 
     script: str
-    """Recipe."""
+    """The recipe's script."""
     hparams: str
-    """Its configuration."""
+    """The recipe's YAML file."""
     output_folder: str
-    """Where model, transcripts and curves go."""
+    """Folder for model, transcripts and curves."""
 
 
 SYNTHETIC = Demo(
@@ -44,7 +44,7 @@ SYNTHETIC = Demo(
 )
 AN4 = Demo("recipes/AN4/CTC/train.py", "hparams/AN4/ctc_bl_resnet22_demo.yaml", "results/demo/an4")
 FULL_SIZE = ("recipes/AN4/CTC/train.py", "hparams/AN4/ctc_bl_resnet22_context.yaml")
-"""What to run next: recipe and configuration."""
+"""The training to run next: script and YAML file."""
 AN4_HOME = "http://www.speech.cs.cmu.edu/databases/an4/"
 
 CORPUS_FOLDER = "results/demo/corpus"
@@ -52,9 +52,9 @@ CORPUS = Recipe(train_speakers=32, utterances=30)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Make the corpus, train, score, and say where everything is."""
+    """Make the corpus, train, score, and print the results and their paths."""
     parser = argparse.ArgumentParser(description="Train and score a small Big-Little network.")
-    parser.add_argument("--data_folder", type=Path, help="CMU AN4; speech is synthesized if not given")
+    parser.add_argument("--data_folder", type=Path, help="folder of CMU AN4 (default: synthesize speech)")
     given: Path | None = parser.parse_args(argv).data_folder
     demo = AN4 if given else SYNTHETIC
     try:
@@ -66,35 +66,35 @@ def main(argv: list[str] | None = None) -> int:
         say(f"error: {error}")
         return 1
     if status != 0:
-        # What stopped it, train.py has said itself, unless it was killed.
+        # train.py has printed its own error, unless it was killed.
         if status < 0:
-            say(f"error: the training was ended by signal {-status}; the same command goes on from there.")
+            say(f"error: signal {-status} ended the training; the same command resumes it.")
         return 1
     print(report(demo, data_folder if given else None))
     return 0
 
 
 def make_corpus() -> Path:
-    """Synthesize the corpus, unless it is there."""
+    """Synthesize the corpus, unless it exists."""
     folder = REPOSITORY / CORPUS_FOLDER
-    say(f"Corpus: synthetic digits and commands of {CORPUS.train_speakers} speakers to learn from, in {folder}")
+    say(f"Corpus: synthetic digits and commands, {CORPUS.train_speakers} training speakers, in {folder}")
     return synthesize(folder, CORPUS)
 
 
 def train(demo: Demo, data_folder: Path) -> int:
-    """Run the recipe, which goes on from its last checkpoint; return its exit status."""
+    """Run the recipe, which resumes from its last checkpoint; return its exit status."""
     if (REPOSITORY / demo.output_folder / "model").is_dir():
-        say(f"A trained network is there already and is scored again; to train anew, remove {demo.output_folder}.")
+        say(f"A trained network is there already and is scored again; to retrain, remove {demo.output_folder}.")
     command = [demo.script, demo.hparams, "--data_folder", str(data_folder), "--output_folder", demo.output_folder]
     say(f"Training and scoring with the command\n  {in_shell('python', *command)}")
-    # tqdm takes its defaults from TQDM_*: a finished progress bar is cleared, so that one line an epoch remains.
+    # tqdm reads its defaults from TQDM_*. Clearing finished progress bars leaves one line per epoch.
     environment = {**os.environ, "TQDM_LEAVE": ""}
     done = subprocess.run([sys.executable, *command], cwd=REPOSITORY, env=environment, stdout=sys.stderr, check=False)
     return done.returncode
 
 
 def report(demo: Demo, data_folder: Path | None) -> str:
-    """What came out, where it is, and what to do next."""
+    """Summarize the results, their paths and the next commands."""
     folder = REPOSITORY / demo.output_folder
     transcripts = folder / "wer_test.txt"
     text = transcripts.read_text(encoding="utf-8")
@@ -106,10 +106,10 @@ def report(demo: Demo, data_folder: Path | None) -> str:
     full_size = in_shell("python", *FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
     origin = "" if data_folder else f" ({AN4_HOME})"
     return f"""
-Speakers that the network has never heard:
+Test result, on speakers not heard in training:
   {summary}
 
-{len(shown)} of their utterances; under each word, S is a substitution, D a deletion, I an insertion:
+{len(shown)} test utterances, with errors marked: S substitution, D deletion, I insertion:
 
 {indent((chr(10) * 2).join(shown.values()), "  ")}
 
@@ -118,21 +118,21 @@ Speakers that the network has never heard:
   curves       {folder / "curves.png"}
   training     {sum(seconds) / 60:.1f} minutes, {len(seconds)} epochs
 
-Transcribe the first of these, or any other recording:
+Transcribe the first of these, or any recording:
   {transcribe}
 
-Next, the full-size network on real speech, CMU AN4{origin}, in about an hour:
+Next, train the full-size network on real speech, CMU AN4{origin}, in about an hour:
   {full_size}"""
 
 
 ALIGNED = re.compile(
     r"^(?P<id>\S+)(?: \((?P<speaker>.+)\))?: \d+ words?, (?:(?P<correct>correct)|\d+ errors?)\n(?:.+\n?)+", re.MULTILINE
 )
-"""One aligned utterance of a wer_<set>.txt."""
+"""Matches one aligned utterance in wer_<set>.txt."""
 
 
 def examples(transcripts: str, count: int = 3) -> dict[str, str]:
-    """Aligned utterances by ID: of each speaker the first with errors, then whatever there is."""
+    """Choose aligned utterances, by ID: first each speaker's first one with errors, then any others."""
     speakers = set()
     chosen, others = {}, {}
     for match in ALIGNED.finditer(transcripts):
@@ -144,7 +144,7 @@ def examples(transcripts: str, count: int = 3) -> dict[str, str]:
 
 
 def in_shell(program: str, *arguments: str) -> str:
-    """A program of this Python's environment as one types it, in any folder."""
+    """Shell command that runs a program of this Python's environment, from any folder."""
     here = Path(sys.executable).parent
     path = Path(sys.executable if program == "python" else shutil.which(program, path=here) or program)
     if path.is_relative_to(REPOSITORY):
@@ -153,7 +153,7 @@ def in_shell(program: str, *arguments: str) -> str:
 
 
 def say(text: str) -> None:
-    """Progress goes to standard error; standard output is for results."""
+    """Print progress to standard error; standard output is for results."""
     print(text, file=sys.stderr, flush=True)
 
 

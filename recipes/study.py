@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A queue of trainings, and the table and pictures of their results.
+"""Run a queue of trainings, and make a table and figures of their results.
 
-python recipes/study.py STUDY.yaml --output FOLDER --data an4=/path/to/an4 --jobs 2      train what is not done yet
-python recipes/study.py STUDY.yaml --output FOLDER --status                              how far it is
-python recipes/study.py STUDY.yaml --output FOLDER --report                              draw and write the results
+python recipes/study.py STUDY.yaml --output FOLDER --data an4=/path/to/an4 --jobs 2      train the unfinished runs
+python recipes/study.py STUDY.yaml --output FOLDER --status                              show progress
+python recipes/study.py STUDY.yaml --output FOLDER --report                              write the table and figures
 
-docs/studies.md explains the study file and what is left in the folder.
+docs/studies.md explains the study file and the output folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; returns the exit status."""
+    """Run the command line; return the exit status."""
     options = parse(argv)
     try:
         return run(options)
@@ -34,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
-        description="Train the runs of a study, several at a time, and collect their results. The same command goes on "
-        "where it was interrupted, and skips what is done."
+        description="Train the runs of a study, several at a time, and collect their results. The same command resumes "
+        "an interrupted study and skips finished runs."
     )
-    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="which runs there are (docs/studies.md)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="for the clone and the runs")
+    parser.add_argument("study", type=Path, metavar="STUDY.yaml", help="file that lists the runs (docs/studies.md)")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for the clone and the runs")
     parser.add_argument(
         "--data",
         action="append",
@@ -49,26 +49,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a data folder that the study names; repeatable",
     )
     parser.add_argument("--jobs", type=positive, default=1, metavar="N", help="trainings at a time (default: 1)")
-    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads of each (default: 1)")
+    parser.add_argument("--threads", type=positive, default=1, metavar="N", help="threads per training (default: 1)")
     parser.add_argument(
         "--results", type=Path, metavar="FILE.csv", help="table to add to (default: results.csv in FOLDER)"
     )
-    parser.add_argument("--commit", help="to run from (default: HEAD, or that of the clone in FOLDER)")
-    parser.add_argument("--retry", action="store_true", help="start runs again that have failed before")
-    parser.add_argument("--status", action="store_true", help="only say how far the study is")
+    parser.add_argument("--commit", help="commit to run (default: that of the clone in FOLDER, else HEAD)")
+    parser.add_argument("--retry", action="store_true", help="run failed runs again")
+    parser.add_argument("--status", action="store_true", help="only show progress")
     parser.add_argument(
         "--report",
         type=Path,
         nargs="?",
         const=Path(),
         metavar="REPORT_FOLDER",
-        help="only write the table and the pictures of the results (default: to `report` in FOLDER)",
+        help="only write the table and figures of the results (default: to `report` in FOLDER)",
     )
     return parser.parse_args(argv)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, or show how far it is, or report."""
+    """Train, show progress, or write the report."""
     study = read_study(options.study)
     folder = options.output
     if folder is None and (options.report in (None, Path()) or options.results is None):
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     lock = try_lock(folder / "lock", patience=1.0)
     if lock is None:
-        raise ValueError(f"{folder}: another queue is at work in this folder; --status says how far it is.")
+        raise ValueError(f"{folder}: another queue is at work in this folder; --status shows its progress.")
     try:
         commit = check_out(REPOSITORY, folder / "clone", options.commit, tell)
         queue = Queue(study, folder, results, commit, data_folders, options.jobs, options.threads, options.retry, tell)
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def read_data(words: Sequence[str]) -> dict[str, str]:
-    """Data folders by name; paths are made absolute, URLs are kept."""
+    """Read data folders by name; make paths absolute and keep URLs."""
     folders = {}
     for word in words:
         name, equals, place = word.partition("=")
@@ -108,14 +108,14 @@ def read_data(words: Sequence[str]) -> dict[str, str]:
 
 
 def positive(text: str) -> int:
-    """Type of an argument: a whole number of 1 or more."""
+    """Argument type: an integer of at least 1."""
     if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
+        raise argparse.ArgumentTypeError(f"'{text}' is not an integer of at least 1")
     return int(text)
 
 
 def tell(message: str) -> None:
-    """A line for the user, with the time."""
+    """Print a line with the time."""
     print(f"{time.strftime('%H:%M:%S')} {message}", flush=True)
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train an image classifier on a folder of class folders, then evaluate it on a single centre crop.
+"""Train an image classifier on a folder of class folders, then evaluate it on a single center crop.
 
 python recipes/ImageNet/train.py hparams/ImageNet/authors_bl_resnet50.yaml --data_folder /path/to/imagenet
 """
@@ -7,7 +7,7 @@ python recipes/ImageNet/train.py hparams/ImageNet/authors_bl_resnet50.yaml --dat
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

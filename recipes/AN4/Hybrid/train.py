@@ -7,7 +7,7 @@ python recipes/AN4/Hybrid/train.py hparams/AN4/hybrid_bl_resnet22.yaml --data_fo
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a CTC model on one's own recordings, then score dev and test by greedy decoding.
+"""Train a CTC model on your own recordings, then score dev and test by greedy decoding.
 
 python recipes/Folder/CTC/train.py hparams/Folder/ctc_bl_resnet22_context.yaml --data_folder mine
 """
@@ -7,7 +7,7 @@ python recipes/Folder/CTC/train.py hparams/Folder/ctc_bl_resnet22_context.yaml -
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

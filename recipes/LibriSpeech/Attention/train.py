@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train an attention model with CTC beside it on LibriSpeech or a corpus laid out like it, and score it by beam search.
+"""Train an attention model jointly with CTC on LibriSpeech or a corpus with its layout; score by beam search.
 
 python recipes/LibriSpeech/Attention/train.py hparams/LibriSpeech/attention_bl_resnet22.yaml --data_folder DATA
 """
@@ -7,7 +7,7 @@ python recipes/LibriSpeech/Attention/train.py hparams/LibriSpeech/attention_bl_r
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

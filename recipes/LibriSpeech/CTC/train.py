@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a CTC model on LibriSpeech, or a corpus laid out like it, then score dev and test by greedy decoding.
+"""Train a CTC model on LibriSpeech or a corpus with its layout, then score dev and test by greedy decoding.
 
 python recipes/LibriSpeech/CTC/train.py hparams/LibriSpeech/ctc_bl_resnet22.yaml --data_folder /path/to/LibriSpeech
 """
@@ -7,7 +7,7 @@ python recipes/LibriSpeech/CTC/train.py hparams/LibriSpeech/ctc_bl_resnet22.yaml
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a transducer on LibriSpeech or a corpus laid out like it, and score it by beam search.
+"""Train a transducer on LibriSpeech or a corpus with its layout; score by beam search.
 
 python recipes/LibriSpeech/Transducer/train.py hparams/LibriSpeech/transducer_bl_resnet22.yaml --data_folder DATA
 """
@@ -7,7 +7,7 @@ python recipes/LibriSpeech/Transducer/train.py hparams/LibriSpeech/transducer_bl
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

@@ -8,7 +8,7 @@ python recipes/SpeechOcean762/CTC/train.py hparams/SpeechOcean762/ctc_bl_resnet2
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train a CTC model on Switchboard, perhaps with Fisher, then score dev and Hub5'00 by greedy decoding.
+"""Train a CTC model on Switchboard, optionally with Fisher, then score dev and Hub5'00 by greedy decoding.
 
 python recipes/Switchboard/CTC/train.py hparams/Switchboard/ctc_bl_resnet22.yaml --data_folder /path/to/switchboard \
     --hub5_folder /path/to/hub5
@@ -8,7 +8,7 @@ python recipes/Switchboard/CTC/train.py hparams/Switchboard/ctc_bl_resnet22.yaml
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-r"""Train a hybrid system on Switchboard from a flat start, perhaps with Fisher, then score dev and Hub5'00.
+r"""Train a hybrid system on Switchboard (optionally with Fisher) from a flat start, then score dev and Hub5'00.
 
 python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet22.yaml \
     --data_folder /path/to/switchboard --hub5_folder /path/to/hub5 --language_model /path/to/3gram.arpa
@@ -8,7 +8,7 @@ python recipes/Switchboard/Hybrid/train.py hparams/Switchboard/hybrid_bl_resnet2
 from biglittle_asr.threads import bound_spinning
 
 if __name__ == "__main__":
-    bound_spinning()  # OpenMP reads it once, as torch is imported below.
+    bound_spinning()  # OpenMP reads the settings once, when torch is imported below.
 
 from collections.abc import Sequence
 
