@@ -92,6 +92,9 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     # SpeechBrain would take it for the beginning of its own --profile_training.
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
+    if not sys.stderr.isatty():
+        # In a log file, a bar is a line an update.
+        run_opts = dataclasses.replace(run_opts, noprogressbar=True)
     path = Path(file)
     tree = read_tree(path)
     resolved = resolve(tree, path, parse_overrides(overrides + profile), settings)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.settings import Written
 from biglittle_asr.recipe.yaml import RecipeError, read_tree, tag_of
 from support.recipe_files import ENCODER_FILES, RECIPE_FILES, settings_of
+from support.terminal import Terminal
 
 every_file = pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
@@ -89,6 +92,17 @@ def test_every_value_in_force_is_listed_with_its_origin(path: Path, capsys: pyte
     assert main(["recipe", str(path), "seed=7"]) == 0
     listed = YAML().load(capsys.readouterr().out)
     assert list(listed) == list(values)
+
+
+@pytest.mark.parametrize(
+    "stream, option, bars", [(Terminal, [], True), (Terminal, ["--noprogressbar"], False), (StringIO, [], False)]
+)
+def test_progress_bars_are_for_terminals(stream: type[StringIO], option: list[str], bars: bool, tmp_path: Path) -> None:
+    path = RECIPE_FILES[0]
+    words = [str(path), "--data_folder=none", f"--output_folder={tmp_path / 'out'}", *option]
+    with redirect_stderr(stream()):
+        _, run_opts = load_recipe(words, settings_of(path))
+    assert run_opts.noprogressbar is not bars
 
 
 def overlay(folder: Path, base: Path, text: str) -> Path:
