@@ -1,4 +1,4 @@
-"""How to search for words: the settings of a beam search, as one object and as a JSON file."""
+"""Settings of a beam search, as an object and as a JSON file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 from biglittle_asr.files import FIELD, InvalidJSON, read_json, text_lines, write_atomically
 
 DEFAULT_BOOST = 5.0
-"""Nats: e^5, about 150 times more probable, which outweighs a letter or two that were heard badly."""
+"""In nats. e^5 is about 150 times as probable, which outweighs one or two badly recognized letters."""
 
 
 def read_hotwords(path: str | Path) -> dict[str, float]:
-    r"""Read hotwords: a word a line, and behind it, if not the default, its boost in nats (negative: avoid it).
+    r"""Read hotwords: one word per line, optionally followed by its boost in nats (negative to avoid the word).
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If a line is none of these; the message has its number.
+        If a line has another form, or there are no hotwords. The message names the line.
 
     Example
     -------
@@ -71,22 +71,22 @@ class DecodingSettings:
     """
 
     lm: str | None = None
-    """ARPA or KenLM file, of words, or of the model's tokens."""
+    """ARPA or KenLM file of words, or of the model's tokens."""
     lexicon: str | None = None
-    """File of the words that may be recognized; if none is given, those of the language model. Without either, and with
-    a language model of tokens, any text may."""
+    """File of the words that may be recognized. By default, these are the words of the language model. Without a
+    lexicon and a language model of words, any text may be recognized."""
     lm_weight: float = 0.5
-    """Of the language model. Below 1, for frames are not independent, so that the network is too sure of itself."""
+    """Weight of the language model. Below 1: frames are not independent, so the network's scores are overconfident."""
     word_score: float = 0.0
-    """For each word, in nats: makes up for what a word costs in a language model. Only where there is a lexicon, or a
-    language model of words."""
+    """Score of each word in nats, which makes up for a word's cost in the language model. Needs a lexicon or a language
+    model of words."""
     beam: int | None = None
-    """Hypotheses that are kept at each frame, or behind each token; more cost time in proportion. None: as many as the
-    kind of search keeps by itself."""
+    """Number of hypotheses kept at each frame or after each token; time grows in proportion. None: the default of the
+    kind of search."""
     nbest: int = 1
-    """Texts of a recording, the best one counted."""
+    """Number of texts per recording, including the best one."""
     hotwords: Mapping[str, float] = field(default_factory=dict)
-    """Word -> boost in nats, for each time it occurs."""
+    """Boost in nats by word, added each time that the word occurs."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -110,12 +110,12 @@ class DecodingSettings:
             raise ValueError("hotwords: must be single words, each with a number.")
 
     def width(self, default: int) -> int:
-        """The beam, `default` if there is none.
+        """Return the beam, or `default` if it is not set.
 
         Raises
         ------
         ValueError
-            If more texts are wanted than it can hold.
+            If `nbest` is larger than the beam.
         """
         beam = self.beam or default
         if self.nbest > beam:
@@ -124,14 +124,14 @@ class DecodingSettings:
 
 
 def read_settings(path: str | Path) -> DecodingSettings:
-    r"""Read settings from a JSON file, such as `biglittle tune` writes; files it names are sought beside it.
+    r"""Read settings from a JSON file, such as `biglittle tune` writes. Paths in it are relative to its folder.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it holds no such settings.
+        If it does not contain decoding settings.
 
     Example
     -------
@@ -159,7 +159,7 @@ def read_settings(path: str | Path) -> DecodingSettings:
 
 
 def write_settings(path: str | Path, settings: DecodingSettings) -> None:
-    """Write settings to a JSON file, whole or not at all; files are named as seen from its folder.
+    """Write settings to a JSON file atomically. Paths in it are relative to its folder.
 
     Example
     -------

@@ -35,8 +35,8 @@ TRN_LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]*[^()\s][^()]*)\)\s*", re.DOTA
 SCORE = re.compile(r"(?P<id>.*\S)\s+[-+]?\d+(\.\d+)?(e[-+]?\d+)?", re.IGNORECASE | re.DOTALL)
 """An ID followed by a decoder's score."""
 DOUBT_LINES, MANY_LINES = 3, 10
-"""Numbers of lines that decide whether first words are utterance IDs. With fewer than DOUBT_LINES, different first words
-can be in alphabetical order by chance. With MANY_LINES or more, first words that all differ are hardly ordinary words."""
+"""Numbers of lines that decide whether first words are utterance IDs. In fewer than DOUBT_LINES lines, different first
+words can be in alphabetical order by chance. In MANY_LINES lines, first words that all differ are hardly ordinary."""
 
 
 @dataclass(frozen=True)

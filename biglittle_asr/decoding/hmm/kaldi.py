@@ -1,6 +1,6 @@
-"""What Kaldi made, read for use here: decoding graphs and alignments, by the map from transition-ids to outputs.
+"""Readers of Kaldi's decoding graphs and alignments, which map transition-ids to outputs.
 
-Takes kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loo
 TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")
 
 NO_WORDS = ("[", "<", "!")
-"""How what is no word begins in words.txt."""
+"""First characters of symbols in words.txt that are not words."""
 
 
 def read_transitions(path: str | PathLike[str]) -> Integers:
-    r"""Read which output of the network each transition-id stands for.
+    r"""Read the map from transition-ids to the network's outputs.
 
     Arguments
     ---------
     path : path
-        What `show-transitions phones.txt final.mdl` printed.
+        Text printed by `show-transitions phones.txt final.mdl`.
 
     Returns
     -------
     array
-        (ids + 1,) the pdf of each transition-id; they are numbered from 1, and of 0 it is -1.
+        (ids + 1,) pdf of each transition-id. Ids start at 1; the entry of 0 is -1.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such text.
+        If it is not the output of show-transitions.
 
     Example
     -------
@@ -77,9 +77,9 @@ def read_transitions(path: str | PathLike[str]) -> Integers:
 
 
 def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitions: Integers) -> Graph:
-    """Read Kaldi's HCLG.fst, whose states have their self-loops already.
+    """Read Kaldi's HCLG.fst, whose states already have self-loops.
 
-    What stands in brackets, such as [noise] and <unk>, and Kaldi's !SIL are no words: its paths say nothing there.
+    Symbols in brackets, such as [noise] and <unk>, and Kaldi's !SIL are not words; they are dropped from the output.
 
     Arguments
     ---------
@@ -88,14 +88,14 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
     words : path
         words.txt: a word and its number on each line.
     transitions : array
-        Of :func:`read_transitions`.
+        Result of :func:`read_transitions`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If one is not what it should be, or they do not belong together.
+        If a file is invalid, or the files do not match.
     """
     table = _read_words(Path(words))
     if not Path(graph).is_file():
@@ -122,24 +122,25 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
 
 
 def read_alignments(specifier: str, transitions: Integers | None = None) -> Iterator[tuple[str, Integers]]:
-    """Read alignments, such as those of `ali.1.gz` once it is unpacked.
+    """Read alignments, such as those of `ali.1.gz` after unpacking.
 
     Arguments
     ---------
     specifier : str
-        Where they are, in Kaldi's words: "ark:ali.1" or "scp:ali.scp".
+        Kaldi's specifier of the file: "ark:ali.1" or "scp:ali.scp".
     transitions : array, optional
-        Of :func:`read_transitions`; without it, the file has outputs rather than transition-ids (`ali-to-pdf`).
+        Result of :func:`read_transitions`. Leave it out if the file has outputs instead of transition-ids
+        (`ali-to-pdf`).
 
     Yields
     ------
     name, outputs
-        Of each utterance: the output of the network, (T,), that each frame belongs to.
+        Name of each utterance, and the (T,) network outputs of its frames.
 
     Raises
     ------
     ValueError
-        If the specifier is none, nothing can be read, or there are transition-ids that the model lacks.
+        If the specifier is invalid, nothing can be read, or a transition-id is not in the model.
     """
     kind, _, path = specifier.partition(":")
     if kind not in ("ark", "scp") or path.endswith("|"):
