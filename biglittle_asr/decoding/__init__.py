@@ -1,7 +1,8 @@
 """From an encoder's posteriors to token sequences and words.
 
 - `ctc/greedy.py`: the best path of a CTC model
-- `ctc/beam.py`: beam search for CTC; `settings.py`, `ctc/lexicon.py`, `lm/language_model.py`, `ctc/hotwords.py`: its inputs
+- `ctc/beam.py`: beam search of a CTC model; its inputs are in `settings.py`, `ctc/lexicon.py`, `ctc/hotwords.py` and
+  `lm/language_model.py`
 - `attention.py`, `transducer.py`: searches of other models; `aligned.py`: these searches with word times
 - `decoder.py`: one interface for greedy decoding and searches
 - `lm/arpa.py`, `lm/ngram.py`, `lm/sentences.py`: ARPA files, and training n-grams on text

@@ -15,8 +15,8 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 from biglittle_asr.tokens.words import Word, WordBuilder
 
 SEGMENT_SECONDS = 30.0
-"""Longest segment searched at once. Longer utterances are cut at their longest pauses, so that memory does not grow with
-duration. Speech half a minute later does not change a word."""
+"""Longest segment searched at once. Longer utterances are cut at their longest pauses, so that memory does not grow
+with duration. Speech half a minute later does not change a word."""
 
 
 class Decoder(Protocol):

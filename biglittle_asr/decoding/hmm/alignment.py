@@ -16,10 +16,10 @@ from biglittle_asr.decoding.hmm.tying import Integers, Reals, Tying
 from biglittle_asr.tokens.lexicon import Lexicon
 
 SILENCE = 0
-"""The phone that silence is, and what the edge of an utterance counts as."""
+"""Number of the silence phone, which is also the neighbor of an utterance's first and last phone."""
 NO_WORD = -1
 EDGE = -1
-"""Stands for the beginning of an utterance among what precedes a phone, and for its end among what follows."""
+"""Marks the beginning of an utterance among predecessors, and its end among successors."""
 
 
 class AlignmentError(ValueError):

@@ -291,10 +291,10 @@ class PathSearch:
         return [False] * len(log_probs)
 
     def __call__(self, log_probs: Tensor) -> list[Hypothesis]:
-        """The best words for log-probabilities (T', V)."""
+        """Find the best words for log-probabilities (T', V)."""
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
         found = self.decoder.decode(likelihoods)
-        # What the path says behind its last frame is said there.
+        # Words that the path outputs after its last frame count at the last frame.
         starts = [min(start, len(log_probs) - 1) for start in found.starts]
         ends = [max(start + 1, end) for start, end in zip(starts, [*starts[1:], len(log_probs)], strict=True)]
         outputs = np.array(found.outputs, np.int64)

@@ -40,14 +40,14 @@ except ImportError as error:
 EPSILON = 0
 BACKOFF, SENTENCE_START, SENTENCE_END = "#0", "<s>", "</s>"
 SILENCE_PROBABILITY = 0.5
-"""Of silence at each place where it may stand."""
+"""Probability of silence at each place where it is allowed."""
 
 TIE_COST = 0.01
-"""What the second of words that sound alike costs more than the first: too little to matter but between equals."""
+"""Extra cost of the second of two homophones; it is small enough to decide only ties."""
 
 LONGEST_CHAIN = 256
-"""Arcs without frames that may follow one another: an n-gram model has one for each word it backs off by, and a search
-would never leave a cycle of them."""
+"""Largest number of consecutive arcs that consume no frame. An n-gram model has one per word of back-off; a search
+would never leave a cycle of such arcs."""
 
 CONVERT = f"""
 import sys, kaldilm
@@ -162,7 +162,7 @@ def _grammar(path: Path, symbols: dict[str, int]) -> Any:
 def _dictionary(
     lexicon: Lexicon, symbols: dict[str, int], phones: dict[str, int], backoff: int, counts: Mapping[str, int]
 ) -> tuple[Any, int]:
-    """Build L, with disambiguation labels after the phones of homophones; return L and the last of these labels."""
+    """Build L, with disambiguation labels after ambiguous pronunciations; return L and the last of these labels."""
     marks = _marks(lexicon, counts)
     after_silence = backoff + max(marks.values(), default=0) + 1
     silence = phones[lexicon.silence]

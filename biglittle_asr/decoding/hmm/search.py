@@ -94,7 +94,7 @@ class GraphDecoder:
         -------
         Hypothesis
             The best hypothesis. If no path reached a final state, it is an incomplete sentence. It has no words if
-            there are no frames.
+            there are no frames or no path was found.
         """
         if not len(log_likelihoods):
             return Hypothesis((), 0.0)
@@ -175,9 +175,9 @@ class _Lattice:
         return cls(lattice.start, arcs, final)
 
     def costs_to_end(self) -> dict[int, float]:
-        """Lowest cost from each state to an end, infinite where none can be reached."""
+        """Lowest cost from each state to an end; infinite if no end can be reached."""
         costs: dict[int, float] = {}
-        # Depth first; a state is done when all that follow it are. A lattice has no cycles.
+        # Depth-first: a state is done after all its successors. A lattice has no cycles.
         pending = [self.start]
         while pending:
             state = pending[-1]
@@ -192,10 +192,10 @@ class _Lattice:
 
 
 def _best_paths(lattice: _Lattice, number: int) -> list[tuple[tuple[int, ...], float]]:
-    """The best sequences of word labels and their costs: A* search, with what is exactly left to go."""
+    """Find the best sequences of word labels and their costs by A* search, whose heuristic is the exact cost to go."""
     remaining = lattice.costs_to_end()
     found: list[tuple[tuple[int, ...], float]] = []
-    # Estimate of the whole, words so far, state, cost so far; -1 is the end.
+    # Estimated total cost, words so far, state, cost so far; -1 is the end.
     queue: list[tuple[float, tuple[int, ...], int, float]] = [(remaining[lattice.start], (), lattice.start, 0.0)]
     visited = set()
     while queue and len(found) < number:

@@ -199,11 +199,11 @@ class _Leaf:
     phone: int
     position: int
     contexts: npt.NDArray[np.bool_]
-    """(phones, phones) left and right neighbors that lead here."""
+    """(phones, phones) left and right neighbors that belong to this leaf."""
     left: Any
     right: Any
     counts: Vectors
-    """Of the states in context that were seen here, whose neighbors `left` and `right` are."""
+    """Counts of the leaf's observed states in context, whose neighbors are `left` and `right`."""
     sums: Vectors
 
     def split(self, questions: npt.NDArray[np.bool_], min_frames: int) -> tuple[float, int, int] | None:
