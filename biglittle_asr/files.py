@@ -151,14 +151,14 @@ def read_table(
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise ValueError(f"{os.fspath(path)}: its first line names no column {missing[0]}; {advice}.")
+            raise ValueError(f"{os.fspath(path)}: its first line has no column {missing[0]}; {advice}.")
         for row in reader:
             if None in row or None in row.values():
                 place = f"{os.fspath(path)}:{reader.line_num}"
-                raise ValueError(f"{place}: has not as many values as there are columns; correct the line.")
+                raise ValueError(f"{place}: does not have one value per column; correct the line.")
             rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"{os.fspath(path)}: no CSV file ({error}); replace the file.") from error
+        raise ValueError(f"{os.fspath(path)}: not a CSV file ({error}); replace the file.") from error
     return rows
 
 
@@ -236,7 +236,7 @@ def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 @contextmanager

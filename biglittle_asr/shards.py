@@ -167,9 +167,9 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{place}: no such index of shards; check the location, and the set's name.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ShardError(f"{place}: is no index of shards ({error}); copy it again.") from error
+        raise ShardError(f"{place}: is not an index of shards ({error}); copy it again.") from error
     if not rows or column not in rows[0]:
-        raise ShardError(f"{place}: lists no {FILE_COLUMNS[column]} in shards; make it by `biglittle shard`.")
+        raise ShardError(f"{place}: lists no {FILE_COLUMNS[column]} in shards; make it with `biglittle shard`.")
     members = []
     for number, row in enumerate(rows, start=2):
         member = ShardMember.parse(row[column] or "")

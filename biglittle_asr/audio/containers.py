@@ -307,7 +307,7 @@ def _examine_ogg(file: Bytes) -> list[Part]:
     while place < file.size:
         header = file.at(place, OGG_HEADER.size + 255)
         if len(header) < OGG_HEADER.size:
-            raise DamageError("ends amid a page, as a download that was cut off; replace the file.")
+            raise DamageError("ends in the middle of a page, like an incomplete download; replace the file.")
         magic, _, kind, _, _, _, _, segments = OGG_HEADER.unpack_from(header)
         if magic != b"OggS":
             raise DamageError(
@@ -320,7 +320,7 @@ def _examine_ogg(file: Bytes) -> list[Part]:
         in_headers = is_first
         place += OGG_HEADER.size + segments + sum(header[OGG_HEADER.size : OGG_HEADER.size + segments])
     if place > file.size:
-        raise DamageError("ends amid a page, as a download that was cut off; replace the file.")
+        raise DamageError("ends in the middle of a page, like an incomplete download; replace the file.")
     if len(starts) < 2:
         return []
     return [Part(b"", start, stop) for start, stop in zip(starts, [*starts[1:], file.size], strict=True)]
@@ -394,7 +394,7 @@ def _examine_mpeg(file: Bytes) -> list[Part]:
         if counted < promised - 1 or (counted < promised and not complete):
             raise DamageError(f"holds {counted} of the {promised} frames its header promises; replace the file.")
     if not complete:
-        raise DamageError("ends amid a frame, as a download that was cut off; replace the file.")
+        raise DamageError("ends in the middle of a frame, like an incomplete download; replace the file.")
     if promised is not None and promised <= counted <= promised + 1:
         return []
     if first.layer != 3:

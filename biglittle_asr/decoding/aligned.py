@@ -50,8 +50,8 @@ class AlignedSearch(ABC):
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: DecodingSettings, beam_size: int) -> None:
         if settings != DecodingSettings(beam=settings.beam, nbest=settings.nbest):
             raise ValueError(
-                "language models, lexicons and hotwords are for CTC models; the search of this one, "
-                f"{type(model).__name__}, takes a beam and a number of texts only."
+                "language models, lexicons and hotwords need a CTC model; "
+                f"the search of a {type(model).__name__} supports only a beam and a number of texts."
             )
         self.model = model
         self.tokenizer = tokenizer

@@ -45,10 +45,10 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
                 raise ValueError
         except ValueError as error:
             raise ValueError(
-                f"{place}: is no hotword; a line holds one word and, if you like, its boost, such as GHENT 2.5."
+                f"{place}: is not a hotword; write one word per line, optionally with its boost, such as GHENT 2.5."
             ) from error
     if not boosts:
-        raise ValueError(f"{path}: holds no hotwords; write one a line.")
+        raise ValueError(f"{path}: has no hotwords; write one per line.")
     return boosts
 
 
@@ -95,12 +95,12 @@ class DecodingSettings:
                 raise ValueError(f"{name}: must be the name of a file.")
         for name in ("lm_weight", "word_score"):
             if not _is_number(getattr(self, name)):
-                raise ValueError(f"{name}: {getattr(self, name)!r} is no finite number.")
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not a finite number.")
         for name, value in (("beam", 1 if self.beam is None else self.beam), ("nbest", self.nbest)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: {value!r} is no whole number of 1 or more.")
+                raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
         if self.lm_weight < 0:
-            raise ValueError(f"lm_weight: {self.lm_weight} would reward what the language model holds for improbable.")
+            raise ValueError(f"lm_weight: {self.lm_weight} would favor improbable texts; use 0 or more.")
         if self.beam is not None:
             self.width(self.beam)
         if not isinstance(self.hotwords, Mapping) or not all(

@@ -77,7 +77,7 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{label}: no such image file.") from error
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{label}: is no image that can be read; remove or replace it.") from error
+        raise UnreadableImageError(f"{label}: is not a readable image; remove or replace it.") from error
     except UNREADABLE as error:
         raise UnreadableImageError(f"{label}: cannot be decoded ({first_line(error)}); replace it.") from error
 

@@ -122,7 +122,7 @@ def sweep_table(name: str) -> str:
 def _variants(name: str) -> Iterator[Variant]:
     if name not in [*list_models(), *list_encoders()] or not name.startswith("bl_"):
         known = ", ".join(known for known in [*list_models(), *list_encoders()] if known.startswith("bl_"))
-        raise ValueError(f"{name} is not a Big-Little model, which alpha and beta belong to: take one of {known}.")
+        raise ValueError(f"{name} is not a Big-Little model, so it has no alpha and beta; choose one of {known}.")
     plain = re.sub("^bl_(pyramid_)?", "", name)
     yield _variant(plain, 0, (0,), _build(plain))
     for alpha in ALPHAS:

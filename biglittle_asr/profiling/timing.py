@@ -133,7 +133,7 @@ class Stopwatch:
         text = [f"{'activity':{width}}  seconds    share    times"]
         text += [f"{name:{width}}{took:9.1f}{100 * took / total:7.1f} %{times}" for name, took, times in lines]
         if self.parallel:
-            text.append("in worker processes, beside the above:")
+            text.append("in worker processes, in parallel to the above:")
             text += [f"{name:{width}}{took:9.1f}" for name, took in sorted(self.parallel.items())]
         return "\n".join(text)
 

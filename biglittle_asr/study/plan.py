@@ -177,7 +177,7 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
     settings = {**defaults, **entry}
     for key in ("recipe", "hparams", "seeds"):
         if settings[key] is None:
-            raise StudyError(f"{where}: lacks '{key}', and so do the defaults.")
+            raise StudyError(f"{where}: has no '{key}', nor do the defaults.")
     overrides = {**_mapping(defaults, where), **_mapping(entry, where)}
     for key in OWN_OPTIONS:
         if key in overrides:

@@ -197,7 +197,7 @@ class Queue:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
         if self.stopped_by is not None:
-            self.tell("stopped; the same command goes on from the last checkpoints.")
+            self.tell("stopped; the same command continues from the last checkpoints.")
             return 128 + self.stopped_by
         if self.failed:
             names = "; ".join(run.label for run in self.failed)
@@ -223,7 +223,7 @@ class Queue:
             record = read_record(self.places(run).record)
             if record is not None and record["settings"] != run.settings():
                 raise StudyError(
-                    f"{self.places(run).folder}: was begun with other settings; give the run another name, or remove "
+                    f"{self.places(run).folder}: was started with other settings; give the run another name, or remove "
                     "that folder."
                 )
 
@@ -292,7 +292,7 @@ class Queue:
         epochs = len(read_epochs(places.out))
         self.processes.append(_Process(run, places, popen, lock, time.monotonic(), training, epochs))
         if training:
-            self.tell(f"{run.label}: " + (f"goes on after epoch {epochs}" if epochs else "starts"))
+            self.tell(f"{run.label}: " + (f"continues after epoch {epochs}" if epochs else "starts"))
 
     # What has ended
 

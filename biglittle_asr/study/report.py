@@ -266,7 +266,7 @@ def _timed(summaries: Sequence[Summary], tell: Callable[[str], None]) -> tuple[l
     machine = max(by_machine, key=lambda each: len(by_machine[each]))
     left_out = [each.name for each in summaries if each not in by_machine[machine]]
     if left_out:
-        tell(f"not in the picture of times, for they were not measured on {machine[0]}: {', '.join(left_out)}")
+        tell(f"not in the plot of times, as they were not measured on {machine[0]}: {', '.join(left_out)}")
     return by_machine[machine], machine
 
 

@@ -39,7 +39,7 @@ def check_out(repository: Path, clone: Path, commit: str | None, tell: Callable[
     if clone.is_dir():
         present = _git(clone, "rev-parse", "HEAD")
         if _git(clone, "status", "--porcelain", "--untracked-files=no"):
-            raise StudyError(f"{clone}: files of this clone were changed; undo that, or take another --output folder.")
+            raise StudyError(f"{clone}: files of this clone were changed; undo that, or use another --output folder.")
         if commit is not None and present != wanted:
             raise StudyError(
                 f"{clone}: is at commit {present[:12]}, not {wanted[:12]}; take another --output folder for another "

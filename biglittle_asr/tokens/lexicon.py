@@ -115,7 +115,7 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool 
         strange = next((each for each in phones if NO_PHONE.fullmatch(each) or visible(each) != each), None)
         if strange is not None:
             raise ValueError(
-                f"{place}: '{visible(strange)}' is no phone; a line has a word and its phones, such as TEA T IY."
+                f"{place}: '{visible(strange)}' is not a phone; a line has a word and its phones, such as TEA T IY."
             )
         known = pronunciations.setdefault(word.upper() if upper else word, [])
         if phones not in known:
@@ -172,5 +172,5 @@ def _with_phones(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str
         while count < len(fields) and PROBABILITY.fullmatch(fields[count]) and (whole_numbers or "." in fields[count]):
             count += 1
         if count not in PROBABILITIES:
-            raise ValueError(f"{place}: has {count} probabilities in front of its phones; there may be 1 or 4.")
+            raise ValueError(f"{place}: has {count} probabilities before its phones; there may be 1 or 4.")
         yield place, word, fields[count:]

@@ -300,7 +300,7 @@ def train_tokenizer(
         if saved != made_of:
             raise ValueError(
                 f"{path}: holds a tokenizer made of other transcripts or settings; "
-                "choose another output_folder, or delete this one to train anew."
+                "choose another output_folder, or delete this one to train again."
             )
         return load_tokenizer(path)
     tokenizer: Tokenizer
@@ -333,7 +333,7 @@ def _check_pieces(base: Tokenizer, texts: Sequence[str]) -> None:
             base.encode(text)
         except ValueError as error:
             raise ValueError(
-                f"vocab_size: the trained model's {base.kind} pieces cannot write '{text}', for they lack a character "
+                f"vocab_size: the trained model's {base.kind} pieces cannot spell '{text}', as they lack a character "
                 "of it; set another vocab_size than theirs to train pieces of these transcripts."
             ) from error
 
@@ -352,7 +352,7 @@ def load_tokenizer(path: Path) -> Tokenizer:
     try:
         return tokenizer_from_state(state)
     except ValueError as error:
-        raise ValueError(f"{path}: {error} Delete it to train it anew.") from error
+        raise ValueError(f"{path}: {error} Delete it to train it again.") from error
 
 
 def tokenizer_from_state(state: Any) -> Tokenizer:
@@ -381,7 +381,7 @@ def tokenizer_from_state(state: Any) -> Tokenizer:
         try:
             tokenizer = SentencePieceTokenizer(base64.b64decode(state["model"], validate=True), kind)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError("holds no tokenizer: model is no SentencePiece model.") from error
+            raise ValueError("holds no tokenizer: model is not a SentencePiece model.") from error
         pieces = tokenizer.pieces()
     elif kind == WordTokenizer.kind:
         tokenizer = WordTokenizer.of_state(state)
@@ -402,9 +402,9 @@ def _read(path: Path) -> dict[str, Any]:
         state = read_json(path, "tokenizer", "train the model first")
     except InvalidJSON as error:
         fault = str(error).rstrip(".")
-        raise ValueError(f"{fault}, and so holds no tokenizer. Delete it to train it anew.") from error
+        raise ValueError(f"{fault}, so it holds no tokenizer. Delete it to train it again.") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds no tokenizer. Delete it to train it anew.")
+        raise ValueError(f"{path}: holds no tokenizer. Delete it to train it again.")
     return state
 
 

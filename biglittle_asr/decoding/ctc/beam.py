@@ -98,7 +98,7 @@ class BeamSearch:
             import flashlight.lib.text.decoder  # noqa: F401
         except ImportError as error:
             raise ValueError(
-                "a beam search needs the package flashlight-text; install it by pip install 'biglittle-asr[lm]'."
+                "a beam search needs the package flashlight-text; install it with pip install 'biglittle-asr[lm]'."
             ) from error
         self.tokenizer = tokenizer
         hotwords = spellable_hotwords(settings.hotwords, tokenizer, report)
@@ -284,14 +284,14 @@ def _make_lexicon(
     if model is not None and model.of_tokens:
         if settings.lexicon is not None:
             raise ValueError(
-                f"{settings.lexicon}: cannot be taken together with {model.path}, a language model of tokens; "
+                f"{settings.lexicon}: cannot be used together with {model.path}, a language model of tokens; "
                 "a lexicon needs one of words, or none."
             )
         strangers = sorted((model.words or frozenset()).difference(token_names(tokenizer)))
         if strangers:
             raise ValueError(
-                f"{model.path}: is a language model of tokens, but {len(strangers)} of them are none of this "
-                f"model's, such as {examples(strangers)}; train one with `biglittle lm --tokens MODEL`."
+                f"{model.path}: is a language model of tokens, but {len(strangers)} of its tokens are not "
+                f"this model's, such as {examples(strangers)}; train one with `biglittle lm --tokens MODEL`."
             )
         return None
     if settings.lexicon is not None:
@@ -313,5 +313,5 @@ def _make_lexicon(
                 f"{source}: does not fit the language model: {count}; take one made of the same kind of text."
             )
         if unknown:
-            report(f"{source}: {count}; they are taken for unknown words.")
+            report(f"{source}: {count}; they count as unknown words.")
     return lexicon

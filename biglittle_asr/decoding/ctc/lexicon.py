@@ -46,7 +46,7 @@ def read_lexicon(path: str | Path) -> list[str]:
     """
     words = dict.fromkeys(word for _, word, _ in lexicon_lines(path))
     if not words:
-        raise ValueError(f"{path}: holds no word; a lexicon has a word at the beginning of each line.")
+        raise ValueError(f"{path}: has no words; a lexicon has a word at the beginning of each line.")
     return list(words)
 
 

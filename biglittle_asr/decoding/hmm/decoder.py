@@ -315,7 +315,7 @@ def _check_tying(table: np.ndarray, phones: int, size: int) -> None:
     whole = used.all((2, 3))
     rows = (whole == used.any((2, 3))).all() and whole[:, 0].all() and (whole[:, 1:] <= whole[:, :-1]).all()
     if not rows or table.min() < NO_STATE or table.max() >= size:
-        raise ValueError(f"its tied states are no table of outputs from 0 to {size - 1}")
+        raise ValueError(f"its tied states are not a table of outputs from 0 to {size - 1}")
 
 
 def _check_states(sources: np.ndarray, targets: np.ndarray, final: np.ndarray) -> None:

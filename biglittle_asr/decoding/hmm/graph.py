@@ -122,8 +122,8 @@ def build_graph(
     composed = kaldifst.compose(dictionary, grammar)
     if not any(arc.olabel for arc in _arc_objects(composed)):
         raise ValueError(
-            f"{language_model}: the graph has an empty language, for none of its sentences consists of words of the "
-            "lexicon; take the two that belong together."
+            f"{language_model}: the graph is empty, as none of its sentences has only words of the "
+            "lexicon; use a language model and a lexicon that match."
         )
     kaldifst.determinize_star(composed)
     kaldifst.minimize_encoded(composed)
@@ -153,7 +153,7 @@ def _grammar(path: Path, symbols: dict[str, int]) -> Any:
     if process.returncode:
         faults = [line.removeprefix("[E] ") for line in process.stderr.splitlines() if line.startswith("[E]")]
         reason = (faults or ["kaldilm cannot read it"])[0].strip(". ")
-        raise ValueError(f"{path}: is no language model in ARPA format ({reason}); correct it, or check the path.")
+        raise ValueError(f"{path}: is not a language model in ARPA format ({reason}); correct it, or check the path.")
     grammar = kaldifst.compile(process.stdout)
     kaldifst.arcsort(grammar, sort_type="ilabel")
     return grammar
@@ -292,7 +292,7 @@ class Arcs:
         while len(left):
             waits = np.isin(self.sources[left], self.targets[left])
             if waits.all() or len(levels) == LONGEST_CHAIN:
-                raise ValueError(f"the graph has cycles, or more than {LONGEST_CHAIN} arcs on end, that take no frame")
+                raise ValueError(f"the graph has cycles or chains of over {LONGEST_CHAIN} arcs that consume no frame")
             levels.append(left[~waits])
             left = left[waits]
         return levels

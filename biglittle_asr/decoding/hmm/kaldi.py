@@ -70,7 +70,7 @@ def read_transitions(path: str | PathLike[str]) -> Integers:
         elif (transition := TRANSITION.fullmatch(line)) and pdf is not None and loop is not None:
             outputs[int(transition["id"])] = loop if "[self-loop]" in transition["rest"] else pdf
         else:
-            raise ValueError(f"{place}: is no line of Kaldi's show-transitions; write the file with that program.")
+            raise ValueError(f"{place}: is not a line of Kaldi's show-transitions; write the file with that program.")
     if sorted(outputs) != list(range(1, len(outputs) + 1)) or not outputs:
         raise ValueError(f"{path}: does not have all transition-ids from 1; write it with Kaldi's show-transitions.")
     return np.array([-1, *(outputs[index] for index in range(1, len(outputs) + 1))], np.int32)
@@ -102,7 +102,7 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
         raise FileNotFoundError(f"{graph}: no such graph; check the path.")
     fst = kaldifst.StdFst.read(str(graph))
     if fst is None:
-        raise ValueError(f"{graph}: is no graph of OpenFst's (vector or const, standard arcs); check the path.")
+        raise ValueError(f"{graph}: is not an OpenFst graph (vector or const, standard arcs); check the path.")
     arcs = Arcs.of(fst)
     if arcs.inputs.max(initial=0) >= len(transitions):
         raise ValueError(
@@ -110,10 +110,10 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
             "take the graph and the transitions of the same model."
         )
     if not (arcs.outputs != EPSILON).any():
-        raise ValueError(f"{graph}: has an empty language, for no arc has a word; build it anew.")
+        raise ValueError(f"{graph}: accepts no words, as no arc has one; build it again.")
     if arcs.outputs.max() >= len(table):
         raise ValueError(
-            f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; take the one it was built with."
+            f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; use the file that it was built with."
         )
     spoken = np.array([not word.startswith(NO_WORDS) for word in table])
     arcs.outputs = np.where(spoken[arcs.outputs], arcs.outputs, EPSILON)
@@ -144,9 +144,9 @@ def read_alignments(specifier: str, transitions: Integers | None = None) -> Iter
     """
     kind, _, path = specifier.partition(":")
     if kind not in ("ark", "scp") or path.endswith("|"):
-        raise ValueError(f"{specifier}: is no specifier of alignments; give ark:FILE or scp:FILE.")
+        raise ValueError(f"{specifier}: is not a specifier of alignments; give ark:FILE or scp:FILE.")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack what ends in .gz.")
+        raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack .gz files.")
     found = False
     with kaldi_native_io.SequentialInt32VectorReader(specifier) as reader:
         for name, ids in reader:

@@ -142,4 +142,4 @@ def read_tying(path: str | PathLike[str]) -> Tying:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{path}: holds no tied states ({error}); restore it, or train anew.") from error
+        raise ValueError(f"{path}: holds no tied states ({error}); restore it, or train again.") from error

@@ -82,14 +82,14 @@ def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
             if line == "\\data\\":
                 break
         else:
-            raise ValueError(f"{path}: is no ARPA file, for it has no line \\data\\; give an ARPA or KenLM file.")
+            raise ValueError(f"{path}: is not an ARPA file, as it has no line \\data\\; give an ARPA or KenLM file.")
         data_line, counts = lines.number, _read_counts(lines)
         words: dict[str, float] = {}
         for order in range(1, len(counts) + 1 if whole else 2):
             for gram, log_prob in _read_grams(lines, order, counts):
                 if order == 1:
                     if gram[0] in words:
-                        raise lines.error(f"the word '{gram[0]}' stands there a second time")
+                        raise lines.error(f"the word '{gram[0]}' occurs a second time")
                     words[gram[0]] = log_prob
                 elif not all(word in words for word in gram):
                     unknown = next(word for word in gram if word not in words)
@@ -169,7 +169,7 @@ class _Lines:
             try:
                 line = self._file.readline()
             except (EOFError, gzip.BadGzipFile) as error:
-                raise ValueError(f"{self.path}: is cut off or damaged; fetch it again.") from error
+                raise ValueError(f"{self.path}: is truncated or damaged; download it again.") from error
             if not line:
                 return
             self.number += 1
@@ -184,7 +184,7 @@ class _Lines:
             raise self.error("is not UTF-8") from error
 
     def error(self, fault: str) -> ValueError:
-        return ValueError(f"{self.path}:{self.number}: {fault}; correct the ARPA file, or fetch it again.")
+        return ValueError(f"{self.path}:{self.number}: {fault}; correct the ARPA file, or download it again.")
 
 
 def _read_counts(lines: _Lines) -> tuple[int, ...]:
@@ -210,20 +210,20 @@ def _read_grams(lines: _Lines, order: int, counts: tuple[int, ...]) -> Iterator[
             if line != following:
                 raise lines.error(f"'{line}' where {following} should be")
             if found != counts[order - 1]:
-                raise lines.error(f"{found} {order}-grams end here, where the head promises {counts[order - 1]}")
+                raise lines.error(f"{found} {order}-grams end here, but the header promises {counts[order - 1]}")
             return
         lines.check_encoding()
         fields = FIELD.findall(line)
         if len(fields) not in (order + 1, order + 2):
-            raise lines.error(f"'{line}' is no {order}-gram: a log10 probability and {order} words belong there")
+            raise lines.error(f"'{line}' is not a {order}-gram: a log10 probability and {order} words belong there")
         log_prob = _number(fields[0])
         if log_prob is None or log_prob > 0:
-            raise lines.error(f"'{fields[0]}' is no log10 of a probability")
+            raise lines.error(f"'{fields[0]}' is not the log10 of a probability")
         if len(fields) == order + 2 and _number(fields[-1]) is None:
-            raise lines.error(f"'{fields[-1]}' is no backoff weight")
+            raise lines.error(f"'{fields[-1]}' is not a backoff weight")
         found += 1
         yield fields[1 : order + 1], log_prob
-    raise lines.error(f"the file ends amid its {order}-grams")
+    raise lines.error(f"the file ends in the middle of its {order}-grams")
 
 
 def _number(text: str) -> float | None:
@@ -236,7 +236,7 @@ def _number(text: str) -> float | None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[TextIO]:
-    # A comment may be in any encoding, and so may a file that is no ARPA file.
+    # A comment may be in any encoding, and so may another kind of file.
     opener = gzip.open if _is_compressed(path) else open
     with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         yield text

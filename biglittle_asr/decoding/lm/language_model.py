@@ -102,7 +102,7 @@ def load_kenlm(model: LanguageModel, names: Sequence[str]) -> Any:
                     return _load(copy, dictionary)
                 except RuntimeError as error:
                     reason = str(error).strip().splitlines()[-1].rstrip(".")
-    raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it anew.")
+    raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it again.")
 
 
 def _load(path: Path, dictionary: Any) -> Any:
@@ -114,7 +114,7 @@ def _load(path: Path, dictionary: Any) -> Any:
 
 def _binary_words(path: Path) -> frozenset[str] | None:
     """Read the words of a KenLM binary file: zero-terminated strings at its end, of which the first is <unk>."""
-    damaged = ValueError(f"{path}: is a damaged KenLM file; build it anew.")
+    damaged = ValueError(f"{path}: is a damaged KenLM file; build it again.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         words = _words_at_end(content)
     if words is not None and not words:

@@ -40,7 +40,7 @@ class NGramModel:
             yield f"no sentence has words for {order}-grams; the longest are of {len(self.orders)}."
         if self.fallback_orders:
             orders = ", ".join(f"{each}-grams" for each in self.fallback_orders)
-            yield f"too little text to estimate the discounts of {orders}; they are a guess."
+            yield f"too little text to estimate the discounts of {orders}; defaults are used."
 
 
 def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramModel:
@@ -68,10 +68,10 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
     -------
     >>> model = train_ngrams([["CALL", "ANN"], ["CALL", "BOB"]], order=2)
     >>> str(model), list(model.remarks(order=2))
-    ('6 1-grams, 5 2-grams', ['too little text to estimate the discounts of 1-grams, 2-grams; they are a guess.'])
+    ('6 1-grams, 5 2-grams', ['too little text to estimate the discounts of 1-grams, 2-grams; defaults are used.'])
     """
     if order < 1:
-        raise ValueError(f"order: {order} is no number of words; take 1 or more.")
+        raise ValueError(f"order: {order} is not a number of words; use 1 or more.")
     counts = _count(sentences, order)
     orders: list[dict[Gram, tuple[float, float | None]]] = []
     fallback = []
@@ -116,9 +116,7 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> list[Counter[Gram]
     for sentence in sentences:
         for word in sentence:
             if word in SPECIAL_WORDS:
-                raise ValueError(
-                    f"'{word}' occurs as a word, but has a meaning of its own in language models; drop it."
-                )
+                raise ValueError(f"'{word}' occurs as a word, but is reserved in language models; remove it.")
         found = True
         padded = (SENTENCE_START, *sentence, SENTENCE_END)
         for end in range(1, len(padded)):

@@ -40,7 +40,7 @@ def read_sentences(path: Path) -> Iterator[list[str]]:
         special = SPECIAL_WORDS.intersection(words)
         if special:
             raise ValueError(
-                f"{place}: '{min(special)}' stands in the text, but has a meaning of its own in language "
+                f"{place}: '{min(special)}' occurs in the text, but is reserved in language "
                 "models; give sentences of plain words."
             )
         if words:

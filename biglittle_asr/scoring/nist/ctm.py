@@ -134,8 +134,8 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
         fields = WORD.findall(line)
         if not 5 <= len(fields) <= 8:
             raise ValueError(
-                f"{place}: {len(fields)} fields are no CTM line; write recording, channel, start, duration, word, and "
-                "a confidence if there is one."
+                f"{place}: {len(fields)} fields are not a CTM line; write recording, channel, start, duration, word, "
+                "and a confidence if there is one."
             )
         recording, channel, start, duration, word = fields[:5]
         inside = open_alternatives[-1].options[-1] if open_alternatives else items

@@ -198,7 +198,7 @@ def read_glm(path: str | PathLike[str]) -> Glm:
             rules.append(rule._replace(applies_to=applies_to))
             if not _braces_match(rule.target):
                 faults[rule.target] = (
-                    f"{place}: the rule puts in '{rule.target}', whose braces do not match; behind alternatives with "
+                    f"{place}: the rule puts in '{rule.target}', whose braces do not match; after alternatives with "
                     "slashes, a rule needs its context, such as / [ ] __ [ ]."
                 )
     return Glm(rules, settings["CASE_SENSITIVE"], settings["COPY_NO_HIT"], faults)
@@ -208,7 +208,7 @@ def _checked_expression(expression: str, place: str) -> str:
     try:
         re.compile(expression)
     except re.error as error:
-        raise ValueError(f"{place}: '{expression}' is no regular expression ({error}); correct it.") from None
+        raise ValueError(f"{place}: '{expression}' is not a valid regular expression ({error}); correct it.") from None
     return expression
 
 
@@ -226,7 +226,7 @@ def _read_rule(line: str, place: str) -> Rule:
     left, arrow, right = line.partition("=>")
     source = _unbounded(left.strip())
     if not arrow or not source:
-        raise ValueError(f"{place}: '{line.strip()}' is no rule; write it as in [UH] => [UM] / [ ] __ [ ].")
+        raise ValueError(f"{place}: '{line.strip()}' is not a rule; write it as in [UH] => [UM] / [ ] __ [ ].")
     before = after = ""
     # The last slash begins the context unless it is inside brackets; csrfilt decides by what follows the slash.
     slash = line.rfind("/")

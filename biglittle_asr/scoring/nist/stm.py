@@ -92,7 +92,7 @@ def read_stm(path: str | PathLike[str]) -> Stm:
         fields = re.split(f"[{WHITE_SPACE}]+", line.strip(WHITE_SPACE), maxsplit=5)
         if len(fields) < 5:
             raise ValueError(
-                f"{place}: {len(fields)} fields are no STM line; write recording, channel, speaker, start, end, "
+                f"{place}: {len(fields)} fields are not an STM line; write recording, channel, speaker, start, end, "
                 "optional <labels>, and words."
             )
         start, end = (seconds(field, place, name) for field, name in ((fields[3], "start"), (fields[4], "end")))

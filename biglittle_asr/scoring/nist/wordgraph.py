@@ -234,7 +234,7 @@ def _tokens(text: str, place: str) -> list[str]:
     depth = 0
     for piece in re.split(rf"([{{}}{WHITE_SPACE}])", text):
         if piece == "{" and tokens and tokens[-1] not in ("{", "}", "/", " "):
-            raise ValueError(f"{place}: a brace stands within a word, behind '{tokens[-1]}'; put a space between.")
+            raise ValueError(f"{place}: a brace is inside a word, after '{tokens[-1]}'; put a space between.")
         depth += (piece == "{") - (piece == "}")
         if piece and piece in WHITE_SPACE:
             tokens.append(" ")
