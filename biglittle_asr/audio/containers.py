@@ -37,7 +37,7 @@ class DamageError(ValueError):
 
 
 class Part(NamedTuple):
-    """A recording inside a file."""
+    """The position of a recording in a file."""
 
     prefix: bytes
     """Bytes to read instead of everything before `start`."""

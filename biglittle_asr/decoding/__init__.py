@@ -1,4 +1,4 @@
-"""From an encoder's posteriors to token sequences and words.
+"""Decoding: from an encoder's output to tokens and words.
 
 - `ctc/greedy.py`: the best path of a CTC model
 - `ctc/beam.py`: beam search of a CTC model; its inputs are in `settings.py`, `ctc/lexicon.py`, `ctc/hotwords.py` and

@@ -26,7 +26,7 @@ from biglittle_asr.tokens.words import TAIL_SECONDS, Token
 
 
 class AlignedSearch(ABC):
-    """Finds the texts of an utterance; a :class:`~biglittle_asr.decoding.Search`.
+    """Base class of searches whose times come from an alignment; a :class:`~biglittle_asr.decoding.Search`.
 
     Arguments
     ---------
@@ -93,7 +93,7 @@ class AlignedAttentionSearch(AlignedSearch):
     model : AttentionModel
     tokenizer : Tokenizer
     settings : DecodingSettings
-        Its beam takes the place of `search`'s.
+        Its beam, if set, replaces that of `search`.
     search : AttentionSettings
 
     Example
@@ -188,7 +188,7 @@ class AlignedTransducerSearch(AlignedSearch):
     model : TransducerModel
     tokenizer : Tokenizer
     settings : DecodingSettings
-        Its beam takes the place of `search`'s.
+        Its beam, if set, replaces that of `search`.
     search : TransducerSettings
 
     Example

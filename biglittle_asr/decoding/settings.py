@@ -62,7 +62,7 @@ class DecodingSettings:
     Raises
     ------
     ValueError
-        If a value makes no sense.
+        If a value is out of range or of the wrong type.
 
     Example
     -------
@@ -74,7 +74,7 @@ class DecodingSettings:
     """ARPA or KenLM file of words, or of the model's tokens."""
     lexicon: str | None = None
     """File of the words that may be recognized. By default, these are the words of the language model. Without a
-    lexicon and a language model of words, any text may be recognized."""
+    lexicon or a language model of words, any text may be recognized."""
     lm_weight: float = 0.5
     """Weight of the language model. Below 1: frames are not independent, so the network's scores are overconfident."""
     word_score: float = 0.0

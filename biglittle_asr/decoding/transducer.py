@@ -64,7 +64,7 @@ class TransducerGreedySearcher(TransducerBeamSearcher):
 
     @torch.no_grad()
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
-        """Tokens of each utterance, out of projected frames (B, T', J) and (B,) integer frames."""
+        """Find each utterance's tokens from projected frames (B, T', J) and (B,) integer numbers of frames."""
         valid = valid_mask(frames, encoded.shape[1]).unsqueeze(2)
         hypotheses, *_ = self(torch.cat([encoded, valid.to(encoded.dtype)], dim=2))
         return hypotheses
@@ -107,7 +107,7 @@ class TransducerBeamSearch:
         self.searcher = RNNTBeamSearch(_BlankLast(model), blank=self.size - 1)
 
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
-        """Tokens of each utterance, out of projected frames (B, T', J) and (B,) integer frames."""
+        """Find each utterance's tokens from projected frames (B, T', J) and (B,) integer numbers of frames."""
         rows = zip(encoded, frames.tolist(), strict=True)
         return [self.candidates(row[:length])[0][0] for row, length in rows]
 

@@ -13,7 +13,7 @@ from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.streaming import StreamState
 
 DELTA_SPAN = 2
-"""Frames on each side of a delta's regression window, as in HTK and Kaldi (five frames in all)."""
+"""Frames on each side of a delta's regression window, which has five frames in total, as in HTK and Kaldi."""
 
 
 @dataclass(frozen=True)

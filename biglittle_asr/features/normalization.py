@@ -142,7 +142,7 @@ class GlobalNormalization(nn.Module):
         return self._normalize(features).masked_fill(~valid, 0.0)
 
     def step(self, features: Tensor) -> Tensor:
-        """Normalize the next (B, T, F) features of a stream, none of which is padding."""
+        """Normalize the next (B, T, F) features of a stream, which have no padding."""
         if self.training:
             raise ValueError("a normalization in training mode cannot stream: call its eval() first")
         return self._normalize(features)

@@ -80,9 +80,9 @@ class Score:
     name: str
     convention: str
     parameters: float
-    """Weight of a parameter of the convention."""
+    """Weight of each parameter that the convention counts."""
     operations: float
-    """Weight of an operation of the convention."""
+    """Weight of each operation that the convention counts."""
 
 
 SCORES = (

@@ -147,7 +147,7 @@ def _variant(name: str, alpha: int, betas: tuple[int, ...], network: ImageClassi
 
 
 def _build(name: str, **overrides: int) -> ImageClassifier | BigLittleEncoder:
-    # An encoder's plain counterpart may have an image model's name.
+    # An encoder's plain counterpart may have the same name as an image model.
     with torch.device("meta"):
         if name in list_models() and name not in list_encoders():
             return create_model(name, **overrides)

@@ -30,7 +30,7 @@ class Words(jiwer.AbstractTransform):
 
 
 class Characters(Words):
-    """Splits into characters, spaces included."""
+    """Splits into characters, including spaces."""
 
     def process_string(self, s: str) -> list[str]:
         """Split one text into characters."""

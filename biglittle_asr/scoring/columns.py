@@ -17,9 +17,9 @@ class WordPair(NamedTuple):
     operation: str
     """CORRECT, SUBSTITUTION, DELETION or INSERTION."""
     reference: str
-    """The word, or "" where the reference has none."""
+    """The word, or "" if the reference has none."""
     hypothesis: str
-    """The word, or "" where the hypothesis has none."""
+    """The word, or "" if the hypothesis has none."""
 
 
 @dataclass(frozen=True)

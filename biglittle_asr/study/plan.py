@@ -115,7 +115,7 @@ def read_study(path: Path) -> Study:
     Arguments
     ---------
     path : pathlib.Path
-        YAML with the keys `runs`, a list, and optionally `name` and `defaults`; docs/studies.md explains them.
+        YAML file with the key `runs`, a list, and the optional keys `name` and `defaults`; see docs/studies.md.
 
     Raises
     ------

@@ -140,7 +140,7 @@ class Queue:
     Raises
     ------
     StudyError
-        If a data folder, recipe or YAML file is missing, or a run was begun with other settings.
+        If a data folder, recipe or YAML file is missing, or a run was started with other settings.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Queue:
             self.tell(f"{len(self.failed)} of {len(self.study.runs)} runs failed: {names}. --retry starts them again.")
         return int(bool(self.failed))
 
-    # What is to do
+    # Starting runs
 
     def _check(self) -> None:
         missing = [name for name in self.study.data if name not in self.data_folders]
@@ -294,7 +294,7 @@ class Queue:
         if training:
             self.tell(f"{run.label}: " + (f"continues after epoch {epochs}" if epochs else "starts"))
 
-    # What has ended
+    # Ended processes
 
     def _reap(self) -> None:
         for process in list(self.processes):

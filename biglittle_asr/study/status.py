@@ -25,7 +25,7 @@ class State:
 
     run: Run
     state: str
-    """done, trained, running, stopped, waiting or failed."""
+    """One of "done", "trained", "running", "stopped", "waiting" and "failed"."""
     epochs: int
     all_epochs: int | None
     """Total number of epochs; None if it is not known before the run starts."""

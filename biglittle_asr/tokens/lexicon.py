@@ -49,7 +49,7 @@ class Lexicon:
 
     @property
     def phones(self) -> tuple[str, ...]:
-        """All phones, silence first, the others sorted."""
+        """All phones: silence first, then the others, sorted."""
         spoken = {phone for each in self.pronunciations.values() for phones in each for phone in phones}
         return (self.silence, *sorted(spoken - {self.silence}))
 

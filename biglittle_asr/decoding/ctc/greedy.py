@@ -1,4 +1,4 @@
-"""Greedy CTC decoding: the best token of every frame, repeats merged, blanks removed."""
+"""Greedy CTC decoding: take the best token of every frame, merge repeats, remove blanks."""
 
 import torch
 from torch import Tensor

@@ -31,7 +31,7 @@ class BoostedWords(LM):
         self._inner, self._weight, self._boosts = inner, weight, boosts
 
     def start(self, start_with_nothing: bool) -> Any:
-        """State in front of a sentence."""
+        """Return the state before a sentence."""
         return self._inner.start(start_with_nothing)
 
     def score(self, state: Any, index: int) -> tuple[Any, float]:
@@ -40,13 +40,13 @@ class BoostedWords(LM):
         return following, self._weight * score + self._boosts.get(index, 0.0)
 
     def finish(self, state: Any) -> tuple[Any, float]:
-        """State and score of the sentence's end."""
+        """Return the state and score of the end of a sentence."""
         following, score = self._inner.finish(state)
         return following, self._weight * score
 
 
 class BoostedTokens(LM):
-    """A language model of tokens with boosts for words, which are spelled by these tokens.
+    """A language model of tokens with boosts for words spelled in these tokens.
 
     The beginning of a hotword gets a share of the boost in proportion to its length, so that the word stays in the beam
     until it is complete. A word that continues differently loses this share again.
@@ -75,7 +75,7 @@ class BoostedTokens(LM):
         self._steps: dict[tuple[str, int], tuple[str, float]] = {}
 
     def start(self, start_with_nothing: bool) -> Any:
-        """State in front of a sentence."""
+        """Return the state before a sentence."""
         state = self._inner.start(start_with_nothing)
         self._begun = {state: ""}
         return state
@@ -90,7 +90,7 @@ class BoostedTokens(LM):
         return following, self._weight * score + boost
 
     def finish(self, state: Any) -> tuple[Any, float]:
-        """State and score of the sentence's end."""
+        """Return the state and score of the end of a sentence."""
         following, score = self._inner.finish(state)
         begun = self._begun[state]
         return following, self._weight * score + self._complete(begun)

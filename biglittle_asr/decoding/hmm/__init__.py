@@ -1,6 +1,6 @@
 """Hidden Markov models over a network's outputs: tied states, alignment, decoding graphs, and search.
 
-- `lexicon.py`: words and their phones
+- `tokens/lexicon.py` (another package): words and their phones
 - `tying.py`: maps states of phones in context to outputs of the network
 - `tree.py`: ties states by decision trees
 - `alignment.py`: aligns transcripts with frames

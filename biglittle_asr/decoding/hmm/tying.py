@@ -113,7 +113,7 @@ def monophones(phones: Sequence[str], states: int = 3, silence_states: int = 3) 
     Raises
     ------
     ValueError
-        If a phone would have no states.
+        If a number of states is below 1.
     """
     if min(states, silence_states) < 1:
         raise ValueError(f"a phone has at least one state, but states is {states}, silence_states {silence_states}.")

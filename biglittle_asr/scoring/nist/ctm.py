@@ -45,9 +45,9 @@ class TimedWord(NamedTuple):
     recording: str
     channel: str
     start: float
-    """Seconds."""
+    """Start in seconds."""
     duration: float
-    """Seconds."""
+    """Duration in seconds."""
     word: str
     confidence: float | None = None
     place: str = "the hypothesis"

@@ -31,9 +31,9 @@ class Segment(NamedTuple):
     channel: str
     speaker: str
     start: float
-    """Seconds."""
+    """Start in seconds."""
     end: float
-    """Seconds."""
+    """End in seconds."""
     labels: tuple[str, ...]
     """Labels such as ("O", "sw"); empty if the line has none."""
     text: str
@@ -51,7 +51,7 @@ class Stm:
     """An STM file."""
 
     segments: list[Segment]
-    """In the file's order."""
+    """Segments in the file's order."""
     comments: list[str]
     """Lines that start with two semicolons. Those with LABEL or CATEGORY explain the labels."""
 

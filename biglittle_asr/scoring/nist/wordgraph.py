@@ -200,7 +200,7 @@ def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference
     text : str
         Words and alternatives, such as "well { i've / i have / @ } seen".
     vocabulary : Vocabulary
-        Numbers the words.
+        The vocabulary that numbers the words.
     place : str
         File and line, for messages.
 
