@@ -43,12 +43,12 @@ class AttentionSettings:
         """Check the values."""
         if self.beam_size < 1 or not 0 <= self.ctc_weight < 1:
             raise ValueError(
-                "beam_size must be at least 1 and ctc_weight at least 0 and below 1, but they are "
+                "a search needs a beam of at least 1 and a ctc_weight of at least 0 and below 1, but they are "
                 f"{self.beam_size}, {self.ctc_weight}"
             )
         if self.max_decode_ratio <= 0 or self.temperature <= 0:
             raise ValueError(
-                "max_decode_ratio and temperature must be above 0, but they are "
+                "a search needs a max_decode_ratio and a temperature above 0, but they are "
                 f"{self.max_decode_ratio}, {self.temperature}"
             )
 

@@ -29,7 +29,7 @@ class TransducerSettings:
     def __post_init__(self) -> None:
         """Check the value."""
         if self.beam_size < 1:
-            raise ValueError(f"beam_size must be at least 1, but is {self.beam_size}")
+            raise ValueError(f"a search needs a beam of at least 1, not {self.beam_size}")
 
 
 class TransducerGreedySearcher(TransducerBeamSearcher):
