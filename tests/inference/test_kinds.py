@@ -170,7 +170,7 @@ def test_commands_take_every_kind_or_say_what_does_not_apply(
         (["transcribe", folder, audio, "--stream"], "cannot stream"),
         (["transcribe", folder, audio, "--lexicon", str(tmp_path / "words.txt")], "need a CTC model"),
         (["evaluate", folder, str(manifest), "--hotwords", str(tmp_path / "words.txt")], "need a CTC model"),
-        (["tune", folder, str(manifest), "--lm", "a.arpa", "--output", str(tmp_path / "a")], "need a CTC model"),
+        (["tune", folder, str(manifest), "--lm", "a.arpa", "--output", str(tmp_path / "a")], "are for CTC models"),
     ):
         assert main(arguments) == 1
         out, err = capsys.readouterr()
