@@ -1,4 +1,4 @@
-"""Files: text, tables and JSON that are read strictly, and files and folders that are written whole or not at all."""
+"""Strict reading of text, tables and JSON, and atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from typing import Any, BinaryIO
 
 from biglittle_asr.messages import show
 
-# The text of a recording of hours is longer than csv takes by itself. The limit is the process's, so that it holds for
-# SpeechBrain's reader of manifests as well.
+# The transcript of a recording of hours exceeds csv's default limit. The limit is global, so this also covers
+# SpeechBrain's reader of manifests.
 csv.field_size_limit(2**30)
 
 FIELD = re.compile(r"[^ \t\r\n]+")
-"""A field of a line. As in Kaldi and KenLM, ASCII white space alone separates fields: a no-break space or U+3000 is a
-character of a word."""
+"""A field of a line. As in Kaldi and KenLM, only ASCII white space separates fields: a no-break space or U+3000 is part
+of a word."""
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> str:
     r"""Read a UTF-8 text file.
 
-    A byte order mark is not part of the text. A line ends at a line feed; a carriage return before it is left out.
+    A byte order mark is removed. A line ends at a line feed; a carriage return before it is removed.
 
     Arguments
     ---------
     path : path
-        A file, or whatever else can be read, such as a pipe.
+        A file, or anything else that can be read, such as a pipe.
     what : str
-        What it is, for the message that it is missing.
+        Kind of file, for the error message if it is missing.
     advice : str
-        What to do then.
+        Advice in that message.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
     OSError
         If it cannot be read.
     ValueError
-        If it is a folder, or not UTF-8; the message names the line.
+        If it is a folder, or not UTF-8. The message names the line.
 
     Example
     -------
@@ -70,16 +70,16 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
 def text_lines(
     path: str | os.PathLike[str], what: str = "file", advice: str = "check the path"
 ) -> Iterator[tuple[str, str]]:
-    r"""Lines of a UTF-8 text file, and where each is; one line at a time is in memory.
+    r"""Yield the lines of a UTF-8 text file with their places. Only one line at a time is in memory.
 
     A line ends at a line feed and nowhere else: U+2028, a form feed or a lone carriage return is part of its line. The
-    line feed, and carriage returns just before it, are left out; so are byte order marks, which begin other lines than
-    the first where files were put together.
+    line feed and carriage returns just before it are removed. So are byte order marks at the start of lines, which
+    occur within a file if files were concatenated.
 
     Arguments
     ---------
     path, what, advice
-        As of :func:`read_text`.
+        As in :func:`read_text`.
 
     Yields
     ------
@@ -89,7 +89,7 @@ def text_lines(
     Raises
     ------
     FileNotFoundError, OSError, ValueError
-        As of :func:`read_text`, once the line at fault is reached.
+        As in :func:`read_text`, when the faulty line is reached.
 
     Example
     -------
@@ -108,7 +108,7 @@ def text_lines(
 
 
 def read_lines(path: str | os.PathLike[str], advice: str = "check the data folder") -> list[tuple[str, str]]:
-    r"""All lines of :func:`text_lines` that are not blank, without surrounding white space.
+    r"""Read all lines of :func:`text_lines` that are not blank, without surrounding white space.
 
     Example
     -------
@@ -123,21 +123,21 @@ def read_lines(path: str | os.PathLike[str], advice: str = "check the data folde
 def read_table(
     path: str | os.PathLike[str], columns: Iterable[str] = (), what: str = "file", advice: str = "check the path"
 ) -> list[dict[str, str]]:
-    r"""Rows of a CSV file by the columns that its first line names.
+    r"""Read the rows of a CSV file, by the column names in its first line.
 
     Arguments
     ---------
     path, what, advice
-        As of :func:`read_text`.
+        As in :func:`read_text`.
     columns : iterable of str
-        Columns that must be there.
+        Required columns.
 
     Raises
     ------
     FileNotFoundError, OSError
-        As of :func:`read_text`.
+        As in :func:`read_text`.
     ValueError
-        If it is no CSV file in UTF-8, lacks a column, or a row has more or fewer values than there are columns.
+        If it is not a CSV file in UTF-8, lacks a column, or a row has more or fewer values than there are columns.
 
     Example
     -------
@@ -151,35 +151,35 @@ def read_table(
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
         if missing:
-            raise ValueError(f"{os.fspath(path)}: its first line names no column {missing[0]}; {advice}.")
+            raise ValueError(f"{os.fspath(path)}: its first line has no column {missing[0]}; {advice}.")
         for row in reader:
             if None in row or None in row.values():
                 place = f"{os.fspath(path)}:{reader.line_num}"
-                raise ValueError(f"{place}: has not as many values as there are columns; correct the line.")
+                raise ValueError(f"{place}: does not have one value per column; correct the line.")
             rows.append(row)
     except csv.Error as error:
-        raise ValueError(f"{os.fspath(path)}: no CSV file ({error}); replace the file.") from error
+        raise ValueError(f"{os.fspath(path)}: not a CSV file ({error}); replace the file.") from error
     return rows
 
 
 def read_json(
     path: str | os.PathLike[str], what: str = "file", advice: str = "check the path", largest: int | None = None
 ) -> Any:
-    """Read a file of strict JSON, as :func:`parse_json` takes it.
+    """Read a file of strict JSON; see :func:`parse_json`.
 
     Arguments
     ---------
     path, what, advice
-        As of :func:`read_text`.
+        As in :func:`read_text`.
     largest : int, optional
-        Bytes that the file may have, for a file that another program has written.
+        Largest size in bytes, for files written by other programs.
 
     Raises
     ------
     FileNotFoundError, OSError
-        As of :func:`read_text`.
+        As in :func:`read_text`.
     ValueError
-        If it is a folder, too large, or no strict JSON; the message names the file.
+        If it is a folder, too large, or not strict JSON. The message names the file.
 
     Example
     -------
@@ -195,16 +195,16 @@ def read_json(
 
 
 class InvalidJSON(ValueError):
-    """The text is no strict JSON."""
+    """The text is not strict JSON."""
 
 
 def parse_json(data: bytes | str) -> Any:
-    """Strict JSON: UTF-8, no key twice, no NaN or Infinity.
+    """Parse strict JSON: UTF-8, without duplicate keys, NaN or Infinity.
 
     Raises
     ------
     InvalidJSON
-        If it is not; the message begins with "is not valid JSON", for a caller to put in front what it is.
+        If it is not strict JSON. The message begins with "is not valid JSON", so that callers can prepend a name.
 
     Example
     -------
@@ -236,25 +236,25 @@ def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 @contextmanager
 def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
-    """Write a file so that a reader, or a run that is interrupted, sees the old or the new, never a part.
+    """Write a file so that readers and interrupted runs see either the old or the new content, never a part.
 
     Arguments
     ---------
     path : pathlib.Path
         The file; its folder must exist.
     durable : bool
-        Whether the file outlives a power cut as soon as this returns.
+        Whether the file must survive a power failure once this returns.
 
     Yields
     ------
     pathlib.Path
-        Where to write the new file: beside `path`, and moved there at the end. After an exception it is removed, and
-        `path` is as it was.
+        Where to write the new file, next to `path`. At the end it is moved to `path`. After an exception it is removed,
+        and `path` is unchanged.
 
     Example
     -------
@@ -264,7 +264,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
     >>> path.read_bytes()
     b'whole'
     """
-    # The process number keeps two runs that prepare the same corpus at once from writing into one another's file.
+    # With the process number in the name, two runs that prepare the same corpus do not write to the same file.
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield temporary
@@ -279,7 +279,7 @@ def replacing(path: Path, durable: bool = False) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, durable: bool = False) -> None:
-    """Write text in UTF-8, or bytes, by :func:`replacing`.
+    """Write text in UTF-8, or bytes, atomically; see :func:`replacing`.
 
     Example
     -------
@@ -293,7 +293,7 @@ def write_atomically(path: Path, content: str | bytes, durable: bool = False) ->
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]], durable: bool = False) -> None:
-    """Write a CSV file, whole or not at all: a line of column names, and a line for each row.
+    """Write a CSV file atomically: a line of column names, then one line per row.
 
     Example
     -------
@@ -309,20 +309,20 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """Fill a folder so that a run that is interrupted leaves nothing that looks like it.
+    """Fill a folder so that an interrupted run leaves no incomplete folder of that name.
 
-    A folder cannot be replaced in one step: the old one steps aside until the new one is in its place.
+    A folder cannot be replaced in one step. The old folder is moved away until the new one is in place.
 
     Arguments
     ---------
     folder : pathlib.Path
-        Replaced with all that is in it, if it exists.
+        The folder; it is replaced with all its content if it exists.
 
     Yields
     ------
     pathlib.Path
-        A new, empty folder beside `folder` to fill, moved there at the end. After an exception it is removed, and
-        `folder` is as it was.
+        A new, empty folder to fill, next to `folder`. At the end it is moved to `folder`. After an exception it is
+        removed, and `folder` is unchanged.
 
     Example
     -------
@@ -334,7 +334,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     """
     place = folder.resolve()
     partial, old = (place.with_name(f".{place.name}.{kind}") for kind in ("partial", "old"))
-    # Left behind by a run that was killed.
+    # Remove what a killed run has left.
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -349,7 +349,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 def force_to_disk(path: Path) -> None:
-    """Have a file's content, or a folder's names, outlive a power cut."""
+    """Flush a file's content, or a folder's entries, to disk, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What users are told: parts of messages, and progress bars."""
+"""Parts of messages to users, and progress bars."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 LONGEST_TEXT = 64
-"""Characters of a value that a message gives."""
+"""Largest number of characters of a value that a message quotes."""
 LISTED = 5
-"""Names that a message gives."""
+"""Largest number of names that a message lists."""
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 def show(value: Any) -> str:
-    """A value from a file, short and without control characters, for a message."""
+    """Format a value from a file for a message: short and without control characters."""
     text = ascii(value)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def first_line(error: Exception) -> str:
-    r"""The first line of what an error says, without a stop, to stand in a sentence of one's own.
+    r"""Return the first line of an error's message, without a full stop, for use inside another sentence.
 
     Example
     -------
@@ -34,7 +34,7 @@ def first_line(error: Exception) -> str:
 
 
 def some(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:
-    """The first few texts, and how many more there are.
+    """List the first few texts, and the number of the others.
 
     Example
     -------
@@ -46,7 +46,7 @@ def some(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """A question about the known name that is closest; an empty text if none is close.
+    """Suggest the closest known name in a question; an empty text if none is close.
 
     Example
     -------
@@ -58,7 +58,7 @@ def did_you_mean(name: object, known: Iterable[str]) -> str:
 
 
 def unknown(what: str, name: object, known: Iterable[str], listing: str | None = None) -> str:
-    """The sentence about a name that is not known, with the closest one that is, and a list of what is known.
+    """Write the message about an unknown name, with the closest known name and a list of known names.
 
     Example
     -------
@@ -71,7 +71,7 @@ def unknown(what: str, name: object, known: Iterable[str], listing: str | None =
 
 
 def visible(text: str) -> str:
-    r"""The text with escapes in place of characters that nobody sees: controls, joiners, odd spaces, surrogates.
+    r"""Replace invisible characters by escapes: controls, joiners, unusual spaces, surrogates.
 
     Example
     -------
@@ -86,14 +86,14 @@ def visible(text: str) -> str:
 
 @contextmanager
 def audio_progress(description: str, enabled: bool = True) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar over seconds of audio, done and in all; gives the function that moves it.
+    """Show a progress bar over seconds of audio; yields the function that updates it with (done, total).
 
     Arguments
     ---------
     description : str
-        Stands before the bar.
+        Text before the bar.
     enabled : bool
-        Whether a bar may be drawn; none is drawn in any case where standard error is no terminal.
+        Whether to draw a bar. None is drawn if standard error is not a terminal.
 
     Example
     -------
@@ -102,13 +102,13 @@ def audio_progress(description: str, enabled: bool = True) -> Iterator[Callable[
     """
     from tqdm import tqdm
 
-    # Drawn before it is known how much there is; the format takes numbers only.
+    # The bar is drawn before the total is known, but its format needs a number.
     disable = None if enabled else True
     with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
 
         def move(done: float, total: float) -> None:
             bar.total = total
-            # Sums of durations are not exact, and tqdm complains of more than all.
+            # Sums of durations are not exact, and tqdm complains if they exceed the total.
             bar.n = min(done, total)
             bar.update(0)
 

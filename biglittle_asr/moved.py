@@ -1,7 +1,7 @@
-"""Names that modules had before they moved, for YAML files and scripts written then.
+"""Former names of modules, so that older YAML files and scripts still work.
 
-`biglittle_asr/__init__.py` installs :class:`MovedModules`; an old name then gives the new module, with a
-`DeprecationWarning` that says the new name. The table lists the modules that documentation, recipes and YAML files
+`biglittle_asr/__init__.py` installs :class:`MovedModules`. An old name then gives the new module, with a
+`DeprecationWarning` that gives the new name. The table lists the modules that documentation, recipes and YAML files
 have named.
 """
 
@@ -85,7 +85,7 @@ MOVED: dict[str, tuple[str, ...]] = {
     "tasks.training": ("tasks.speech.train", "tasks.speech.evaluation"),
     "tasks.transducer": ("tasks.speech.transducer",),
 }
-"""Old module name to the modules that now hold what was in it."""
+"""Modules that now have the content of each old module."""
 RENAMED: dict[str, dict[str, tuple[str, str]]] = {
     "tasks.recipe": {
         "CTC_KEYS": ("tasks.speech.settings", "CTCRecipe"),
@@ -95,7 +95,7 @@ RENAMED: dict[str, dict[str, tuple[str, str]]] = {
         "IMAGE_KEYS": ("tasks.images.settings", "ImageRecipe"),
     },
 }
-"""Old module name to old names in it, with module and name of what takes their place."""
+"""Names in old modules that were replaced, with the module and name of their replacement."""
 
 
 class MovedModules(MetaPathFinder, Loader):
@@ -114,16 +114,16 @@ class MovedModules(MetaPathFinder, Loader):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A specification for an old name, None for any other."""
+        """Return a specification for an old name, None for any other."""
         package, _, name = fullname.partition(".")
         return ModuleSpec(fullname, self) if package == PACKAGE and name in MOVED else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """An empty module, which :meth:`exec_module` fills."""
+        """Make an empty module, which :meth:`exec_module` fills."""
         return ModuleType(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module everything that was in it."""
+        """Fill the module with the names that it had."""
         places = self._places(module.__name__)
         warnings.warn(f"{module.__name__} has moved to {' and '.join(places)}", DeprecationWarning, stacklevel=2)
         for place in places:
@@ -133,7 +133,7 @@ class MovedModules(MetaPathFinder, Loader):
             vars(module)[name] = getattr(importlib.import_module(f"{PACKAGE}.{place}"), new_name)
 
     def get_code(self, fullname: str) -> CodeType:
-        """What `python -m` runs for an old name: the module of the new one."""
+        """Return the code that `python -m` runs for an old name, which runs the new module."""
         (place,) = self._places(fullname)
         source = f"import runpy; runpy.run_module({place!r}, run_name='__main__', alter_sys=True)"
         return compile(source, fullname, "exec")
@@ -144,6 +144,6 @@ class MovedModules(MetaPathFinder, Loader):
 
 
 def install() -> None:
-    """Let Python's import system find modules by their old names, behind everything that is there."""
+    """Let Python find modules by their old names, after all other ways have failed."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

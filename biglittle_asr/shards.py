@@ -1,11 +1,11 @@
-"""Shards: a set of audio files or images packed into large tar files, any sample of which is read by its place.
+"""Shards: audio files or images packed into large tar files, with random access to each sample.
 
-A set NAME is an index `NAME.csv` beside tar files `NAME-<digest>-<number>.tar`, in a folder, an object store or on a
-web server: wherever fsspec reads. Each row of the index says where in which shard its file is, so that a sample costs
-one read of just its bytes, in whatever order samples are asked for. Therefore order, augmentation and resumption of a
-training are those of the same files in a folder, and nothing about a position in a stream need be remembered.
+A set NAME is an index `NAME.csv` next to tar files `NAME-<digest>-<number>.tar`. They are in a folder, an object store
+or on a web server: anywhere fsspec can read. Each row of the index gives the shard and the position of its file. So a
+sample in any order needs one read of exactly its bytes. Order, augmentation and resumption of a training are the same
+as with files in a folder, and no position in a stream has to be saved.
 
-The tar files are as webdataset has them (`key.flac` beside `key.json`), for other programs to read.
+The tar files have webdataset's layout (`key.flac` next to `key.json`), so that other programs can read them.
 :mod:`biglittle_asr.corpora.sharding` writes them.
 """
 
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 SHARD_NAME = re.compile(r"(?P<set>.+)-(?P<digest>[0-9a-f]{8})-(?P<number>\d{5})\.tar")
 MEMBER = re.compile(r"(?P<shard>.+\.tar)#(?P<offset>\d+):(?P<size>\d+)")
 FILE_COLUMNS = {"wav": "utterances", "image": "images"}
-"""Columns that say where a file is, and what such an index lists."""
+"""Columns with the position of a file, and the name of what the index lists."""
 
 
 class ShardError(ValueError):
@@ -39,7 +39,7 @@ class ShardError(ValueError):
 
 @dataclass(frozen=True)
 class ShardMember:
-    """A file in a shard. As text, `<shard>#<offset>:<size>`, it stands in an index.
+    """A file in a shard. Its text form in an index is `<shard>#<offset>:<size>`.
 
     Example
     -------
@@ -53,13 +53,13 @@ class ShardMember:
     shard: str
     """Path or URL of the tar file."""
     offset: int
-    """Where the file's header begins, in bytes."""
+    """Start of the file's tar header, in bytes."""
     size: int
-    """Of the file, in bytes."""
+    """Size of the file, in bytes."""
 
     @classmethod
     def parse(cls, text: str | PathLike[str]) -> ShardMember | None:
-        """Understand what :meth:`__str__` has written; None for the path of an ordinary file."""
+        """Parse the text form of :meth:`__str__`; None for the path of an ordinary file."""
         found = MEMBER.fullmatch(os.fspath(text))
         return cls(found["shard"], int(found["offset"]), int(found["size"])) if found else None
 
@@ -68,7 +68,7 @@ class ShardMember:
 
     @property
     def end(self) -> int:
-        """Where the file ends, in bytes."""
+        """End of the file, in bytes."""
         return self.offset + tarfile.BLOCKSIZE + self.size
 
     def read(self) -> bytes:
@@ -77,7 +77,7 @@ class ShardMember:
         Raises
         ------
         ShardError
-            If the shard is missing, cut off before the file's end, or not the one that the index was made of.
+            If the shard is missing, truncated before the file's end, or not the one that the index was made from.
         """
         data = _read(self.shard, self.offset, self.end)
         if len(data) < self.end - self.offset:
@@ -96,7 +96,7 @@ class ShardMember:
 
 
 def is_url(location: str | PathLike[str]) -> bool:
-    """Whether this is no path but what fsspec reads elsewhere, such as s3://bucket/folder.
+    """Whether a location is a URL that fsspec reads, such as s3://bucket/folder, rather than a path.
 
     Example
     -------
@@ -107,7 +107,7 @@ def is_url(location: str | PathLike[str]) -> bool:
 
 
 def has_shards(location: str | PathLike[str]) -> bool:
-    """Whether a folder holds shards, rather than a corpus as it was unpacked; a URL always does.
+    """Whether a folder has shards rather than an unpacked corpus; a URL always has shards.
 
     Example
     -------
@@ -121,7 +121,7 @@ def has_shards(location: str | PathLike[str]) -> bool:
 
 
 def list_sets(folder: str | PathLike[str]) -> list[str]:
-    """Names of the sets whose shards are in a folder, sorted.
+    """List the names of the sets whose shards are in a folder, sorted.
 
     Example
     -------
@@ -142,22 +142,22 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
     location : path or URL
         The folder with the shards.
     name : str
-        Of the set, such as `train`.
+        Name of the set, such as `train`.
     column : str
-        Which says where files are: "wav" for utterances, "image" for images.
+        Column with the positions of files: "wav" for utterances, "image" for images.
 
     Returns
     -------
     list of dict from column to text
-        A row a sample; the file is the text of a :class:`ShardMember` with the shard's whole path or URL.
+        One row per sample. The file is the text of a :class:`ShardMember` with the shard's full path or URL.
 
     Raises
     ------
     FileNotFoundError
         If there is no such set, or a shard of it is missing.
     ShardError
-        If the index is none, or of something else, or cannot be read. Shards that are cut off are only reported, for
-        most of their files are there.
+        If the index cannot be read, is invalid, or lists something else. Truncated shards are only reported, as most
+        of their files can be read.
     """
     base = os.fspath(location).rstrip("/") if is_url(location) else str(Path(location).expanduser().absolute())
     place = f"{base}/{name}.csv"
@@ -167,9 +167,9 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{place}: no such index of shards; check the location, and the set's name.") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ShardError(f"{place}: is no index of shards ({error}); copy it again.") from error
+        raise ShardError(f"{place}: is not an index of shards ({error}); copy it again.") from error
     if not rows or column not in rows[0]:
-        raise ShardError(f"{place}: lists no {FILE_COLUMNS[column]} in shards; make it by `biglittle shard`.")
+        raise ShardError(f"{place}: lists no {FILE_COLUMNS[column]} in shards; make it with `biglittle shard`.")
     members = []
     for number, row in enumerate(rows, start=2):
         member = ShardMember.parse(row[column] or "")
@@ -182,7 +182,7 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
 
 
 def check_shards(index: str, members: Sequence[ShardMember]) -> None:
-    """Refuse an index that names a shard which is missing (FileNotFoundError); report those that are cut off."""
+    """Raise FileNotFoundError if a shard in the index is missing, and report truncated shards."""
     ends: dict[str, int] = {}
     for member in members:
         ends[member.shard] = max(ends.get(member.shard, 0), member.end)
@@ -203,19 +203,19 @@ def check_shards(index: str, members: Sequence[ShardMember]) -> None:
 
 
 def _read(url: str, start: int | None = None, end: int | None = None) -> bytes:
-    """Bytes of a file, or as many of them as there are."""
+    """Read bytes of a file, or fewer if the file is shorter."""
     try:
         storage, path = _open(url)
         return bytes(storage.cat_file(path, start=start, end=end))
     except FileNotFoundError:
         raise
-    # What a kind of storage raises is its own affair.
+    # Each kind of storage raises exceptions of its own.
     except Exception as error:
         raise _unreadable(url, error) from error
 
 
 def _size(url: str) -> int | None:
-    """Bytes of a file; None if it does not exist."""
+    """Return the size of a file in bytes; None if it does not exist."""
     try:
         storage, path = _open(url)
         return int(storage.info(path)["size"])
@@ -226,7 +226,7 @@ def _size(url: str) -> int | None:
 
 
 def _open(url: str) -> tuple[Any, str]:
-    # Imported here, as files in a folder need none of it. fsspec keeps connections, for each process its own.
+    # Imported here, as files in a folder do not need it. fsspec keeps connections, separate ones for each process.
     from fsspec.core import url_to_fs
 
     storage, path = url_to_fs(url)

@@ -1,9 +1,9 @@
-"""How long the idle threads of OpenMP spin; for programs to set before they import torch. The library never does.
+"""Limits the spinning of idle OpenMP threads. Programs call this before they import torch; the library never does.
 
-Between two parallel loops, a thread of OpenMP waits: it spins, ready at once, and sleeps after a while. GNU's OpenMP,
-which PyTorch's wheels for Linux bring, spins for milliseconds; Intel's and LLVM's for 200 ms. Where other programs,
-or a container's CPU quota, leave fewer cores than there are threads, spinning threads take the time that the working
-ones need, and a forward pass takes many times as long (`benchmarks/spinning.py` measures it).
+Between two parallel loops, an OpenMP thread first spins, so that it is ready at once, and later sleeps. GNU's OpenMP,
+which PyTorch's wheels for Linux include, spins for milliseconds; Intel's and LLVM's spin for 200 ms. If other programs
+or a container's CPU quota leave fewer cores than threads, spinning threads take time from working ones, and a forward
+pass takes many times as long (`benchmarks/spinning.py` measures this).
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ import os
 from collections.abc import MutableMapping
 
 BOUNDS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-"""GNU's OpenMP: turns of a loop, measured in docs/training.md. Intel's and LLVM's: milliseconds, the least but none."""
+"""For GNU's OpenMP, loop iterations (measured in docs/training.md). For Intel's and LLVM's, milliseconds; 1 is the
+smallest value above 0."""
 
 SETTINGS = frozenset({*BOUNDS, "OMP_WAIT_POLICY", "KMP_LIBRARY"})
-"""Whoever sets one of these has decided how threads wait."""
+"""Variables that say how threads wait. If the user has set one, nothing is changed."""
 
 
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have OpenMP's idle threads sleep soon, in this process and those that it starts, unless the user decided.
+    """Make idle OpenMP threads sleep soon, in this process and its child processes, unless the user has set otherwise.
 
-    OpenMP reads the environment once, as it is loaded: call this before torch is imported.
+    OpenMP reads the environment once, when it is loaded, so call this before torch is imported.
 
     Arguments
     ---------
     environment : mutable mapping
-        Where to set it.
+        Environment variables to change.
 
     Example
     -------

@@ -1,1 +1,1 @@
-"""Audio files as samples: formats, NIST SPHERE, change of sampling rate."""
+"""Reading audio: file formats, NIST SPHERE, resampling."""

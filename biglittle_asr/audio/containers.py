@@ -1,10 +1,10 @@
-"""How audio files are laid out, where libsndfile alone would read part of one in silence.
+"""Layouts of audio files of which libsndfile alone would silently read only a part.
 
-libsndfile trusts lengths that are guessed (MP3), that belong to the first of several recordings (chained Ogg), or that
-a recorder never filled in (WAV), and clamps others to what is there. :func:`examine` counts what a file holds. It
-returns how to read the whole of it, or raises :class:`DamageError`.
+libsndfile trusts lengths that are guessed (MP3), that describe the first of several recordings (chained Ogg), or that a
+recorder never filled in (WAV). If a file is shorter than promised, it reports no error. :func:`examine` measures what a
+file really holds. It returns how to read all of it, or raises :class:`DamageError`.
 
-It costs a few small reads for WAV, AIFF, FLAC and most MP3, and a walk over all frames or pages for the rest.
+This costs a few small reads for WAV, AIFF, FLAC and most MP3; other files are scanned frame by frame or page by page.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import struct
 from typing import NamedTuple, Protocol
 
 MAGIC_BYTES = 16
-"""Enough of a file to tell its container."""
+"""Number of bytes that identify a container."""
 BLOCK_BYTES = 2**20
 UNKNOWN_BYTES = 2**62
-"""Size of what has no known end; headers that say so much, or more, do not know it either."""
+"""Size of a stream without a known end. Headers with at least this size do not know it either."""
 
 
 class DamageError(ValueError):
-    """A file holds less than it promises.
+    """A file holds less audio than its header promises.
 
     Arguments
     ---------
     message : str
-        What is wrong and what to do, without the file's name.
+        Problem and advice, without the file's name.
     fault : str
         A key of `biglittle_asr.corpora.checks.FAULTS`.
     """
@@ -37,13 +37,13 @@ class DamageError(ValueError):
 
 
 class Part(NamedTuple):
-    """A recording inside a file."""
+    """The position of a recording in a file."""
 
     prefix: bytes
-    """To read in place of everything before `start`."""
+    """Bytes to read instead of everything before `start`."""
     start: int
     stop: int
-    """Bytes of the file to read, `stop` excluded."""
+    """End of the bytes to read, exclusive."""
 
 
 class Bytes(Protocol):
@@ -57,7 +57,7 @@ class Bytes(Protocol):
 
 
 class FileBytes:
-    """The bytes of an open file; where its descriptor stands does not change.
+    """Bytes of an open file. The position of its descriptor does not change.
 
     Example
     -------
@@ -78,7 +78,7 @@ class FileBytes:
 
 
 def examine(file: Bytes) -> list[Part]:
-    r"""Hold a file's structure against its bytes.
+    r"""Compare a file's header with its content.
 
     Arguments
     ---------
@@ -87,12 +87,12 @@ def examine(file: Bytes) -> list[Part]:
     Returns
     -------
     list of Part
-        Empty where libsndfile reads the whole file as it lies; otherwise the recordings that make up the file.
+        Empty if libsndfile reads the whole file correctly; otherwise the recordings in the file.
 
     Raises
     ------
     DamageError
-        If the file is cut off, or cannot be read whole.
+        If the file is truncated, or cannot be read completely.
 
     Example
     -------
@@ -131,21 +131,21 @@ def _refuse_cut_off(file: Bytes, place: int, promised: int) -> None:
 # WAV and AIFF
 
 IFF_BYTE_ORDERS = {b"RIFF": "<", b"RIFX": ">", b"FORM": ">"}
-"""First word of WAV (either byte order) and AIFF -> byte order of its numbers."""
+"""Byte order of numbers, by the first four bytes of WAV (either byte order) and AIFF."""
 IFF_AUDIO_CHUNKS = (b"data", b"SSND")
 IFF_MAX_CHUNKS = 1000
-"""So many are looked at before the samples."""
+"""Largest number of chunks searched for the samples."""
 IFF_PLACEHOLDERS = (
     range(1),
     range(0x7F000000, 0x7F000400),
     range(0x7FFF0000, 0x80000400),
     range(0xFFFF0000, 0x100000000),
 )
-"""Sizes that programs write before they know the length: arecord, ffmpeg, GStreamer and SoX each choose another."""
+"""Sizes that programs write before they know the length. arecord, ffmpeg, GStreamer and SoX use different ones."""
 HEADER_COUNTED = (8, 16, 36, 44)
-"""Bytes by which programs make a size too large that count (parts of) the header with the samples."""
+"""Excess in bytes of sizes from programs that count (parts of) the header as samples."""
 RF64_CODECS = (1, 3, 6, 7, 0xFFFE)
-"""Format tags of WAV that libsndfile reads from RF64, too: PCM, floating point, A-law, mu-law, extensible."""
+"""WAV format tags that libsndfile also reads in RF64: PCM, floating point, A-law, mu-law, extensible."""
 
 
 def _examine_iff(file: Bytes, byte_order: str) -> list[Part]:
@@ -159,7 +159,7 @@ def _examine_iff(file: Bytes, byte_order: str) -> list[Part]:
     if promised == 0 and (held == 0 or _are_chunks(file, place, byte_order)):
         return []
     if _is_placeholder(promised):
-        # libsndfile reads to the end of a file that is shorter than its placeholder, and of AIFF without a size.
+        # libsndfile reads to the end of the file if it is shorter than the placeholder, or AIFF without a size.
         if held <= promised or (name == b"SSND" and promised == 0):
             return []
         if name == b"SSND":
@@ -171,7 +171,7 @@ def _examine_iff(file: Bytes, byte_order: str) -> list[Part]:
 
 
 def data_place(file: Bytes, byte_order: str) -> int | None:
-    """Where the samples of a WAV or AIFF file begin; None if its header has no place for them."""
+    """Find where the samples of a WAV or AIFF file begin; None if its header does not say."""
     place = 12
     for _ in range(IFF_MAX_CHUNKS):
         header = file.at(place, 8)
@@ -182,13 +182,13 @@ def data_place(file: Bytes, byte_order: str) -> int | None:
             return place + 8
         if not _is_placeholder(size):
             _refuse_cut_off(file, place + 8, size)
-        # Chunks begin at even places.
+        # Chunks begin at even offsets.
         place += 8 + size + size % 2
     return None
 
 
 def wav_header(header: bytes, byte_order: str, size: int) -> bytes:
-    """A header of WAV, up to its samples, that says their size in bytes; RF64's where WAV has no number for it."""
+    """Write a size in bytes into a WAV header, which becomes RF64 if the size is too large for WAV."""
     if size < 2**32:
         return header[:-4] + struct.pack(f"{byte_order}I", size)
     place = header.find(b"fmt ", 12)
@@ -203,7 +203,7 @@ def _is_placeholder(size: int) -> bool:
 
 
 def _are_chunks(file: Bytes, place: int, byte_order: str) -> bool:
-    """Whether chunks fill the file from a place on: then no samples do."""
+    """Whether the rest of the file, from a given place on, consists of chunks rather than samples."""
     for _ in range(IFF_MAX_CHUNKS):
         header = file.at(place, 8)
         if len(header) < 8:
@@ -235,16 +235,16 @@ def _examine_au(file: Bytes) -> list[Part]:
 
 
 class _LongChunks(NamedTuple):
-    """How the chunks of a container with 64-bit sizes are laid out."""
+    """Layout of the chunks of a container with 64-bit sizes."""
 
     first: int
-    """Where they begin."""
+    """Offset of the first chunk."""
     header: str
-    """Name and size, as `struct` has them."""
+    """Name and size, in the notation of `struct`."""
     counted: int
-    """Bytes of the header that the size counts."""
+    """Number of header bytes that the size includes."""
     step: int
-    """They begin at multiples of it."""
+    """Alignment of chunks in bytes."""
 
 
 RF64 = _LongChunks(12, "<4sI", 0, 2)
@@ -281,11 +281,11 @@ def _examine_long(file: Bytes, chunks: _LongChunks) -> list[Part]:
 # FLAC
 
 FLAC_MARK = b"fLaC\0\0\0\x22"
-"""How a file begins: the mark, and the header of a block that is always of the same size."""
+"""First bytes of a file: the marker, and the header of a block of constant size."""
 
 
 def has_another_flac(file: Bytes, place: int) -> bool:
-    """Whether a FLAC file begins at a place or behind it."""
+    """Whether a FLAC file begins at or after a place."""
     overlap = len(FLAC_MARK) - 1
     while content := file.at(place, BLOCK_BYTES):
         if FLAC_MARK in content:
@@ -301,26 +301,26 @@ OGG_FIRST = 2
 
 
 def _examine_ogg(file: Bytes) -> list[Part]:
-    """Links of a chain: recordings of their own, one behind the other."""
+    """Find the links of a chained Ogg file, which are separate recordings."""
     starts: list[int] = []
     place, in_headers = 0, False
     while place < file.size:
         header = file.at(place, OGG_HEADER.size + 255)
         if len(header) < OGG_HEADER.size:
-            raise DamageError("ends amid a page, as a download that was cut off; replace the file.")
+            raise DamageError("ends in the middle of a page, like an incomplete download; replace the file.")
         magic, _, kind, _, _, _, _, segments = OGG_HEADER.unpack_from(header)
         if magic != b"OggS":
             raise DamageError(
                 f"has no Ogg page at byte {place}, where one should begin; replace the file.", "unreadable"
             )
         is_first = bool(kind & OGG_FIRST)
-        # Streams that are played at the same time begin together.
+        # Streams that play simultaneously begin together.
         if is_first and not in_headers:
             starts.append(place)
         in_headers = is_first
         place += OGG_HEADER.size + segments + sum(header[OGG_HEADER.size : OGG_HEADER.size + segments])
     if place > file.size:
-        raise DamageError("ends amid a page, as a download that was cut off; replace the file.")
+        raise DamageError("ends in the middle of a page, like an incomplete download; replace the file.")
     if len(starts) < 2:
         return []
     return [Part(b"", start, stop) for start, stop in zip(starts, [*starts[1:], file.size], strict=True)]
@@ -329,7 +329,7 @@ def _examine_ogg(file: Bytes) -> list[Part]:
 # MPEG audio (MP3)
 
 MPEG_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}
-"""Version as its two bits say it (MPEG 1, 2 and 2.5) -> Hz."""
+"""Sample rates in Hz, by the two bits of the version (MPEG 1, 2 and 2.5)."""
 MPEG_KBPS = {
     (True, 1): (32, 64, 96, 128, 160, 192, 224, 256, 288, 320, 352, 384, 416, 448),
     (True, 2): (32, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384),
@@ -338,24 +338,24 @@ MPEG_KBPS = {
     (False, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (False, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-"""(MPEG 1, layer) -> bit rates by index, from 1."""
+"""Bit rates by index from 1, by (MPEG 1, layer)."""
 MPEG_ALIKE = 0xFFFE0C00
-"""Bits of a frame's header that stay the same throughout a recording: sync, version, layer, sample rate."""
+"""Header bits that are constant throughout a recording: sync, version, layer, sample rate."""
 
 
 class _Frame(NamedTuple):
-    """What the header of an MPEG audio frame says."""
+    """Fields from the header of an MPEG audio frame."""
 
     layer: int
     rate: int
     samples: int
     bytes: int
     tag_place: int
-    """Where in the frame a Xing header begins, if it has one."""
+    """Offset in the frame at which a Xing header would begin."""
 
 
 def _frame(header: bytes) -> _Frame | None:
-    """Read the four bytes of a header; None if they are none, or leave the bit rate open."""
+    """Parse the four bytes of a header; None if they are not a header, or have a free bit rate."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return None
     version, layer = header[1] >> 3 & 3, 4 - (header[1] >> 1 & 3)
@@ -389,16 +389,16 @@ def _examine_mpeg(file: Bytes) -> list[Part]:
             return []
     counted, complete = _count_frames(file, start)
     if promised is not None:
-        # The frame that tells the number has no sound.
+        # The frame that gives the number has no sound.
         start, counted = start + first.bytes, counted - 1
         if counted < promised - 1 or (counted < promised and not complete):
             raise DamageError(f"holds {counted} of the {promised} frames its header promises; replace the file.")
     if not complete:
-        raise DamageError("ends amid a frame, as a download that was cut off; replace the file.")
+        raise DamageError("ends in the middle of a frame, like an incomplete download; replace the file.")
     if promised is not None and promised <= counted <= promised + 1:
         return []
     if first.layer != 3:
-        # libsndfile takes the bit rate of the first frame for that of all.
+        # libsndfile assumes that all frames have the bit rate of the first.
         if abs((file.size - start) / first.bytes - counted) > 1:
             raise DamageError("has a variable bit rate, for which its length is not known; convert it to FLAC.")
         return []
@@ -406,12 +406,12 @@ def _examine_mpeg(file: Bytes) -> list[Part]:
 
 
 def _is_tail(file: Bytes, place: int) -> bool:
-    """Whether a file ends at a place, or with a tag of known size behind it."""
+    """Whether a file ends at a place, or only a tag of known size follows."""
     return place == file.size or (place + 128 == file.size and file.at(place, 3) == b"TAG")
 
 
 def _first_frame(file: Bytes) -> int | None:
-    """Behind tags, and what is left of a frame that a recorder of a radio stream began with."""
+    """Find the first frame, after tags and after the partial frame at the start of a recorded radio stream."""
     place = 0
     while (header := file.at(place, 10))[:3] == b"ID3" and len(header) == 10:
         place += 10 + _tag_size(header)
@@ -426,7 +426,7 @@ def _first_frame(file: Bytes) -> int | None:
 
 
 def _tag_size(header: bytes) -> int:
-    """Bytes of an ID3v2 tag behind its first ten; each byte of the size has seven bits."""
+    """Size in bytes of an ID3v2 tag after its first ten bytes; each byte of the size field has seven bits."""
     return sum((byte & 0x7F) << shift for byte, shift in zip(header[6:10], (21, 14, 7, 0), strict=True))
 
 
@@ -437,11 +437,11 @@ def _alike(one: bytes, other: bytes) -> bool:
 
 
 def _count_frames(file: Bytes, start: int) -> tuple[int, bool]:
-    """Frames from the first on, and whether the last is whole; what lies between them, such as tags, is passed over."""
+    """Count the frames from the first on, skipping data between them; also return whether the last is complete."""
     alike = file.at(start, 4)
     frames, place, complete = 0, start, True
     block, begin = b"", 0
-    # A recording has few different headers, and most frames have one that was read before.
+    # A recording has few different headers, so they are cached.
     sizes: dict[bytes, int | None] = {}
     while place < file.size - 3:
         if not begin <= place <= begin + len(block) - 10:
@@ -461,7 +461,7 @@ def _count_frames(file: Bytes, start: int) -> tuple[int, bool]:
 
 
 def _resume(file: Bytes, place: int, alike: bytes) -> int:
-    """The next frame behind a place that holds none; two frames in a row tell it from chance."""
+    """Find the next frame after a place without one. Two frames in a row are needed, to rule out chance."""
     header = file.at(place, 10)
     if header[:3] == b"ID3" and len(header) == 10:
         return place + 10 + _tag_size(header)
@@ -481,8 +481,8 @@ def _resume(file: Bytes, place: int, alike: bytes) -> int:
 
 
 def _xing_frame(header: bytes, frames: int) -> bytes:
-    """A frame that says how many follow, to be put in front of them; decoders take the number and no sound of it."""
-    # The largest bit rate has room for the tag; without a checksum.
+    """Make a frame that gives the number of frames after it. Decoders read the number and play no sound for it."""
+    # Use the largest bit rate, which has room for the tag, and no checksum.
     header = bytes([header[0], header[1] | 1, 0xE0 | header[2] & 0x0C, header[3]])
     frame = _frame(header)
     assert frame is not None
@@ -494,12 +494,12 @@ def _xing_frame(header: bytes, frames: int) -> bytes:
 
 
 class StreamBytes:
-    """The bytes of a pipe, of which the first so many are kept; `size` is unknown, hence very large.
+    """Bytes of a pipe, of which the first are kept. `size` is unknown, hence very large.
 
     Arguments
     ---------
     descriptor : int
-        Of a pipe or socket, from which nothing else reads.
+        Descriptor of a pipe or socket that nothing else reads from.
     """
 
     KEPT = 2**16
@@ -511,7 +511,7 @@ class StreamBytes:
         self._place = 0
 
     def at(self, place: int, count: int) -> bytes:
-        """Up to `count` bytes from `place` on; fewer at the end, and none of what is gone."""
+        """Up to `count` bytes from `place` on; fewer at the end, and none that have been discarded."""
         while self._place < min(place + count, self.KEPT):
             block = os.read(self.descriptor, min(place + count, self.KEPT) - self._place)
             if not block:
@@ -530,9 +530,9 @@ class StreamBytes:
 
 
 class View:
-    """A part of a file as libsndfile reads it, through Python.
+    """A part of a file that libsndfile reads through Python callbacks.
 
-    Whatever goes wrong in a callback of C is lost; here it is kept as `problem`, to be raised afterwards.
+    Exceptions in C callbacks are lost. So they are kept in `problem`, to be raised afterwards.
     """
 
     def __init__(self, file: Bytes, part: Part) -> None:
@@ -543,16 +543,16 @@ class View:
         self._size = len(part.prefix) + part.stop - part.start
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Go to a place, even one that is not there."""
+        """Move to a place, even beyond the end."""
         self._place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
         return self._place
 
     def tell(self) -> int:
-        """The place where reading goes on."""
+        """Return the current place."""
         return self._place
 
     def read(self, count: int) -> bytes:
-        """The next bytes; none at the end, or where something went wrong."""
+        """Read the next bytes; none at the end or after an error."""
         try:
             return self._read(count)
         except BaseException as error:
@@ -571,9 +571,9 @@ class View:
 
 
 def stream_part(file: StreamBytes) -> Part:
-    """How to read a pipe: WAV and AIFF up to the end of their samples, and without one if the header does not say it.
+    """Choose the part of a pipe to read. WAV and AIFF end with their samples, if the header gives their size.
 
-    Without a place to stop, libsndfile waits for what comes behind the samples before it reads the first.
+    Without an end, libsndfile would wait for the data after the samples before it reads the first sample.
     """
     byte_order = IFF_BYTE_ORDERS.get(file.at(0, 4))
     place = None if byte_order is None else data_place(file, byte_order)

@@ -1,7 +1,7 @@
-"""Audio that libsndfile does not know, decoded by ffmpeg where it is installed: MPEG-4, WebM, AAC, AMR and others.
+"""Decodes formats that libsndfile does not know with ffmpeg, if it is installed: MPEG-4, WebM, AAC, AMR and others.
 
-A file is given to ffmpeg only if its first bytes are those of a format in :data:`FORMATS`, for ffmpeg takes almost any
-file for some audio; and what it decodes is taken only if it had nothing to complain about.
+Only files whose first bytes match :data:`FORMATS` go to ffmpeg, as it would decode almost any file as some audio. Its
+output is used only if it reports no errors.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ class Format(NamedTuple):
     """A format for ffmpeg to decode."""
 
     name: str
-    """In messages."""
+    """Name in messages."""
     demuxer: str
-    """As `ffmpeg -f` has it."""
+    """Name for `ffmpeg -f`."""
     place: int
-    """Where its mark begins."""
+    """Offset of the marker."""
     mark: bytes
-    """The bytes that tell it."""
+    """Bytes that identify the format."""
     needed: bool = True
-    """False where libsndfile reads some such files; ffmpeg is asked for the others."""
+    """False if libsndfile can read some files of the format; ffmpeg then decodes only the others."""
 
 
 FORMATS = (
@@ -46,7 +46,7 @@ FORMATS = (
 
 
 def recognize(magic: bytes) -> Format | None:
-    r"""The format of a file that begins with these bytes; None if ffmpeg is of no help.
+    r"""Recognize the format of a file by its first bytes; None if it is not in :data:`FORMATS`.
 
     Example
     -------
@@ -58,35 +58,35 @@ def recognize(magic: bytes) -> Format | None:
 
 
 def is_installed() -> bool:
-    """Whether ffmpeg is."""
+    """Whether ffmpeg is installed."""
     return shutil.which("ffmpeg") is not None
 
 
 def decode(path: str | PathLike[str], form: Format) -> BinaryIO:
-    """Decode the first sound of a file.
+    """Decode the first audio stream of a file.
 
     Arguments
     ---------
     path : path
     form : Format
-        What :func:`recognize` found it to be.
+        The file's format, from :func:`recognize`.
 
     Returns
     -------
     file
-        16-bit W64 in a temporary file, which is gone when it is closed.
+        16-bit W64 in a temporary file, which is deleted when it is closed.
 
     Raises
     ------
     ValueError
-        What is wrong, without the file's name: ffmpeg is not installed, or finds fault with the file.
+        If ffmpeg is not installed, or reports an error. The message does not name the file.
     """
     program = shutil.which("ffmpeg")
     if program is None:
         raise ValueError(
             f"is {form.name}, which needs ffmpeg; install it, or convert the file elsewhere (ffmpeg -i FILE FILE.flac)."
         )
-    # A name may look like an option or an address; "file:" says that it is neither.
+    # "file:" prevents ffmpeg from reading a name as an option or a URL.
     name = f"file:{os.fspath(path)}"
     arguments = ["-v", "error", "-nostdin", "-y", "-xerror", "-protocol_whitelist", "file", "-f", form.demuxer]
     arguments += ["-i", name, "-map", "0:a:0", "-c:a", "pcm_s16le", "-f", "w64"]
@@ -94,7 +94,7 @@ def decode(path: str | PathLike[str], form: Format) -> BinaryIO:
         done = subprocess.run(
             [program, *arguments, decoded.name], stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-        # ffmpeg puts the part of itself that speaks in front, in brackets.
+        # ffmpeg begins messages with the name of a component in brackets.
         complaint = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0].rpartition("] ")[2].strip()
         if done.returncode == 0 and not complaint:
             return open(decoded.name, "rb", buffering=0)  # noqa: SIM115 (the caller closes it)

@@ -1,9 +1,9 @@
-"""Reading audio files: every reader of audio in this package goes through here.
+"""Reads audio files. All audio in this package is read here.
 
-soundfile reads WAV, FLAC, AIFF, OGG, MP3 and NIST SPHERE (either byte order) in place, by what is in a file, whatever
-it is called. :mod:`~biglittle_asr.audio.containers` finds files that it would read in part without saying so; what
-it does not know, such as MPEG-4, ffmpeg decodes if it is installed. Either a file is read whole, or one sentence that
-names it says why not. Of a long recording an utterance is a :class:`Segment`: only that is read.
+soundfile reads WAV, FLAC, AIFF, OGG, MP3 and NIST SPHERE (either byte order) in place. It goes by a file's content, not
+its name. :mod:`~biglittle_asr.audio.containers` finds files that soundfile would silently read only in part. Other
+formats, such as MPEG-4, are decoded by ffmpeg if it is installed. A file is read completely, or an error names it and
+says why not. An utterance in a long recording is a :class:`Segment`; only that segment is read.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ AUDIO_SUFFIXES = frozenset(
     ".aac .aif .aifc .aiff .amr .au .caf .flac .m4a .m4b .mka .mp2 .mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph "
     ".w64 .wav .wave .webm .wma .wv1 .wv2".split()
 )
-"""Names of audio in a folder, upper or lower case; a file that is named itself may be called anything."""
+"""Extensions of audio files in a folder, in upper or lower case. A single file may have any extension."""
 STANDARD_INPUT = Path("/dev/stdin")
-"""Read by its descriptor, for it may be a socket, which has no name to be opened by."""
+"""Read by its descriptor, as it may be a socket, which cannot be opened by name."""
 UNKNOWN_SAMPLES = 2**60
-"""libsndfile gives lengths beyond it where it does not know."""
+"""libsndfile returns larger lengths if a length is unknown."""
 BLOCK_SAMPLES = 65536
 MPEG_CODECS = ("MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
 SEEKABLE_CODECS = (
     *("PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW"),
     *MPEG_CODECS,
 )
-"""In which libsndfile finds any sample. In GSM it finds none, and in Vorbis some that are up to 800 samples off; such
-files are decoded from the beginning up to the sample that is wanted."""
+"""Codecs in which libsndfile seeks exactly. It cannot seek in GSM, and in Vorbis it is off by up to 800 samples. Such
+files are decoded from the beginning up to the requested sample."""
 FLAC_BUFFER = 65536
-"""Bytes that the decoder reads ahead, at most."""
+"""Largest number of bytes that the decoder reads ahead."""
 MPEG_RUN_UP = 40 * 1152
-"""Samples to read in front of those that are wanted: a frame of MP3 has part of its bits in up to 511 bytes of those
-before it, and these are as small as 24 bytes."""
+"""Samples to decode before the requested ones: an MP3 frame has some of its bits in up to 511 bytes of earlier frames,
+which can be as small as 24 bytes."""
 
 
 class AudioFileError(ValueError):
@@ -66,7 +66,7 @@ class AudioFileError(ValueError):
     message : str
         One sentence that begins with the file.
     fault : str
-        In a word, a key of `biglittle_asr.corpora.checks.FAULTS`.
+        A key of `biglittle_asr.corpora.checks.FAULTS`.
     """
 
     def __init__(self, message: str, fault: str = "unreadable") -> None:
@@ -75,44 +75,47 @@ class AudioFileError(ValueError):
 
 
 class Segment(NamedTuple):
-    """What of an audio file is meant; all of it, if nothing else is said."""
+    """A part of an audio file; by default all of it."""
 
     channel: int | None = None
-    """From 1; None where the file has one channel."""
+    """Number of the channel, from 1; None for the only channel of a file."""
     start: float = 0.0
-    """Seconds from the beginning."""
+    """Start in seconds."""
     duration: float | None = None
-    """Seconds; None: to the end."""
+    """Duration in seconds; None for everything up to the end."""
 
 
 WHOLE = Segment()
 
 
 class _Sound(soundfile.SoundFile):
-    """soundfile's reader without the seek behind every read: some formats cannot seek, and MP3 loses bits by it."""
+    """soundfile's reader without its seek after every read, which some formats cannot do, and which breaks MP3."""
 
     def seekable(self) -> bool:
-        """What soundfile asks before it seeks on its own account."""
+        """Return False, so that soundfile does not seek on its own."""
         return False
 
 
 class AudioFile:
-    """An audio file, open to be read block by block; a context manager.
+    """An open audio file, read block by block; a context manager.
 
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or one that is decoded as a whole: SPHERE
-        compressed by Shorten, what ffmpeg knows, chained Ogg, FLAC of unknown length. Or a pipe, in formats that need
-        no way back (WAV, FLAC, not MP3), and :data:`STANDARD_INPUT`, which may be a socket. A file in a shard is named
-        by the text of a :class:`~biglittle_asr.shards.ShardMember`.
+        One of these:
+        a file in any format that soundfile knows (WAV, FLAC, NIST SPHERE, ...);
+        a file that is first decoded completely: SPHERE compressed by Shorten, formats of ffmpeg, chained Ogg, FLAC of
+        unknown length;
+        a pipe, in formats that can be read without seeking (WAV, FLAC, but not MP3);
+        :data:`STANDARD_INPUT`, which may be a socket;
+        a file in a shard, given by the text of a :class:`~biglittle_asr.shards.ShardMember`.
     label : str
-        What to call it in error messages; its path if not given.
+        Name in error messages; the path by default.
 
     Attributes
     ----------
     num_samples : int
-        Length in samples (of each channel); 0 for a pipe, which ends when it ends.
+        Length in samples per channel; 0 for a pipe, whose length is unknown.
     sample_rate : int
         Hz.
     channels : int
@@ -122,10 +125,10 @@ class AudioFile:
     FileNotFoundError
         If there is no such file.
     OSError
-        If it may not be read.
+        If there is no permission to read it.
     AudioFileError, ShardError
-        If the file is unreadable, empty, or shorter than its own header says, or its shard is, or ffmpeg is needed and
-        not installed; a ValueError.
+        A ValueError, if the file or its shard is unreadable, empty, or shorter than its header says, or if ffmpeg is
+        needed but not installed.
 
     Example
     -------
@@ -143,7 +146,7 @@ class AudioFile:
         if member is None:
             self._open(Path(path))
             return
-        # libsndfile, and what decodes Shorten, read files. This one has no name any more once it is open.
+        # libsndfile and the decoders of Shorten read files. This one loses its name once it is open.
         with tempfile.NamedTemporaryFile() as copy:
             copy.write(member.read())
             copy.flush()
@@ -168,11 +171,11 @@ class AudioFile:
             raise
 
     def _open_bytes(self, path: Path) -> BinaryIO:
-        # By descriptor, for libsndfile trusts some names, such as *.raw, more than the content. It reads from where the
-        # descriptor stands, so nothing may buffer.
+        # Open by descriptor, as libsndfile trusts some names, such as *.raw, more than the content. It reads from the
+        # descriptor's position, so the file must not be buffered.
         try:
             if path == STANDARD_INPUT:
-                # Where Python found it closed, its number may be that of another file by now.
+                # If standard input was closed at the start, its number may belong to another file by now.
                 if sys.__stdin__ is None:
                     raise OSError(errno.EBADF, "it is closed")
                 return os.fdopen(os.dup(0), "rb", buffering=0)
@@ -206,7 +209,7 @@ class AudioFile:
                 raise
             self._replace(self._decode(lambda path: ffmpeg.decode(path, other)))
             self._open_parts()
-        # libsndfile goes by the file's size, and so misses a cut-off download.
+        # libsndfile goes by the file's size, and so does not notice an incomplete download.
         promised = (header or {}).get("sample_count", "")
         if promised.isdecimal() and self.num_samples < int(promised):
             raise self._cut_off(self.num_samples, int(promised))
@@ -223,7 +226,7 @@ class AudioFile:
             raise AudioFileError(f"{self.label}: holds no samples; replace the file or leave it out.", "empty")
 
     def _open_sound(self, view: View | None, advice: str) -> _Sound:
-        """Have libsndfile read a view, or else the file itself."""
+        """Open a view, or the file itself, with libsndfile."""
         self._view, self._place = view, 0
         try:
             if view is not None:
@@ -236,19 +239,19 @@ class AudioFile:
             raise AudioFileError(f"{self.label}: not readable as audio ({_reason(error)}); {advice}.") from error
 
     def _decode(self, decoder: Callable[[Path], BinaryIO]) -> BinaryIO:
-        """What a program decodes the file to."""
+        """Decode the file with another program."""
         try:
             return decoder(self._path)
         except ValueError as error:
             raise AudioFileError(f"{self.label}: {error}") from error
 
     def _replace(self, decoded: BinaryIO) -> None:
-        """Go on with what a file was decoded to."""
+        """Replace the open file by its decoded copy."""
         self._file.close()
         self._file = decoded
 
     def _unroll(self, views: Sequence[View] = ()) -> None:
-        """Decode the recordings of a file, one behind the other, into a temporary one in which every place is found."""
+        """Decode the recordings of a file, in sequence, into one temporary file that can seek to any sample."""
         decoded = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 (closed with this object)
         try:
             with soundfile.SoundFile(
@@ -288,12 +291,12 @@ class AudioFile:
         return self.num_samples / self.sample_rate
 
     def place(self, segment: Segment) -> tuple[int, int]:
-        """First sample and number of samples of a segment.
+        """Convert a segment to its first sample and its number of samples.
 
         Raises
         ------
         AudioFileError
-            If it is not within the file, or empty; a ValueError.
+            A ValueError, if the segment is not within the file, or empty.
         """
         first = round(segment.start * self.sample_rate)
         count = self.num_samples - first if segment.duration is None else round(segment.duration * self.sample_rate)
@@ -307,13 +310,13 @@ class AudioFile:
         return first, count
 
     def read(self, segment: Segment = WHOLE) -> npt.NDArray[np.float32]:
-        """Samples (S,) of a segment, float32, full scale 1.
+        """Read the samples (S,) of a segment, float32, full scale 1.
 
         Raises
         ------
         AudioFileError
-            If it is not within the file, or its channel is not there, or not said of a file that has several; and as
-            :meth:`blocks`; a ValueError.
+            A ValueError, if the segment is not within the file, its channel does not exist, or no channel is given for
+            a file with several; also in the cases of :meth:`blocks`.
         """
         column = (_one_channel(self) if segment.channel is None else segment.channel) - 1
         if not 0 <= column < self.channels:
@@ -327,16 +330,16 @@ class AudioFile:
     def blocks(
         self, size: int = BLOCK_SAMPLES, first: int = 0, count: int | None = None
     ) -> Iterator[npt.NDArray[np.float32]]:
-        """Read samples; a pipe's only once, and from the beginning.
+        """Read samples in blocks. A pipe can be read only once, from the beginning.
 
         Arguments
         ---------
         size : int
-            Samples of a block; the last may have fewer.
+            Number of samples per block; the last block may have fewer.
         first : int
             The first sample.
         count : int, optional
-            How many; up to the end if not given.
+            Number of samples; up to the end by default.
 
         Yields
         ------
@@ -346,7 +349,7 @@ class AudioFile:
         Raises
         ------
         AudioFileError
-            If the file breaks off, or holds samples that are not finite numbers; a ValueError.
+            A ValueError, if the file is truncated, or has samples that are not finite numbers.
         """
         place, stop = first, self.num_samples if count is None else first + count
         for block in self._read(size, first, count):
@@ -365,7 +368,7 @@ class AudioFile:
             self._check_end()
 
     def _check_end(self) -> None:
-        """libsndfile reads the first of several FLAC files that were joined; behind it none may follow."""
+        """Check that no other FLAC file follows, as libsndfile reads only the first of several joined files."""
         if self._sound.format != "FLAC":
             return
         content = FileBytes(self._file.fileno())
@@ -397,7 +400,7 @@ class AudioFile:
             raise AudioFileError(f"{self.label}: broken audio ({_reason(error)}); replace the file.") from error
 
     def _go_to(self, first: int) -> None:
-        """Make a sample the next to be read, in a way that does not change it."""
+        """Move to a sample, so that it is read exactly as in sequence."""
         if self._is_pipe or self._place == first:
             return
         codec = self._sound.subtype
@@ -435,15 +438,15 @@ class AudioFile:
 
 
 def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt.NDArray[np.float32], int]:
-    """Read a one-channel audio file, or a segment of one channel of any.
+    """Read a one-channel audio file, or a segment of one channel of any audio file.
 
     Arguments
     ---------
     path : path
-        A file in any format soundfile knows (WAV, FLAC, NIST SPHERE, ...), or the text of a
+        A file in any format that :class:`AudioFile` reads, or the text of a
         :class:`~biglittle_asr.shards.ShardMember`.
     segment : Segment
-        What to read of it.
+        The part to read.
 
     Returns
     -------
@@ -457,8 +460,8 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
     FileNotFoundError
         If there is no such file.
     AudioFileError, ShardError
-        If the file is unreadable, empty, shorter than its own header says, has several channels and none is named, or
-        has not that segment; a ValueError.
+        A ValueError, if the file is unreadable, empty, or shorter than its header says, has several channels and none
+        is given, or does not contain the segment.
 
     Example
     -------
@@ -475,7 +478,7 @@ def read_audio(path: str | PathLike[str], segment: Segment = WHOLE) -> tuple[npt
 
 
 def _one_channel(file: AudioFile) -> int:
-    """The only channel of a file."""
+    """Return the number of the only channel; raises AudioFileError if there are several."""
     if file.channels != 1:
         raise AudioFileError(
             f"{file.label}: has {file.channels} channels where one is expected; split it into one file each.",
@@ -485,6 +488,6 @@ def _one_channel(file: AudioFile) -> int:
 
 
 def _reason(error: Exception) -> str:
-    """libsndfile's own words, without the path that ours already start with."""
+    """libsndfile's message without the path, which our messages already begin with."""
     text = getattr(error, "error_string", None) or str(error)
     return text.rstrip(".")

@@ -1,4 +1,4 @@
-"""Change of sampling rate, of whole recordings and of streams."""
+"""Resampling of whole recordings and of streams."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy.typing as npt
 Samples = npt.NDArray[np.float32]
 
 SAMPLE_RATES = (4000, 768000)
-"""Hz: what is taken. Below, no speech is left to recognize; above, no microphone records."""
+"""Lowest and highest accepted rate in Hz. Below, speech is not intelligible; above, no microphone records."""
 ZERO_CROSSINGS = 6
-"""Of the low-pass filter's sinc, on each side; this and the next are torchaudio's defaults, with which speeds are
-perturbed in training."""
+"""Zero crossings of the low-pass filter's sinc on each side. This and ROLLOFF are torchaudio's defaults, which speed
+perturbation in training uses too."""
 ROLLOFF = 0.99
-"""The filter's edge, as a part of the lower of the two Nyquist frequencies."""
+"""The filter's cutoff, as a fraction of the lower of the two Nyquist frequencies."""
 
 
 class Resampler:
-    """Changes the sample rate of a waveform that comes in blocks.
+    """Resamples a waveform that comes in blocks.
 
-    Band-limited interpolation by a sinc in a Hann window, as in `torchaudio.functional.resample`; but each sample of
-    the result is computed by itself, so that the blocks change nothing, and memory stays small for any pair of rates.
+    Band-limited interpolation by a sinc in a Hann window, as in `torchaudio.functional.resample`. Each output sample is
+    computed independently, so that blocks do not change the result, and memory stays small for any pair of rates.
 
     Arguments
     ---------
@@ -42,7 +42,7 @@ class Resampler:
     def __init__(self, old_rate: int, new_rate: int) -> None:
         common = math.gcd(old_rate, new_rate)
         self.old, self.new = old_rate // common, new_rate // common
-        # Samples of the result lie at `phase / new` behind an input sample, with `new` different phases.
+        # Output samples lie `phase / new` after an input sample, with `new` different phases.
         edge = min(self.old, self.new) * ROLLOFF / self.old
         self.reach = math.ceil(ZERO_CROSSINGS / edge)
         times = np.arange(-self.reach, self.reach + 2)[None, :] - np.arange(self.new)[:, None] / self.new
@@ -51,21 +51,21 @@ class Resampler:
         self.filters = (np.sinc(crossings) * window * edge).astype(np.float32)
 
     def output_length(self, num_samples: int) -> int:
-        """Samples that `num_samples` become, rounded up."""
+        """Number of output samples for `num_samples` input samples, rounded up."""
         return -(-num_samples * self.new // self.old)
 
     def __call__(self, blocks: Iterable[Samples]) -> Iterator[Samples]:
-        """Resample blocks (S,) into as many, of other lengths, and one more."""
+        """Resample blocks (S,). Yields one block per input block, and one more at the end."""
         if self.old == self.new:
             yield from blocks
             return
-        # What is there of the input, from sample `first` on; before the beginning and behind the end it is zero.
+        # The buffered input, from sample `first` on. Before the beginning and after the end, the input is zero.
         buffer, first = np.zeros(self.reach, dtype=np.float32), -self.reach
         received = done = 0
         for block in blocks:
             buffer = np.concatenate([buffer, block])
             received += len(block)
-            # Filters reach so far to the right of the input sample they stand at, and one more.
+            # A filter reaches `reach` samples plus one to the right of its input sample.
             ready = self.output_length(max(0, received - self.reach - 1))
             yield self._filter(buffer, first, done, ready)
             done = ready
@@ -75,7 +75,7 @@ class Resampler:
         yield self._filter(buffer, first, done, self.output_length(received))
 
     def _filter(self, buffer: Samples, first: int, start: int, stop: int) -> Samples:
-        """Samples `start` to `stop` of the result."""
+        """Compute output samples `start` to `stop`."""
         if start == stop:
             return np.zeros(0, dtype=np.float32)
         places = np.arange(start, stop) * self.old

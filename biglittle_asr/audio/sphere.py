@@ -1,6 +1,6 @@
-"""NIST SPHERE: what its header says, and samples compressed by Shorten, which libsndfile does not read.
+"""NIST SPHERE: its header, and samples compressed by Shorten, which libsndfile cannot read.
 
-LDC packed much of its telephone speech with Shorten. Two programs undo it; whichever is installed does.
+LDC compressed much of its telephone speech with Shorten. Two programs decode it; the first one installed is used.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ DECODERS = {
     "sph2pipe": ("-f", "wav", "-p", "{path}"),
     "ffmpeg": ("-v", "error", "-nostdin", "-i", "{path}", "-c:a", "pcm_s16le", "-f", "wav", "-"),
 }
-"""Programs that write WAV to standard output, the one that is asked first in front: ffmpeg knows Shorten behind pcm
-alone, and not behind ulaw."""
+"""Programs that write WAV to standard output, in the order in which they are tried. ffmpeg can decode Shorten after
+pcm, but not after ulaw."""
 
 
 def read_header(descriptor: int) -> dict[str, str] | None:
-    r"""Fields of a SPHERE header, as text.
+    r"""Read the fields of a SPHERE header, as text.
 
     Arguments
     ---------
     descriptor : int
-        Of an open file; where it stands does not change.
+        Descriptor of an open file; its position does not change.
 
     Returns
     -------
     dict from name to value, or None
-        None if the file is no SPHERE.
+        None if the file is not SPHERE.
 
     Example
     -------
@@ -53,7 +53,7 @@ def read_header(descriptor: int) -> dict[str, str] | None:
     for line in header.decode("latin-1").split("\n"):
         if line.strip() == "end_head":
             break
-        # A string's length, as in -s4, is not always what it says.
+        # The length of a string, as in -s4, is not always right.
         name, _, rest = line.partition(" -")
         if rest:
             fields[name] = rest.partition(" ")[2].strip()
@@ -61,7 +61,7 @@ def read_header(descriptor: int) -> dict[str, str] | None:
 
 
 def is_compressed(header: Mapping[str, str]) -> bool:
-    """Whether the samples behind a header are packed by Shorten.
+    """Whether a file's samples are compressed by Shorten.
 
     Example
     -------
@@ -72,7 +72,7 @@ def is_compressed(header: Mapping[str, str]) -> bool:
 
 
 def decompress(path: str | PathLike[str]) -> BinaryIO:
-    """Decode a compressed file by the first program that can.
+    """Decode a compressed file with the first program that succeeds.
 
     Arguments
     ---------
@@ -82,12 +82,12 @@ def decompress(path: str | PathLike[str]) -> BinaryIO:
     Returns
     -------
     file
-        WAV in a temporary file, which is gone when it is closed.
+        WAV in a temporary file, which is deleted when it is closed.
 
     Raises
     ------
     ValueError
-        What is wrong, without the file's name: no such program is installed, or none could decode the file.
+        If no such program is installed, or none could decode the file. The message does not name the file.
     """
     installed = {name: shutil.which(name) for name in DECODERS}
     problems = []
@@ -103,7 +103,7 @@ def decompress(path: str | PathLike[str]) -> BinaryIO:
             decoded.seek(0)
             return decoded
         decoded.close()
-        # Of many lines the first tells most; ffmpeg puts the part of itself that speaks in front, in brackets.
+        # The first line says most. ffmpeg begins messages with the name of a component in brackets.
         first = done.stderr.decode("utf-8", "replace").strip().partition("\n")[0].rpartition("] ")[2].strip()
         problems.append(f"{name} cannot decode it ({first.rstrip('.') or f'exit status {done.returncode}'})")
     if problems:

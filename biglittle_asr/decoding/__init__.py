@@ -1,10 +1,11 @@
-"""From an encoder's posteriors to token sequences and words.
+"""Decoding: from an encoder's output to tokens and words.
 
-- `greedy.py`, `words.py`, `tokenizer.py`: the best path, and words of tokens
-- `beam.py`: beam search; `settings.py`, `lexicon.py`, `language_model.py`, `hotwords.py`: what it is told
-- `attention.py`, `transducer.py`: searches of other models; `aligned.py`: with the times of their words
-- `decoder.py`: greedy decoding and searches as two of one kind
-- `arpa.py`, `ngram.py`, `sentences.py`: ARPA files, and training n-grams on text
+- `ctc/greedy.py`: the best path of a CTC model
+- `ctc/beam.py`: beam search of a CTC model; its inputs are in `settings.py`, `ctc/lexicon.py`, `ctc/hotwords.py` and
+  `lm/language_model.py`
+- `attention.py`, `transducer.py`: searches of other models; `aligned.py`: these searches with word times
+- `decoder.py`: one interface for greedy decoding and searches
+- `lm/arpa.py`, `lm/ngram.py`, `lm/sentences.py`: ARPA files, and training n-grams on text
 """
 
 from biglittle_asr.decoding.ctc.beam import BeamSearch, Hypothesis

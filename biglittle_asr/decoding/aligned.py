@@ -1,7 +1,7 @@
-"""Searches of attention models and transducers, whose texts know where in the audio their words are.
+"""Searches of attention models and transducers that also find the times of words.
 
-What finds the texts says nothing of times. They come from the most probable alignment of a text with the frames: of an
-attention model by the CTC layer beside its decoder, of a transducer by itself.
+These searches find texts without times. Times come from the most probable alignment of a text with the frames. An
+attention model is aligned by its CTC layer, a transducer by itself.
 """
 
 from __future__ import annotations
@@ -26,32 +26,32 @@ from biglittle_asr.tokens.words import TAIL_SECONDS, Token
 
 
 class AlignedSearch(ABC):
-    """Finds the texts of an utterance; a :class:`~biglittle_asr.decoding.Search`.
+    """Base class of searches whose times come from an alignment; a :class:`~biglittle_asr.decoding.Search`.
 
     Arguments
     ---------
     model : nn.Module
     tokenizer : Tokenizer
     settings : DecodingSettings
-        Of which such searches know `beam` and `nbest` only.
+        Only `beam` and `nbest` are used.
     beam_size : int
-        Hypotheses kept, if the settings do not say.
+        Number of hypotheses kept if the settings have no beam.
 
     Raises
     ------
     ValueError
-        If the settings ask for what only CTC's searches do.
+        If the settings use features that only CTC searches have.
     """
 
     pause_seconds = math.inf
-    """Where words end is for the model to say, which knows the tokens before; pauses of an alignment end none."""
+    """Infinite: pauses in an alignment do not end a word. The model, which knows the previous tokens, decides."""
     tail_seconds = TAIL_SECONDS
 
     def __init__(self, model: Any, tokenizer: Tokenizer, settings: DecodingSettings, beam_size: int) -> None:
         if settings != DecodingSettings(beam=settings.beam, nbest=settings.nbest):
             raise ValueError(
-                "language models, lexicons and hotwords are for CTC models; the search of this one, "
-                f"{type(model).__name__}, takes a beam and a number of texts only."
+                "language models, lexicons and hotwords need a CTC model; "
+                f"the search of a {type(model).__name__} supports only a beam and a number of texts."
             )
         self.model = model
         self.tokenizer = tokenizer
@@ -60,7 +60,7 @@ class AlignedSearch(ABC):
 
     @torch.no_grad()
     def __call__(self, encoded: Tensor) -> list[Hypothesis]:
-        """Texts for the frames (T', D) that the model's `encode` gives, all different, the best first."""
+        """Find different texts for the frames (T', D) from the model's `encode`, best first."""
         encoded = encoded.to(self.model.output.weight.device)
         found: dict[str, Hypothesis] = {}
         for tokens, score in self.candidates(encoded):
@@ -74,11 +74,11 @@ class AlignedSearch(ABC):
 
     @abstractmethod
     def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
-        """Tokens of texts, which may be the same, with their scores; the best first."""
+        """Find the tokens of texts with their scores, best first. Texts may repeat."""
 
     @abstractmethod
     def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
-        """Where the tokens of a text are, and the network's log-probability of it."""
+        """Locate the tokens of a text, and compute the network's log-probability of the text."""
 
     @abstractmethod
     def blanks(self, encoded: Tensor) -> list[bool]:
@@ -86,14 +86,14 @@ class AlignedSearch(ABC):
 
 
 class AlignedAttentionSearch(AlignedSearch):
-    """Joint CTC and attention search; a token's probability is the decoder's, its place the CTC layer's.
+    """Joint CTC and attention search. A token's probability comes from the decoder, its time from the CTC layer.
 
     Arguments
     ---------
     model : AttentionModel
     tokenizer : Tokenizer
     settings : DecodingSettings
-        Its beam takes the place of `search`'s.
+        Its beam, if set, replaces that of `search`.
     search : AttentionSettings
 
     Example
@@ -121,7 +121,7 @@ class AlignedAttentionSearch(AlignedSearch):
         self.searcher = AttentionSearcher(model, **vars(replace(search, beam_size=self.beam_size)))
 
     def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
-        """See :class:`AlignedSearch`; scores are nats a token where lengths are normalized, CTC's part included."""
+        """See :class:`AlignedSearch`. Scores include CTC's; they are in nats, per token if lengths are normalized."""
         return self.searcher.candidates(encoded.unsqueeze(0), self._length(encoded))[0]
 
     def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
@@ -136,7 +136,7 @@ class AlignedAttentionSearch(AlignedSearch):
         ], sum(said)
 
     def blanks(self, encoded: Tensor) -> list[bool]:
-        """Whether the blank is CTC's best."""
+        """Return for each frame whether CTC's most probable token is the blank."""
         best = self.model.ctc_output(encoded.to(self.model.output.weight.device)).argmax(dim=-1)
         found: list[bool] = best.eq(BLANK).tolist()
         return found
@@ -146,10 +146,10 @@ class AlignedAttentionSearch(AlignedSearch):
 
 
 def align_ctc(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]:
-    """First frame of each token, and one past its last, in the most probable alignment by CTC; torchaudio's.
+    """Find each token's first frame and one past its last in the most probable CTC alignment (torchaudio).
 
-    Where there are too few frames for all tokens and a blank between equal neighbors, which an attention decoder can
-    say nevertheless, tokens are spread evenly.
+    An attention decoder can output more tokens than CTC can align with the frames (CTC needs a blank between equal
+    neighbors). Tokens are then spread evenly.
 
     Arguments
     ---------
@@ -181,14 +181,14 @@ def align_ctc(log_probs: Tensor, tokens: Sequence[int]) -> list[tuple[int, int]]
 
 
 class AlignedTransducerSearch(AlignedSearch):
-    """Search in a transducer; a token is where the most probable alignment puts it out, at one frame.
+    """Transducer search. A token's time is the one frame at which the most probable alignment emits it.
 
     Arguments
     ---------
     model : TransducerModel
     tokenizer : Tokenizer
     settings : DecodingSettings
-        Its beam takes the place of `search`'s.
+        Its beam, if set, replaces that of `search`.
     search : TransducerSettings
 
     Example
@@ -213,7 +213,7 @@ class AlignedTransducerSearch(AlignedSearch):
         self.beam = TransducerBeamSearch(model, self.beam_size) if self.beam_size > 1 else None
 
     def candidates(self, encoded: Tensor) -> Iterable[tuple[list[int], float]]:
-        """See :class:`AlignedSearch`; scores are nats by the number of tokens and 2, as torchaudio's."""
+        """See :class:`AlignedSearch`. As in torchaudio, scores are nats divided by the number of tokens plus 2."""
         if self.beam is None:
             (tokens,) = self.greedy.search(encoded.unsqueeze(0), torch.tensor([len(encoded)], device=encoded.device))
             *_, score = align_transducer(self.model, encoded, tokens)
@@ -223,7 +223,7 @@ class AlignedTransducerSearch(AlignedSearch):
         return [(tokens, score / (len(tokens) + 2)) for tokens, score in found]
 
     def align(self, encoded: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
-        """See :class:`AlignedSearch`; the log-probability is the alignment's."""
+        """See :class:`AlignedSearch`. The log-probability is that of the alignment."""
         frames, log_probs, score = align_transducer(self.model, encoded, tokens)
         return [
             Token(index, frame, frame + 1, log_prob)
@@ -232,7 +232,7 @@ class AlignedTransducerSearch(AlignedSearch):
 
     @torch.no_grad()
     def blanks(self, encoded: Tensor) -> list[bool]:
-        """Whether the best text has no token there."""
+        """Return for each frame whether the best text has no token there."""
         encoded = encoded.to(self.model.output.weight.device)
         (tokens, _), *_ = self.candidates(encoded)
         frames, *_ = align_transducer(self.model, encoded, tokens)
@@ -240,11 +240,11 @@ class AlignedTransducerSearch(AlignedSearch):
 
 
 def align_transducer(model: Any, encoded: Tensor, tokens: Sequence[int]) -> tuple[list[int], list[float], float]:
-    """The most probable alignment of a text by a transducer.
+    """Find a transducer's most probable alignment of a text.
 
-    Behind u tokens, frame t is reached with the log-probability r(t, u). The next token is put out at some frame s up
-    to t, and the blanks of the frames from s to t - 1 follow: r(t, u + 1) is the largest of r(s, u) + token(s, u) +
-    blanks(s..t-1, u + 1), a running maximum over s once the blanks are written as a difference of sums.
+    Let r(t, u) be the log-probability of reaching frame t after u tokens. The next token is emitted at a frame s <= t,
+    followed by the blanks of frames s to t - 1. So r(t, u + 1) is the maximum over s of r(s, u) + token(s, u) +
+    blanks(s..t-1, u + 1). Written with cumulative sums of blanks, this is a running maximum over s.
 
     Arguments
     ---------
@@ -257,11 +257,11 @@ def align_transducer(model: Any, encoded: Tensor, tokens: Sequence[int]) -> tupl
     Returns
     -------
     frames : list of int
-        Frame at which each token is put out; several may be put out at one.
+        Frame at which each token is emitted; one frame may emit several.
     log_probs : list of float
-        Of each token there.
+        Log-probability of each token at its frame.
     score : float
-        Log-probability of the alignment, its blanks included.
+        Log-probability of the alignment, including its blanks.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Beam search for attention models: SpeechBrain's, made independent of the batch."""
+"""SpeechBrain's beam search for attention models, with results that do not depend on the batch."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -21,34 +21,34 @@ class AttentionSettings:
     """
 
     beam_size: int = 10
-    """Hypotheses kept behind each token; 1 searches greedily."""
+    """Number of hypotheses kept after each token; 1 is greedy search."""
     ctc_weight: float = 0.0
-    """Weight of CTC's prefix scores, from 0 to below 1; 1 minus it is that of the decoder's."""
+    """Weight of CTC's prefix scores, at least 0 and below 1; the decoder's weight is 1 minus this."""
     max_decode_ratio: float = 1.0
-    """Most tokens a frame of the encoder."""
+    """Largest number of tokens per encoder frame."""
     temperature: float = 1.0
-    """Of the decoder's softmax."""
+    """Temperature of the decoder's softmax."""
     length_normalization: bool = True
-    """Rank hypotheses by their score a token."""
+    """Whether to rank hypotheses by score per token."""
     using_eos_threshold: bool = True
-    """Let a hypothesis end only where its end is likely enough; see `eos_threshold`."""
+    """Whether to end a hypothesis only if its end is likely enough; see `eos_threshold`."""
     eos_threshold: float = 1.5
-    """The end's log-probability, times this, must exceed the best other token's."""
+    """The end's log-probability times this must exceed that of the best other token."""
     using_max_attn_shift: bool = False
-    """Drop hypotheses whose attention jumps; see `max_attn_shift`."""
+    """Whether to drop hypotheses whose attention jumps; see `max_attn_shift`."""
     max_attn_shift: int = 60
-    """Frames by which the peak of attention may move from a token to the next."""
+    """Largest move of the attention peak between two tokens, in frames."""
 
     def __post_init__(self) -> None:
         """Check the values."""
         if self.beam_size < 1 or not 0 <= self.ctc_weight < 1:
             raise ValueError(
-                "a search needs a beam of at least 1 and a ctc_weight from 0 to below 1: not "
+                "a search needs a beam of at least 1 and a ctc_weight of at least 0 and below 1, but they are "
                 f"{self.beam_size}, {self.ctc_weight}"
             )
         if self.max_decode_ratio <= 0 or self.temperature <= 0:
             raise ValueError(
-                "a search needs a max_decode_ratio and a temperature above 0: not "
+                "a search needs a max_decode_ratio and a temperature above 0, but they are "
                 f"{self.max_decode_ratio}, {self.temperature}"
             )
 
@@ -56,16 +56,16 @@ class AttentionSettings:
 class AttentionSearcher(S2SRNNBeamSearcher):
     """Joint CTC and attention beam search (Watanabe et al. 2017, "Hybrid CTC/attention architecture").
 
-    SpeechBrain's search lets an utterance have as many tokens as the longest of its batch has frames. Here each has a
-    limit of its own, `max_decode_ratio` times its own frames, so that it comes out the same in any batch. Neither the
-    blank nor the beginning of a transcript is ever put out.
+    SpeechBrain's search limits the tokens of every utterance by the frames of the longest one in the batch. Here each
+    utterance is limited to `max_decode_ratio` times its own frames, so that results do not depend on the batch. The
+    blank and the start token are never output.
 
     Arguments
     ---------
     model : AttentionModel
         Its decoder is SpeechBrain's `AttentionalRNNDecoder`.
     **settings
-        Fields of :class:`AttentionSettings`; all but the first three are SpeechBrain's.
+        Fields of :class:`AttentionSettings`; all but the first three are SpeechBrain's own.
 
     Example
     -------
@@ -103,26 +103,26 @@ class AttentionSearcher(S2SRNNBeamSearcher):
         self.settings = chosen
 
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
-        """Tokens of each utterance, out of encoded frames (B, T', D) and (B,) integer frames."""
+        """Find each utterance's tokens from encoded frames (B, T', D) and (B,) integer numbers of frames."""
         return [found[0][0] for found in self.candidates(encoded, frames)]
 
     @torch.no_grad()
     def candidates(self, encoded: Tensor, frames: Tensor) -> list[list[tuple[list[int], float]]]:
-        """What the beam holds at the end: tokens and scores of each utterance's hypotheses, the best first."""
+        """Return the final beam: tokens and scores of each utterance's hypotheses, best first."""
         tokens, lengths, scores, _ = self(encoded, frames / encoded.shape[1])
         counts = (lengths * tokens.shape[2]).round().int()
         return [
             [
                 (row[:count], score)
                 for rank, (row, count, score) in enumerate(zip(*utterance, strict=True))
-                # A beam wider than what there is to choose from is filled up with the impossible.
+                # A beam wider than the number of choices is filled up with impossible hypotheses.
                 if rank == 0 or score > self.minus_inf / 2
             ]
             for utterance in zip(tokens.tolist(), counts.tolist(), scores.tolist(), strict=True)
         ]
 
     def init_beam_search_data(self, *arguments: Any) -> Any:
-        """SpeechBrain's preparation; of a single frame, too, something is said."""
+        """Prepare as SpeechBrain does, but decode a single frame too."""
         prepared = super().init_beam_search_data(*arguments)
         self.max_decode_steps: int = max(1, self.max_decode_steps)
         return prepared
@@ -133,13 +133,13 @@ class AttentionSearcher(S2SRNNBeamSearcher):
         return size
 
     def forward_step(self, inp_tokens: Tensor, memory: Any, enc_states: Tensor, enc_lens: Tensor) -> Any:
-        """SpeechBrain's step; what no transcript holds is impossible."""
+        """Do SpeechBrain's step, but make the blank and the start token impossible."""
         log_probs, memory, attention = super().forward_step(inp_tokens, memory, enc_states, enc_lens)
         log_probs[:, [BLANK, self.bos_index]] = self.minus_inf
         return log_probs, memory, attention
 
     def search_step(self, *arguments: Any) -> Any:
-        """SpeechBrain's step; utterances that are at their limit then end as its search does at the longest's."""
+        """Do SpeechBrain's step, but end each utterance at its own limit of tokens, not at the batch's."""
         *_, enc_lens, step = arguments
         result = super().search_step(*arguments)
         alive, ended, scores = result[0], result[3], result[8]

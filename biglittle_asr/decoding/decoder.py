@@ -1,4 +1,4 @@
-"""From a network's output for one utterance, piece by piece, to its words: greedily or by a search."""
+"""Decodes one utterance's network output, piece by piece, into words: greedily or by a search."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 from biglittle_asr.tokens.words import Word, WordBuilder
 
 SEGMENT_SECONDS = 30.0
-"""What a search takes at once. Longer utterances are cut at their longest pauses: nothing that is said half a
-minute later changes a word, and memory must not grow with duration."""
+"""Longest segment searched at once. Longer utterances are cut at their longest pauses, so that memory does not grow
+with duration. Speech half a minute later does not change a word."""
 
 
 class Decoder(Protocol):
-    """Decodes one utterance. However it is cut into pieces, its words are the same."""
+    """Decodes one utterance. The words do not depend on how the utterance is cut into pieces."""
 
     def decode(self, outputs: Tensor, /) -> list[Word]:
-        """Words that are certain with the next frames, given the network's outputs (T, V), or (T, D) of encoders."""
+        """Return the words that the next frames settle, given the network's (T, V) or the encoder's (T, D) outputs."""
 
     def finish(self, duration: float) -> list[Word]:
-        """The words that are left, of an utterance of so many seconds."""
+        """Return the remaining words of an utterance of `duration` seconds."""
 
 
 class Search(Protocol):
-    """Finds the texts of one utterance, of a model of any kind."""
+    """Finds the texts of one utterance, for any kind of model."""
 
     tokenizer: Tokenizer
     settings: DecodingSettings
 
     @property
     def pause_seconds(self) -> float:
-        """So long without a token ends a word."""
+        """Pause in seconds without tokens that ends a word."""
 
     @property
     def tail_seconds(self) -> float:
-        """A word goes on so long behind the frames of its last token, if nothing follows."""
+        """Time in seconds that a word lasts beyond the frames of its last token, if nothing follows."""
 
     def blanks(self, outputs: Tensor, /) -> list[bool]:
-        """Of each frame, whether no token is put out there: where a long utterance may be cut."""
+        """Return for each frame whether it has no token, so that a long utterance may be cut there."""
 
     def __call__(self, outputs: Tensor, /) -> list[Hypothesis]:
-        """Texts for the network's outputs (T, V) or (T, D), all different, the best first; at least one."""
+        """Find different texts, best first and at least one, for the network's outputs (T, V) or (T, D)."""
 
 
 class GreedyWords:
-    """The words of the best path.
+    """Decodes the words of the best path.
 
     Arguments
     ---------
@@ -81,7 +81,7 @@ class GreedyWords:
 
 
 class BeamWords:
-    """The words that a search finds, and other texts it might have been.
+    """Decodes the words that a search finds, and keeps alternative texts.
 
     Arguments
     ---------
@@ -92,7 +92,7 @@ class BeamWords:
     Attributes
     ----------
     hypotheses : list of Hypothesis
-        Of the last segment that was searched, which is the whole utterance if it lasts `SEGMENT_SECONDS` or less.
+        Texts of the last segment searched. That is the whole utterance if it lasts `SEGMENT_SECONDS` or less.
 
     Example
     -------
@@ -129,7 +129,7 @@ class BeamWords:
         return self._search(torch.cat(self._pieces), duration) if self._held else []
 
     def words(self, hypothesis: Hypothesis, end: float) -> list[Word]:
-        """The words of a text of the last segment, which ends at so many seconds."""
+        """Return the words of a text of the last segment, which ends at `end` seconds."""
         builder = WordBuilder(
             self.search.tokenizer, self.frame_seconds, self.search.pause_seconds, self.search.tail_seconds
         )
@@ -145,7 +145,7 @@ class BeamWords:
 
 
 def _pause(blanks: list[bool]) -> int:
-    """Where to cut: amid the longest run of blanks in the last two thirds of frames; if there is none, at their end."""
+    """Find where to cut: mid-way in the longest run of blanks in the last two thirds of frames, else at their end."""
     longest, cut, start = 0, len(blanks), None
     for frame, blank in enumerate([*blanks, False]):
         if blank and start is None and frame >= len(blanks) // 3:

@@ -1,4 +1,4 @@
-"""How to search for words: the settings of a beam search, as one object and as a JSON file."""
+"""Settings of a beam search, as an object and as a JSON file."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from typing import Any
 from biglittle_asr.files import FIELD, InvalidJSON, read_json, text_lines, write_atomically
 
 DEFAULT_BOOST = 5.0
-"""Nats: e^5, about 150 times more probable, which outweighs a letter or two that were heard badly."""
+"""In nats. e^5 is about 150 times as probable, which outweighs one or two badly recognized letters."""
 
 
 def read_hotwords(path: str | Path) -> dict[str, float]:
-    r"""Read hotwords: a word a line, and behind it, if not the default, its boost in nats (negative: avoid it).
+    r"""Read hotwords: one word per line, optionally followed by its boost in nats (negative to avoid the word).
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If a line is none of these; the message has its number.
+        If a line has another form, or there are no hotwords. The message names the line.
 
     Example
     -------
@@ -45,10 +45,10 @@ def read_hotwords(path: str | Path) -> dict[str, float]:
                 raise ValueError
         except ValueError as error:
             raise ValueError(
-                f"{place}: is no hotword; a line holds one word and, if you like, its boost, such as GHENT 2.5."
+                f"{place}: is not a hotword; write one word per line, optionally with its boost, such as GHENT 2.5."
             ) from error
     if not boosts:
-        raise ValueError(f"{path}: holds no hotwords; write one a line.")
+        raise ValueError(f"{path}: has no hotwords; write one per line.")
     return boosts
 
 
@@ -62,7 +62,7 @@ class DecodingSettings:
     Raises
     ------
     ValueError
-        If a value makes no sense.
+        If a value is out of range or of the wrong type.
 
     Example
     -------
@@ -71,22 +71,22 @@ class DecodingSettings:
     """
 
     lm: str | None = None
-    """ARPA or KenLM file, of words, or of the model's tokens."""
+    """ARPA or KenLM file of words, or of the model's tokens."""
     lexicon: str | None = None
-    """File of the words that may be recognized; if none is given, those of the language model. Without either, and with
-    a language model of tokens, any text may."""
+    """File of the words that may be recognized. By default, these are the words of the language model. Without a
+    lexicon or a language model of words, any text may be recognized."""
     lm_weight: float = 0.5
-    """Of the language model. Below 1, for frames are not independent, so that the network is too sure of itself."""
+    """Weight of the language model. Below 1: frames are not independent, so the network's scores are overconfident."""
     word_score: float = 0.0
-    """For each word, in nats: makes up for what a word costs in a language model. Only where there is a lexicon, or a
-    language model of words."""
+    """Score of each word in nats, which makes up for a word's cost in the language model. Needs a lexicon or a language
+    model of words."""
     beam: int | None = None
-    """Hypotheses that are kept at each frame, or behind each token; more cost time in proportion. None: as many as the
-    kind of search keeps by itself."""
+    """Number of hypotheses kept at each frame or after each token; time grows in proportion. None: the default of the
+    kind of search."""
     nbest: int = 1
-    """Texts of a recording, the best one counted."""
+    """Number of texts per recording, including the best one."""
     hotwords: Mapping[str, float] = field(default_factory=dict)
-    """Word -> boost in nats, for each time it occurs."""
+    """Boost in nats by word, added each time that the word occurs."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -95,12 +95,12 @@ class DecodingSettings:
                 raise ValueError(f"{name}: must be the name of a file.")
         for name in ("lm_weight", "word_score"):
             if not _is_number(getattr(self, name)):
-                raise ValueError(f"{name}: {getattr(self, name)!r} is no finite number.")
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not a finite number.")
         for name, value in (("beam", 1 if self.beam is None else self.beam), ("nbest", self.nbest)):
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}: {value!r} is no whole number of 1 or more.")
+                raise ValueError(f"{name}: {value!r} is not a whole number of at least 1.")
         if self.lm_weight < 0:
-            raise ValueError(f"lm_weight: {self.lm_weight} would reward what the language model holds for improbable.")
+            raise ValueError(f"lm_weight: {self.lm_weight} would favor improbable texts; use 0 or more.")
         if self.beam is not None:
             self.width(self.beam)
         if not isinstance(self.hotwords, Mapping) or not all(
@@ -110,12 +110,12 @@ class DecodingSettings:
             raise ValueError("hotwords: must be single words, each with a number.")
 
     def width(self, default: int) -> int:
-        """The beam, `default` if there is none.
+        """Return the beam, or `default` if it is not set.
 
         Raises
         ------
         ValueError
-            If more texts are wanted than it can hold.
+            If `nbest` is larger than the beam.
         """
         beam = self.beam or default
         if self.nbest > beam:
@@ -124,14 +124,14 @@ class DecodingSettings:
 
 
 def read_settings(path: str | Path) -> DecodingSettings:
-    r"""Read settings from a JSON file, such as `biglittle tune` writes; files it names are sought beside it.
+    r"""Read settings from a JSON file, such as `biglittle tune` writes. Paths in it are relative to its folder.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it holds no such settings.
+        If it does not contain decoding settings.
 
     Example
     -------
@@ -159,7 +159,7 @@ def read_settings(path: str | Path) -> DecodingSettings:
 
 
 def write_settings(path: str | Path, settings: DecodingSettings) -> None:
-    """Write settings to a JSON file, whole or not at all; files are named as seen from its folder.
+    """Write settings to a JSON file atomically. Paths in it are relative to its folder.
 
     Example
     -------

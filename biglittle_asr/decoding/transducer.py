@@ -1,4 +1,4 @@
-"""Search in transducers: SpeechBrain's greedy one, made independent of the batch, and torchaudio's beam search."""
+"""Transducer searches: SpeechBrain's greedy search, made independent of the batch, and torchaudio's beam search."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +24,7 @@ class TransducerSettings:
     """
 
     beam_size: int = 4
-    """Hypotheses kept at each frame; 1 searches greedily, more than there are tokens are as good as so many."""
+    """Number of hypotheses kept at each frame, at most the number of tokens; 1 is greedy search."""
 
     def __post_init__(self) -> None:
         """Check the value."""
@@ -33,13 +33,13 @@ class TransducerSettings:
 
 
 class TransducerGreedySearcher(TransducerBeamSearcher):
-    """SpeechBrain's greedy search, which reads padding as if it were speech; here padding is all blank.
+    """SpeechBrain's greedy search, with padding read as blanks. SpeechBrain's own reads padding as speech.
 
-    At each frame it takes the most probable token, up to six times, until that is the blank. Thereby it loses
-    tokens that the network is sure of, if not of their frame: one that has 0.4 at each of ten frames, and the blank the
-    rest, comes out of the network with a probability of 1 - 0.6^10 = 0.99, and out of this search never, nor anything
-    behind it. The loss, which sums over frames, is near zero then and shows nothing. A beam search of 2 or more sums as
-    well (:class:`TransducerBeamSearch`), for several times the time.
+    At each frame, it outputs the most probable token, up to six times, until that token is the blank. It misses tokens
+    whose frame is uncertain. For example, a token with probability 0.4 at each of ten frames, against 0.6 for the
+    blank, has a total probability of 1 - 0.6^10 = 0.99, but this search never outputs it, nor anything after it. The
+    training loss sums over frames, so it is near zero and does not show the problem. A beam search of 2 or more
+    (:class:`TransducerBeamSearch`) also sums, but takes several times as long.
 
     Arguments
     ---------
@@ -64,13 +64,13 @@ class TransducerGreedySearcher(TransducerBeamSearcher):
 
     @torch.no_grad()
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
-        """Tokens of each utterance, out of projected frames (B, T', J) and (B,) integer frames."""
+        """Find each utterance's tokens from projected frames (B, T', J) and (B,) integer numbers of frames."""
         valid = valid_mask(frames, encoded.shape[1]).unsqueeze(2)
         hypotheses, *_ = self(torch.cat([encoded, valid.to(encoded.dtype)], dim=2))
         return hypotheses
 
     def _joint_forward_step(self, h_i: Tensor, out_PN: Tensor) -> Tensor:  # noqa: N803 (SpeechBrain's name)
-        """Log-probabilities (B, 1, 1, V) at one frame, whose last element says whether it is valid."""
+        """Compute log-probabilities (B, 1, 1, V) at one frame; the last element of the frame says if it is valid."""
         log_probs: Tensor = super()._joint_forward_step(h_i[..., :-1], out_PN)
         padding = h_i[..., -1:] == 0
         blank = torch.arange(log_probs.shape[-1], device=log_probs.device) == BLANK
@@ -78,20 +78,20 @@ class TransducerGreedySearcher(TransducerBeamSearcher):
 
 
 class TransducerBeamSearch:
-    """torchaudio's beam search, in which paths to the same tokens are merged; one utterance after another.
+    """torchaudio's beam search, which merges paths to the same tokens. Utterances are searched one by one.
 
-    SpeechBrain's does not merge them, and does not end at a frame where the blank is never among the `beam_size` best.
+    SpeechBrain's beam search does not merge paths, and never ends if the blank is not among the `beam_size` best.
 
     Arguments
     ---------
     model : TransducerModel
     beam_size : int
-        At least 1; more than there are tokens are as good as so many.
+        Number of hypotheses, at least 1; at most the number of tokens is used.
 
     Raises
     ------
     ValueError
-        If the beam is smaller.
+        If the beam is smaller than 1.
 
     Example
     -------
@@ -107,15 +107,15 @@ class TransducerBeamSearch:
         self.searcher = RNNTBeamSearch(_BlankLast(model), blank=self.size - 1)
 
     def search(self, encoded: Tensor, frames: Tensor) -> list[list[int]]:
-        """Tokens of each utterance, out of projected frames (B, T', J) and (B,) integer frames."""
+        """Find each utterance's tokens from projected frames (B, T', J) and (B,) integer numbers of frames."""
         rows = zip(encoded, frames.tolist(), strict=True)
         return [self.candidates(row[:length])[0][0] for row, length in rows]
 
     @torch.no_grad()
     def candidates(self, encoded: Tensor) -> list[tuple[list[int], float]]:
-        """What the beam holds at the end of projected frames (T', J): tokens and their log-probability, best first.
+        """Return the final beam for projected frames (T', J): tokens and log-probabilities, best first.
 
-        torchaudio ranks them by it, divided by the number of tokens and 2.
+        torchaudio ranks them by the log-probability divided by the number of tokens plus 2.
         """
         length = torch.tensor(len(encoded), device=encoded.device)
         found = self.searcher(encoded, length, self.beam_size)
@@ -123,7 +123,7 @@ class TransducerBeamSearch:
 
 
 class _BlankLast(nn.Module):
-    """A transducer as torchaudio calls it: the blank is the last token, and states have the batch first."""
+    """Adapts a transducer to torchaudio's interface: the blank is the last token, and states have the batch first."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()

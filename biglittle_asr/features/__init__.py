@@ -1,6 +1,6 @@
-"""From waveforms to what an encoder reads: log-mel features, their normalization, and augmentation.
+"""Features for encoders: log-mel filterbanks, normalization, and augmentation.
 
-Everything here takes integer lengths and gives each utterance the same result whatever it is batched with.
+All modules take integer lengths, and the result of an utterance does not depend on its batch.
 """
 
 from biglittle_asr.features.augment import SpecAugment, SpeedPerturbation

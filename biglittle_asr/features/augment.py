@@ -1,6 +1,6 @@
 """Augmentation for training: speed perturbation of a waveform and SpecAugment on a batch of features.
 
-Both draw from torch's global generator, so that a seed settles them.
+Both draw from torch's global generator, so a seed makes them reproducible.
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 
 class SpeedPerturbation(nn.Module):
-    """Play a waveform at a speed drawn from a few (Ko et al. 2015, "Audio augmentation for speech recognition").
+    """Play a waveform at a randomly chosen speed (Ko et al. 2015, "Audio augmentation for speech recognition").
 
     Arguments
     ---------
     orig_freq : int
-        Sample rate in Hz; the result has the same.
+        Sample rate of input and result in Hz.
     speeds : sequence of float
         Speeds to draw from with equal probability; 0.9 makes the waveform 1/0.9 times as long.
 
@@ -31,7 +31,7 @@ class SpeedPerturbation(nn.Module):
         if not speeds or min(speeds) <= 0:
             raise ValueError(f"speeds must name at least one speed, all above 0, but is {list(speeds)}.")
         self.speeds = tuple(speeds)
-        # One resampler a speed, so that each filter kernel is computed once.
+        # One resampler per speed, so that each filter kernel is computed once.
         self.resamplers = nn.ModuleList(
             nn.Identity() if speed == 1.0 else torchaudio.transforms.Resample(round(speed * orig_freq), orig_freq)
             for speed in speeds
@@ -46,25 +46,25 @@ class SpeedPerturbation(nn.Module):
 class SpecAugment(nn.Module):
     """Zero random bands of frequency and time, in training mode only (Park et al. 2019, "SpecAugment").
 
-    Features are expected to be normalized, so that zero is their mean. Time masks lie within the valid frames of each
-    utterance, and their number and width follow its length ("adaptive" masks, Park et al. 2020).
+    Features must be normalized, so that zero is their mean. Time masks lie within the valid frames of each utterance;
+    their number and width depend on its length ("adaptive" masks, Park et al. 2020).
 
     Arguments
     ---------
     freq_masks : int
-        Frequency masks an utterance.
+        Number of frequency masks per utterance.
     freq_width : int
         Widest frequency mask, in bins; widths are uniform from 0.
     time_masks_per_frame : float
-        Time masks of an utterance: this times its frames, rounded down, but at least one.
+        Number of time masks per frame of an utterance, rounded down, but at least one mask.
     max_time_masks : int
-        At most so many time masks; 0 for none.
+        Largest number of time masks; 0 for none.
     time_width : int
         Widest time mask, in frames; widths are uniform from 0.
     max_time_fraction : float
-        At most this part of an utterance's frames is masked by all its time masks together.
+        Largest fraction of an utterance's frames that its time masks cover together.
     channels : int
-        Groups of bins that are masked alike: 3 for features with deltas.
+        Number of groups of bins that get the same frequency mask: 3 for features with deltas.
 
     Example
     -------
@@ -98,7 +98,7 @@ class SpecAugment(nn.Module):
         self.channels = channels
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        """Mask (B, T, channels * F) features of (B,) integer valid frames."""
+        """Mask (B, T, channels * F) features with (B,) integer numbers of valid frames."""
         if not self.training:
             return features
         masked = self._frequency_mask(features).unsqueeze(1) | self._time_mask(features, frames).unsqueeze(2)
@@ -117,14 +117,14 @@ class SpecAugment(nn.Module):
 
 
 def draw_bands(widest: Tensor, limits: Tensor, size: int) -> Tensor:
-    """Draw M bands in each of B rows and return where any of them lies.
+    """Draw M bands in each of B rows, and return their union.
 
     Arguments
     ---------
     widest : Tensor
-        (B, M) widest width of each band; widths are uniform from 0 to it, both included.
+        (B, M) largest width of each band; widths are uniform from 0 to this, inclusive.
     limits : Tensor
-        (B, M) bands lie within [0, limit).
+        (B, M) limits; a band lies within [0, limit).
     size : int
         Length of a row.
 

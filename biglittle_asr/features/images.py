@@ -1,10 +1,11 @@
-"""From image files to normalized pixels: decoding, the published preprocessing, and augmentation.
+"""Images as normalized pixels: decoding, the published preprocessing, and augmentation.
 
-Evaluation is that of the published networks, to the pixel: RGB, shorter side to 256 by PIL's bilinear filter (which
-averages where it shrinks), the 224 x 224 pixels in the middle, ImageNet's mean and deviation. An orientation in a
-photograph's EXIF data is ignored, as it was when those networks were trained and measured.
+Preprocessing for evaluation equals that of the published networks to the pixel: RGB, shorter side resized to 256 pixels
+by PIL's bilinear filter (which averages when shrinking), a central crop of 224 x 224 pixels, and ImageNet's mean and
+standard deviation. EXIF orientation is ignored, as it was when those networks were trained and evaluated.
 
-Takes torchvision: `pip install 'biglittle_asr[images]'`. Not imported by the room, so that speech needs none of it.
+Needs torchvision: `pip install 'biglittle_asr[images]'`. The package does not import this module, so that speech does
+not need torchvision.
 """
 
 from __future__ import annotations
@@ -29,32 +30,32 @@ except ImportError as error:
     raise ValueError(f"images need torchvision and Pillow ({error}): pip install 'biglittle_asr[images]'.") from error
 
 MEAN = (0.485, 0.456, 0.406)
-"""Of ImageNet's training images, red, green, blue, at full scale 1."""
+"""Mean of ImageNet's training images (red, green, blue), with full scale 1."""
 DEVIATION = (0.229, 0.224, 0.225)
 
 UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error, zlib.error)
-"""What PIL raises on files that are damaged or no images; what it may raise is not documented."""
+"""Exceptions that PIL raises on damaged files and on files that are not images; PIL does not document them."""
 
 
 class UnreadableImageError(ValueError):
-    """A file is no whole image."""
+    """A file is not a complete image."""
 
 
 def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
-    """An image as RGB, whatever its format, size and color model; orientation by EXIF is ignored.
+    """Read an image of any format, size and color model as RGB; EXIF orientation is ignored.
 
     Arguments
     ---------
     path : path or binary file
-        The file, or an open one.
+        A path, or an open file.
     label : str
-        What to call it in error messages; its path if not given.
+        Name in error messages; the path by default.
 
     Raises
     ------
     UnreadableImageError
-        If the file is missing, no image, damaged, cut off, or claims more pixels than PIL dares to decode, or has
-        pixels of 32 bits.
+        If the file is missing, not an image, damaged or truncated, claims more pixels than PIL's safety limit, or has
+        32-bit pixels.
 
     Example
     -------
@@ -66,7 +67,7 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     label = label if label is not None else str(path)
     try:
         with warnings.catch_warnings():
-            # That it is large, or has a broken EXIF part or a transparent palette, changes nothing here.
+            # PIL's warnings of large images, broken EXIF data or transparent palettes do not matter here.
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 return _to_rgb(image)
@@ -76,16 +77,16 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{label}: no such image file.") from error
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{label}: is no image that can be read; remove or replace it.") from error
+        raise UnreadableImageError(f"{label}: is not a readable image; remove or replace it.") from error
     except UNREADABLE as error:
         raise UnreadableImageError(f"{label}: cannot be decoded ({first_line(error)}); replace it.") from error
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """PIL's own conversion cuts off what is above 255: of grey with more than 8 bits it leaves black and white."""
-    # Pillow opens 16-bit PNM, and in older releases PNG, as "I"; these have no more bits.
+    """Convert to RGB. PIL's own conversion clips at 255, which turns 16-bit grey into black and white."""
+    # Pillow opens 16-bit PNM (and in older releases 16-bit PNG) as "I".
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # The upper byte, which is what PIL takes of color with 16 bits.
+        # Take the upper byte, as PIL does for 16-bit color.
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     elif image.mode in ("I", "F"):
         raise ValueError("its pixels have 32 bits, and it does not say which value is white; convert it to 8 bits")
@@ -93,14 +94,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def evaluation_transform(resize: int = 256, crop: int = 224) -> Any:
-    """The published preprocessing: from an RGB image to a tensor (3, crop, crop), normalized.
+    """Make the published preprocessing, from an RGB image to a normalized tensor (3, crop, crop).
 
     Arguments
     ---------
     resize : int
-        Pixels of the shorter side.
+        Length of the shorter side in pixels.
     crop : int
-        Pixels of the square that is cut from the middle; with black around, where the image is smaller.
+        Side of the central square in pixels. Smaller images get a black border.
 
     Example
     -------
@@ -118,21 +119,21 @@ def training_transform(
     rotation: float = 0.0,
     padding: int | None = None,
 ) -> Any:
-    """Augmentation: from an RGB image to a random tensor (3, size, size), normalized. It draws from torch's generator.
+    """Make random augmentation, from an RGB image to a normalized tensor (3, size, size). Draws from torch's generator.
 
     Arguments
     ---------
     size : int
-        Pixels of a side.
+        Side in pixels.
     scale, ratio : pair of float
-        Part of the image's area, and width by height, of the rectangle that is cut out and brought to the size.
+        Ranges of the area, as a fraction of the image, and of the aspect ratio (width / height) of the random crop.
     jitter : float
-        Largest relative change of brightness, contrast and saturation, each; the authors of Big-Little nets take 0.4.
+        Largest relative change of brightness, contrast and saturation; the authors of Big-Little Net use 0.4.
     rotation : float
-        Largest turn, in degrees, before all else; they take 10 for networks with squeeze-excite.
+        Largest rotation in degrees, applied first; the authors use 10 for networks with squeeze-excite.
     padding : int, optional
-        For images that have about that size already (CIFAR): instead of a rectangle of random size, cut a square of
-        `size` out of the image with so many black pixels around it.
+        For images that are about `size` already (CIFAR): pad with this many black pixels and crop a square of `size`,
+        instead of cropping a random rectangle.
 
     Example
     -------
@@ -157,16 +158,16 @@ def _to_normalized() -> list[Any]:
 
 
 class ImageFiles(Dataset[tuple[Tensor, int]]):
-    """Images and class indices; reading one may raise :class:`UnreadableImageError`.
+    """Images and class indices; reading an image may raise :class:`UnreadableImageError`.
 
     Arguments
     ---------
     files : sequence of (path, int)
-        Image files, or what else `read` takes, and the class of each.
+        Image files (or other inputs of `read`), and the class of each.
     transform : callable
-        From an RGB image to a tensor.
+        Maps an RGB image to a tensor.
     read : callable
-        From a file to an image; raises :class:`UnreadableImageError`.
+        Maps a file to an image; raises :class:`UnreadableImageError`.
     """
 
     def __init__(
@@ -180,6 +181,6 @@ class ImageFiles(Dataset[tuple[Tensor, int]]):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """Pixels (3, height, width) and class."""
+        """Return pixels (3, height, width) and class."""
         path, label = self.files[index]
         return cast(Tensor, self.transform(self.read(path))), label

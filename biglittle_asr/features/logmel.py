@@ -1,4 +1,4 @@
-"""Log-mel filterbank features, optionally with deltas, that do not depend on the batch."""
+"""Log-mel filterbank features, optionally with deltas. The features of an utterance do not depend on its batch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,27 +13,28 @@ from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.streaming import StreamState
 
 DELTA_SPAN = 2
-"""Frames on each side of a delta's regression window, as in HTK and Kaldi (five frames in all)."""
+"""Frames on each side of a delta's regression window, which has five frames in total, as in HTK and Kaldi."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """How frames are cut from the waveform, and how energies are weighed: what makes two kinds of log-mel differ."""
+    """A variant of log-mel: how frames are cut from the waveform, and how filters weight energies."""
 
     window: Callable[..., Tensor]
-    """Makes the window of so many samples, in its periodic variant."""
+    """Function that makes the window from its number of samples (periodic variant)."""
     mel_scale: str
-    """Where filters lie: "htk" or "slaney", as in torchaudio."""
+    """Mel scale of the filters: "htk" or "slaney", as in torchaudio."""
     mel_norm: str | None
-    """What a filter is divided by: "slaney", half its width in Hz, so that all have the same area; None: nothing."""
+    """Normalization of the filters: "slaney" divides by half the width in Hz, so that all have the same area; None does
+    not normalize."""
     preemphasis: float
-    """This share of the sample before is subtracted from each sample."""
+    """Factor of the previous sample, which is subtracted from each sample."""
     reflect: bool
-    """Beyond its ends, an utterance goes on mirrored, its first or last sample repeated; else with zeros."""
+    """Whether an utterance is continued beyond its ends by mirroring, with the edge sample repeated; else by zeros."""
     first_center: float
     """Center of the first frame, in hops: 0 gives n // hop + 1 frames; 0.5 gives n / hop, rounded half up."""
     f_min: float
-    """Hz."""
+    """Default lower edge of the lowest filter in Hz."""
     floor: float
 
 
@@ -41,52 +42,54 @@ FORMS = {
     "hamming": Form(torch.hamming_window, "htk", None, 0.0, False, 0.0, 20.0, 1e-8),
     "sherpa_nemo": Form(torch.hann_window, "slaney", "slaney", 0.97, True, 0.5, 0.0, 2.0**-23),
 }
-"""Name -> form.
+"""Form by name.
 
 - `hamming`: Hamming window, HTK's mel scale, no preemphasis, frames centered on every hop, zeros beyond the ends.
-- `sherpa_nemo`: what sherpa-onnx feeds to NeMo's CTC models, so that it runs models trained on this form. These are the
-  features of kaldi-native-fbank with a Hann window, Slaney's mel scale and area normalization (librosa's defaults),
-  preemphasis, neither dither nor removal of the mean, and `snip_edges=False`. It takes the next power of two for
-  `n_fft`: set that to 256 at 8 kHz. Audio shorter than half a hop has one frame here, and none there.
+- `sherpa_nemo`: the features that sherpa-onnx computes for NeMo's CTC models, so that sherpa-onnx can run models
+  trained on this form. They equal kaldi-native-fbank with a Hann window, Slaney's mel scale and area normalization
+  (librosa's defaults), preemphasis, no dither, no removal of the mean, and `snip_edges=False`. kaldi-native-fbank
+  rounds `n_fft` up to a power of two, so set `n_fft` to 256 at 8 kHz. For audio shorter than half a hop, it has no
+  frame; this class has one.
 """
 
 
 class LogMel(nn.Module):
     """Natural logarithm of mel filterbank energies.
 
-    The frames of an utterance are the same alone and in a batch, in every form. Always float32, under autocast too: the
-    energies span more than the 8 bits of bfloat16 can hold.
+    In every form, an utterance has the same frames alone and in a batch. Computation is in float32 even under autocast,
+    as bfloat16's precision of 8 bits is too small for the range of energies.
 
     Arguments
     ---------
     sample_rate : int
         Hz.
     n_mels : int
-        Mel bins F.
+        Number of mel bins F.
     n_fft : int
-        Points of the Fourier transform. 512 at 16 kHz: with 400, the lowest of 80 filters would fall between two bins.
+        Points of the Fourier transform. At 16 kHz, 512: with 400, the lowest of 80 filters would fall between two bins.
     win_length, hop_length : float
-        ms.
+        Window and hop in ms.
     f_min : float, optional
-        Lower edge of the lowest filter, in Hz; the upper edge of the highest is half the sample rate. Default: the
-        form's, 20 or 0.
+        Lower edge of the lowest filter in Hz. Default: that of the form, 20 or 0. The upper edge of the highest filter
+        is half the sample rate.
     floor : float, optional
-        Energies below it count as it, so that digital silence stays finite. Default: the form's, 1e-8 or 2^-23.
+        Smaller energies are raised to this, so that digital silence stays finite. Default: that of the form, 1e-8 or
+        2^-23.
     deltas : bool
-        Append first and second time derivatives: 3F features a frame, in the order static, delta, delta-delta.
+        Append first and second time derivatives: 3F features per frame, in the order static, delta, delta-delta.
     form : str
-        Key of `FORMS`: "hamming", or "sherpa_nemo" for models that other runtimes shall run.
+        Key of `FORMS`: "hamming", or "sherpa_nemo" for models that must run in other runtimes.
 
     Attributes
     ----------
     config : dict
-        The arguments, as plain data: `LogMel(**compute.config)` is its twin.
+        The arguments as plain data: `LogMel(**compute.config)` makes a copy.
     output_size : int
-        Features of a frame.
+        Number of features per frame.
     center_samples : int
-        The center of frame t is sample `center_samples + t * hop_samples`: 0, or half a hop.
+        Center of the first frame, 0 or half a hop: the center of frame t is sample `center_samples + t * hop_samples`.
     latency : float
-        ms of audio behind its center that a frame waits for, in a stream or in any other way.
+        Audio after its center that a frame needs, in ms.
 
     Example
     -------
@@ -136,12 +139,12 @@ class LogMel(nn.Module):
             )
         self.window_samples = window_samples
         self.center_samples = int(self.form.first_center * self.hop_samples)
-        # Samples of a window on either side of its center, and where it ends, relative to the frame's t * hop_samples.
+        # Samples of a window before and after its center, and its end relative to t * hop_samples of frame t.
         before_center = n_fft // 2 - (n_fft - window_samples) // 2
         after_center = window_samples - before_center
         self.window_end = self.center_samples + after_center
-        # What a stream keeps in front of t * hop_samples: all that the frame's window sees, mirrored at the end or not;
-        # and something in any case, which tells a stream that has begun from one that has not.
+        # Samples that a stream keeps before t * hop_samples: all that the frame's window covers, also if mirrored at
+        # the end. At least 1, which distinguishes a stream that has begun from a new one.
         self.left_samples = max(1, max(before_center, after_center) - self.center_samples)
         right_samples = max(self.window_end, self.hop_samples - self.left_samples) - self.center_samples
         right_frames = 2 * DELTA_SPAN if deltas else 0
@@ -168,16 +171,16 @@ class LogMel(nn.Module):
         Arguments
         ---------
         wavs : Tensor
-            (B, S), zero behind each utterance's end, full scale 1.
+            (B, S) samples, zero after each utterance's end, full scale 1.
         num_samples : Tensor
-            (B,) integer samples of each utterance.
+            (B,) integer numbers of samples.
 
         Returns
         -------
         features : Tensor
-            (B, T, F), or (B, T, 3F) with deltas; float32; zero behind each utterance's end.
+            (B, T, F), or (B, T, 3F) with deltas; float32; zero after each utterance's end.
         frames : Tensor
-            (B,) integer frames of each utterance.
+            (B,) integer numbers of frames.
         """
         most = cast(int, self.output_lengths(wavs.shape[1]))
         if self.form.reflect:
@@ -192,39 +195,39 @@ class LogMel(nn.Module):
         return features.masked_fill(~valid.unsqueeze(-1), 0.0), frames
 
     def initial_state(self, batch: int = 1) -> StreamState:
-        """The state before the first :meth:`step`, for `batch` streams that run side by side.
+        """Make the state before the first :meth:`step`, for `batch` parallel streams.
 
         Raises
         ------
         ValueError
-            With deltas, which look at the frames to come.
+            With deltas, which need future frames.
         """
         if self.deltas:
             raise ValueError("deltas look at the frames to come, so they cannot stream: set deltas to False")
         kept = cast(Tensor, self.mel.mel_scale.fb).new_zeros(batch, self.left_samples)
-        # Samples, beginning with the first one that the next frame sees; and a place for those in front of the stream
-        # that are not known yet, since what they mirror is still to come.
+        # The state has samples from the next frame's first one on, and a placeholder for the samples before the stream,
+        # which mirror samples that are still to come.
         return (kept[:, :0], kept) if self.form.reflect else (kept, kept[:, :0])
 
     def step(self, wavs: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """The features of a stream: the next samples in, the frames out whose window they complete.
+        """Process the next samples of a stream, and return the frames whose windows they complete.
 
-        A frame comes out `latency` ms after its center, 12.5 ms by default; the last ones come out of :meth:`finish`.
-        Put together, they are the frames of the whole waveform.
+        A frame is returned `latency` ms after its center (default 12.5 ms), the last frames by :meth:`finish`. Together
+        they equal the frames of the whole waveform.
 
         Arguments
         ---------
         wavs : Tensor
-            (B, S) the next samples of each stream; 0 or more.
+            (B, S) next samples of each stream; S may be 0.
         state : tuple of Tensor
-            From :meth:`initial_state` or the last step. It is left as it was.
+            State of :meth:`initial_state` or of the last step. It is not modified.
 
         Returns
         -------
         features : Tensor
             (B, T, F).
         state : tuple of Tensor
-            Behind these samples.
+            State after these samples.
 
         Example
         -------
@@ -247,11 +250,11 @@ class LogMel(nn.Module):
         return self._windowed(samples, frames, self.left_samples), (kept, unknown[:, :0])
 
     def finish(self, state: StreamState) -> Tensor:
-        """The frames (B, T, F) that still wait for samples: this is the end of the stream."""
+        """End the stream, and return the frames (B, T, F) that still wait for samples."""
         samples, unknown = state
         count = samples.shape[1]
         if unknown.shape[1]:
-            # Shorter than a window: no frame is out yet.
+            # The stream is shorter than a window, so no frame has been returned yet.
             return cast(Tensor, self(samples, torch.full((len(samples),), count, device=samples.device))[0])
         frames = cast(int, self._centers(count - self.left_samples))
         if self.form.reflect and frames:
@@ -260,7 +263,7 @@ class LogMel(nn.Module):
         return self._windowed(samples, frames, self.left_samples)
 
     def _mirrored(self, wavs: Tensor, num_samples: Tensor) -> Tensor:
-        """Waveforms (B, S) with `left_samples` in front and some behind, mirrored at each utterance's own ends."""
+        """Pad waveforms (B, S) by mirroring at each utterance's own ends, with `left_samples` at the beginning."""
         lengths = num_samples.unsqueeze(1)
         before = torch.arange(-self.left_samples, 0, device=wavs.device)
         behind = lengths + torch.arange(self.window_end, device=wavs.device)
@@ -271,11 +274,11 @@ class LogMel(nn.Module):
         return extended.scatter_(1, self.left_samples + behind, mirrored(wavs, behind, lengths))
 
     def _windowed(self, samples: Tensor, frames: int, left: int) -> Tensor:
-        """The first frames (B, T, F) of samples that begin `left` of them in front of the first frame's time."""
+        """Compute the first frames (B, T, F) of samples that begin `left` samples before the first frame's time."""
         if not frames:
             return samples.new_zeros(samples.shape[0], 0, self.mel.n_mels, dtype=torch.float32)
-        # The window is shorter than the Fourier transform, so that what is beside it is multiplied by zero. Preemphasis
-        # needs one sample more in front.
+        # The window may be shorter than the Fourier transform; samples beside it are multiplied by zero. Preemphasis
+        # needs one more sample before it.
         more = 1 if self.form.preemphasis else 0
         before = self.mel.n_fft // 2 - self.center_samples - left + more
         needed = (frames - 1) * self.hop_samples + self.mel.n_fft + more
@@ -285,13 +288,13 @@ class LogMel(nn.Module):
         with torch.autocast(samples.device.type, enabled=False):
             samples = samples.float()
             if self.form.preemphasis:
-                # Kaldi does this within each frame. It is the same, for a Hann window begins with zero.
+                # Kaldi does this within each frame. The result is the same, as a Hann window begins with zero.
                 samples = torch.sub(samples[:, 1:], samples[:, :-1], alpha=self.form.preemphasis)
             energies = self.mel(samples).transpose(1, 2)
             return energies.clamp(min=self.floor).log()
 
     def output_lengths(self, num_samples: Tensor | int) -> Tensor | int:
-        """Frames of `num_samples` samples: as many as have their center in or just behind them, but at least one.
+        """Number of frames of `num_samples` samples: all whose centers are within or just after them, at least one.
 
         Example
         -------
@@ -306,16 +309,17 @@ class LogMel(nn.Module):
 
 
 def mirrored(wavs: Tensor, places: Tensor, lengths: Tensor | int) -> Tensor:
-    """Samples at places before the beginning or behind the end of waveforms, which are mirrored there, many times over.
+    """Look up samples beyond the ends of waveforms, which are continued there by mirroring, many times if needed.
 
     Arguments
     ---------
     wavs : Tensor
-        (B, S), at least one sample.
+        (B, S) samples; S is at least 1.
     places : Tensor
-        (P,) or (B, P) integers; -1 is the first sample, and the length of an utterance its last.
+        (P,) or (B, P) integer positions. Position -1 mirrors the first sample, and a position equal to the length
+        mirrors the last.
     lengths : Tensor or int
-        (B, 1) integer samples of each utterance; of none, the value means nothing.
+        (B, 1) integer numbers of samples. Results of empty utterances are undefined.
 
     Returns
     -------
@@ -333,7 +337,7 @@ def mirrored(wavs: Tensor, places: Tensor, lengths: Tensor | int) -> Tensor:
 
 
 def delta(features: Tensor, frames: Tensor) -> Tensor:
-    """Time derivative by linear regression over five frames, the first and last valid frames repeated at the ends.
+    """Compute time derivatives by linear regression over five frames; the first and last valid frames are repeated.
 
     HTK book, equation 5.16, with a window of 2.
 
@@ -342,12 +346,12 @@ def delta(features: Tensor, frames: Tensor) -> Tensor:
     features : Tensor
         (B, T, F).
     frames : Tensor
-        (B,) integer valid frames.
+        (B,) integer numbers of valid frames.
 
     Returns
     -------
     Tensor
-        (B, T, F), change per frame; meaningless behind each utterance's end.
+        (B, T, F) change per frame; undefined after each utterance's end.
 
     Example
     -------

@@ -1,6 +1,6 @@
-"""Normalization of features: over an utterance's own frames, or by what was learned from the training data.
+"""Normalization of features, by statistics of each utterance or of the training data.
 
-All take features (B, T, F) and frames (B,), and have the attribute `config`: their arguments as plain data.
+All classes take features (B, T, F) and frames (B,). Their attribute `config` holds their arguments as plain data.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from biglittle_asr.nnet.lengths import valid_mask
 class SentenceNormalization(nn.Module):
     """Subtract each feature's mean over the valid frames of its utterance, and divide by its standard deviation.
 
-    Sums are taken in float64: in float32 their last digits depend on how much padding is summed along, and a feature
-    that hardly varies would amplify them.
+    Sums are in float64. In float32, their last digits depend on the amount of padding, and division by a small standard
+    deviation would amplify them.
 
     Arguments
     ---------
     std : bool
-        Divide by the standard deviation, not only subtract the mean.
+        Whether to divide by the standard deviation after subtracting the mean.
     min_std : float
-        Standard deviations below it count as it, so that a constant feature becomes zero rather than noise.
+        Smaller standard deviations are raised to this, so that a constant feature becomes zero instead of noise.
     epsilon : float
-        Added to the standard deviation. `min_std=0.0, epsilon=1e-5` is the normalization that NeMo calls `per_feature`,
-        as sherpa-onnx computes it.
+        Added to the standard deviation. `min_std=0.0, epsilon=1e-5` is NeMo's `per_feature` normalization as computed
+        by sherpa-onnx.
 
     Example
     -------
@@ -46,7 +46,7 @@ class SentenceNormalization(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        """Normalize (B, T, F) features of (B,) integer valid frames; what lies behind them becomes zero."""
+        """Normalize (B, T, F) features with (B,) integer numbers of valid frames; padding becomes zero."""
         valid = valid_mask(frames, features.shape[1]).unsqueeze(-1)
         count = frames.clamp(min=1).view(-1, 1, 1)
         centered = features.double().masked_fill(~valid, 0.0)
@@ -58,17 +58,17 @@ class SentenceNormalization(nn.Module):
         return centered.to(torch.promote_types(features.dtype, torch.float32))
 
     def fitted(self, blocks: Iterable[Tensor]) -> Callable[[Tensor], Tensor]:
-        """What :meth:`forward` does to the frames of one utterance that is too long to be held at once.
+        """Prepare the normalization of one utterance that is too long to hold in memory.
 
         Arguments
         ---------
         blocks : iterable of Tensor
-            Its features, (T, F) each.
+            Its features, in blocks (T, F).
 
         Returns
         -------
         function from Tensor to Tensor
-            Normalizes any frames (T, F) of it.
+            Normalizes any frames (T, F) of the utterance as :meth:`forward` would.
 
         Example
         -------
@@ -93,7 +93,7 @@ class SentenceNormalization(nn.Module):
         return deviation.clamp(min=self.min_std) + self.epsilon
 
     def step(self, features: Tensor) -> Tensor:
-        """Raises ValueError: this normalization cannot stream."""
+        """Raise ValueError, as this normalization cannot stream."""
         raise ValueError(
             "SentenceNormalization needs the whole utterance, so it cannot stream: train with GlobalNormalization"
         )
@@ -102,17 +102,16 @@ class SentenceNormalization(nn.Module):
 class GlobalNormalization(nn.Module):
     """Subtract each feature's mean over the training data, and divide by its standard deviation.
 
-    What a streaming model uses: it needs nothing of the utterance that is still to come. In training mode each batch is
-    first added to the statistics, then normalized with them; they settle within the first epoch, and belong to the
-    weights of the model that was trained on them. In evaluation mode they rest. Before the first batch features come
-    out as they are.
+    Streaming models use it, as it needs no future frames. In training mode, each batch is first added to the statistics
+    and then normalized with them. The statistics settle within the first epoch, and are saved with the model's weights.
+    In evaluation mode they do not change. Before the first batch, features are returned unchanged.
 
     Arguments
     ---------
     num_features : int
-        Features of a frame F, deltas included.
+        Number of features per frame F, including deltas.
     min_std : float
-        Standard deviations below it count as it, so that a constant feature becomes zero rather than noise.
+        Smaller standard deviations are raised to this, so that a constant feature becomes zero instead of noise.
 
     Example
     -------
@@ -136,14 +135,14 @@ class GlobalNormalization(nn.Module):
         self.register_buffer("variance", torch.ones(num_features, dtype=torch.float64))
 
     def forward(self, features: Tensor, frames: Tensor) -> Tensor:
-        """Normalize (B, T, F) features of (B,) integer valid frames; what lies behind them becomes zero."""
+        """Normalize (B, T, F) features with (B,) integer numbers of valid frames; padding becomes zero."""
         valid = valid_mask(frames, features.shape[1]).unsqueeze(-1)
         if self.training:
             self._learn(features, valid)
         return self._normalize(features).masked_fill(~valid, 0.0)
 
     def step(self, features: Tensor) -> Tensor:
-        """Normalize the next (B, T, F) features of a stream, none of which is padding."""
+        """Normalize the next (B, T, F) features of a stream, which have no padding."""
         if self.training:
             raise ValueError("a normalization in training mode cannot stream: call its eval() first")
         return self._normalize(features)
@@ -154,8 +153,8 @@ class GlobalNormalization(nn.Module):
 
     @torch.no_grad()
     def _learn(self, features: Tensor, valid: Tensor) -> None:
-        """Add a batch, of all processes together, to the statistics."""
-        # Around the mean so far, so that the difference of two large sums costs no digits.
+        """Add the batch of all processes to the statistics."""
+        # Center on the current mean, so that no digits are lost in a difference of large sums.
         centered = (features.double() - self.mean).masked_fill(~valid, 0.0)
         sums = torch.cat([centered.sum((0, 1)), centered.square().sum((0, 1)), valid.sum().double()[None]])
         if distributed.is_available() and distributed.is_initialized():
@@ -163,7 +162,7 @@ class GlobalNormalization(nn.Module):
         shift, square, count = sums[: len(self.mean)], sums[len(self.mean) : -1], sums[-1]
         total = self.count + count
         shift = shift / total
-        # A variance around another point is larger by the squared distance.
+        # The mean square around another point exceeds the variance by the squared distance.
         self.variance.copy_(((self.variance * self.count + square) / total - shift.square()).clamp(min=0.0))
         self.mean.add_(shift)
         self.count.copy_(total)
@@ -172,4 +171,4 @@ class GlobalNormalization(nn.Module):
 NORMALIZATIONS: dict[str, type[nn.Module]] = {
     normalization.__name__: normalization for normalization in (SentenceNormalization, GlobalNormalization)
 }
-"""Class name -> class, for what names its normalization in a file."""
+"""Class by name, for files that name their normalization."""

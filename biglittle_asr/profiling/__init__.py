@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates and latency; its picture; where the time of a long run goes."""
+"""Costs of a model (parameters, multiply-accumulates, latency), pictures of networks, and timing of long runs."""
 
 from biglittle_asr.profiling.conventions import CONVENTIONS, count_operations, count_parameters, micronet_scores
 from biglittle_asr.profiling.costs import Costs, LayerCosts, count_costs, encoder_costs, head_costs

@@ -1,6 +1,6 @@
-"""What counts as a parameter and as an operation: the conventions, as one table, and the scores that go with them.
+"""Conventions for counting parameters and operations, in one table, and MicroNet scores computed from them.
 
-Published figures disagree by factors because they count differently. Each table of costs names its convention.
+Published figures differ by factors because they count differently. Each table of costs names its convention.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from biglittle_asr.messages import unknown
 from biglittle_asr.profiling.costs import Costs, LayerCosts
 
 VALUE_BITS, MASK_BITS, FULL_BITS = 16, 1, 32
-"""Of a weight that is not zero (16 bits are free of charge, without quantizing), of a mask element, of a full value."""
+"""Bits of a nonzero weight (the challenge allows 16 without quantization), of a mask element, and of a full value."""
 REFERENCE_PARAMETERS, REFERENCE_OPERATIONS = 6.9e6, 1170e6
-"""MobileNet v2 at width 1.4, against which the MicroNet challenge scores networks on ImageNet."""
+"""Costs of MobileNet v2 at width 1.4, the reference of the MicroNet challenge for ImageNet."""
 
 
 @dataclass(frozen=True)
 class Convention:
-    """A way to count."""
+    """Rules for counting parameters and operations."""
 
     parameters: Callable[[LayerCosts], float]
-    """Of a layer."""
+    """Counts the parameters of a layer."""
     operations: Callable[[LayerCosts], float]
-    """Of a layer."""
+    """Counts the operations of a layer."""
     unit: str
-    """What an operation is."""
+    """Name of an operation."""
     rule: str
-    """In words."""
+    """The rules in words."""
 
 
 def _seed_parameters(layer: LayerCosts) -> float:
@@ -70,19 +70,19 @@ CONVENTIONS: dict[str, Convention] = {
         "multiplications at 16 of 32 bits, additions at 32, n - 1 of them for n weights; one for an activation",
     ),
 }
-"""Name -> convention. A new one is a new entry."""
+"""Convention by name. A new convention is a new entry."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A MicroNet score: lower is better, MobileNet v2 at width 1.4 is at 2."""
+    """A MicroNet score. Lower is better; MobileNet v2 at width 1.4 scores 2."""
 
     name: str
     convention: str
     parameters: float
-    """Weight of a parameter of the convention."""
+    """Weight of each parameter that the convention counts."""
     operations: float
-    """Weight of an operation of the convention."""
+    """Weight of each operation that the convention counts."""
 
 
 SCORES = (
@@ -90,12 +90,12 @@ SCORES = (
     Score("seed-dnw, 16 bits", "seed-dnw", parameters=0.5, operations=1.5),
     Score("micronet, by the challenge's rules", "micronet", parameters=1.0, operations=1.0),
 )
-"""The entry's own claims, with all values at 32 bits and with 16-bit ones at 1.5 operations a MAC, neither with masks;
-and what the rules give."""
+"""The entry's two claims (all values at 32 bits; 16-bit values at 1.5 operations per MAC), neither of which counts
+masks, and the score by the challenge's rules."""
 
 
 def count_parameters(costs: Costs, convention: str) -> float:
-    """Parameters by a convention.
+    """Count parameters by a convention.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def count_parameters(costs: Costs, convention: str) -> float:
 
 
 def count_operations(costs: Costs, convention: str) -> float:
-    """Operations by a convention, for each unit of the input.
+    """Count operations by a convention, per unit of the input.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def count_operations(costs: Costs, convention: str) -> float:
 
 
 def micronet_scores(costs: Costs) -> dict[str, float]:
-    """The challenge's score under each of :data:`SCORES`; it compares networks on ImageNet at 224 x 224."""
+    """Compute the challenge's score by each of :data:`SCORES`, for networks on ImageNet at 224 x 224."""
     return {
         score.name: score.parameters * count_parameters(costs, score.convention) / REFERENCE_PARAMETERS
         + score.operations * count_operations(costs, score.convention) / REFERENCE_OPERATIONS

@@ -1,8 +1,8 @@
-"""What a forward pass takes, layer by layer, counted exactly and without computing anything.
+"""Exact costs of a forward pass, layer by layer, counted without computing it.
 
-The pass runs on torch's meta device, where tensors have shapes but no values: nothing is computed or allocated,
-whatever the size of the network. Every operation is charged to the innermost module that it runs in. What a count means
-is a matter of convention; :data:`biglittle_asr.profiling.conventions.CONVENTIONS` has those.
+The pass runs on torch's meta device, where tensors have shapes but no values, so that networks of any size need no
+computation and no memory. Every operation is charged to the innermost module that it runs in.
+:data:`biglittle_asr.profiling.conventions.CONVENTIONS` defines what counts.
 """
 
 from __future__ import annotations
@@ -25,79 +25,79 @@ from biglittle_asr.nnet.sparse import PRUNABLE, freeze, sparsity_of
 FRAMES_PER_SECOND = 100
 """Feature frames in a second of audio, at the usual hop of 10 ms."""
 COUNTED_FRAMES = 1000
-"""Frames that encoders are counted on; long enough, and a multiple of every stride, that no border shows."""
+"""Number of frames that encoders are counted on. It is a multiple of every stride and long enough to hide borders."""
 
 
 @dataclass
 class LayerCosts:
-    """What one module takes in one forward pass, without the modules in it; all sizes are numbers of elements."""
+    """Costs of one module in one forward pass, without its submodules. Sizes are numbers of elements."""
 
     name: str
-    """As in `named_modules`."""
+    """Name, as in `named_modules`."""
     kind: str
-    """Name of its class."""
+    """Name of the class."""
     shape: tuple[int, ...] = ()
-    """Of what it puts out."""
+    """Shape of the output."""
     parameters: int = 0
-    """Elements of its own parameters."""
+    """Number of the module's own parameters."""
     nonzero_parameters: int = 0
-    """Those that are not zero, of a sparse layer as masked."""
+    """Number of nonzero parameters; masked weights of a sparse layer count as zero."""
     weights: int = 0
-    """Elements of its weight, if it is a convolution or a linear layer."""
+    """Number of weights of a convolution or a linear layer."""
     nonzero_weights: int = 0
-    """Those that are not zero."""
+    """Number of nonzero weights."""
     rate: float = 0.0
-    """The part of the weights that a sparse layer zeroes."""
+    """Fraction of the weights that a sparse layer zeroes."""
     macs: int = 0
-    """Multiply-accumulates of convolutions and matrix products, zero weights included."""
+    """Multiply-accumulates of convolutions and matrix products, including those with zero weights."""
     nonzero_macs: int = 0
-    """Those with a weight that is not zero."""
+    """Multiply-accumulates with nonzero weights."""
     activation_bytes: int = 0
-    """Memory of all that it computes, views and in-place results excepted."""
+    """Memory of all results, except views and in-place results."""
     additions: int = 0
-    """Scalar ones: n - 1 for a sum over n weights that are not zero, one for a bias or a folded norm."""
+    """Scalar additions: n - 1 for a sum over n nonzero weights, one for a bias or a folded norm."""
     multiplications: int = 0
-    """Scalar ones; a norm has none, as it is folded into the convolution in front of it."""
+    """Scalar multiplications. A norm has none, as it is folded into the convolution before it."""
     others: int = 0
-    """Elements that go through an activation, and comparisons of max-pooling."""
+    """Elements that pass through an activation, and comparisons of max-pooling."""
     averaged: int = 0
-    """Elements that a mean is taken over."""
+    """Elements that enter a mean."""
     bias: int = 0
-    """Elements of its bias, or of that which a norm leaves behind when it is folded."""
+    """Number of biases, including those that remain of a folded norm."""
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What one forward pass takes, for each unit of its input: each image, or each second of audio."""
+    """Costs of one forward pass per unit of input, which is an image or a second of audio."""
 
     layers: tuple[LayerCosts, ...]
-    """Of the whole pass, in the order of the modules; only those that take anything."""
+    """Costs of each layer for the whole pass, in the order of the modules, without layers that cost nothing."""
     units: int = 1
-    """Images, or seconds of audio, in the pass."""
+    """Number of images, or seconds of audio, in the pass."""
 
     def total(self, of: str, layers: Iterable[LayerCosts] | None = None) -> int:
-        """Sum of an attribute of the layers over a unit."""
+        """Sum an attribute of the layers, per unit of input."""
         total = sum(getattr(layer, of) for layer in (self.layers if layers is None else layers))
         return total // (1 if of in PER_MODEL else self.units)
 
     @property
     def parameters(self) -> int:
-        """Elements of all parameters."""
+        """Number of parameters."""
         return self.total("parameters")
 
     @property
     def nonzero_parameters(self) -> int:
-        """Those that are not zero."""
+        """Number of nonzero parameters."""
         return self.total("nonzero_parameters")
 
     @property
     def weights(self) -> int:
-        """Weights of convolutions and linear layers: parameters without norms and biases."""
+        """Number of weights of convolutions and linear layers, without norms and biases."""
         return self.total("weights")
 
     @property
     def nonzero_weights(self) -> int:
-        """Those that are not zero."""
+        """Number of nonzero weights."""
         return self.total("nonzero_weights")
 
     @property
@@ -107,12 +107,12 @@ class Costs:
 
     @property
     def nonzero_macs(self) -> int:
-        """Those with a weight that is not zero."""
+        """Multiply-accumulates with nonzero weights."""
         return self.total("nonzero_macs")
 
     @property
     def activation_bytes(self) -> int:
-        """Memory of all intermediate results: about what a training step keeps for its backward pass."""
+        """Memory of all intermediate results in bytes, about what a training step keeps for its backward pass."""
         return self.total("activation_bytes")
 
     def __repr__(self) -> str:
@@ -123,25 +123,25 @@ class Costs:
 
 
 PER_MODEL = frozenset({"parameters", "nonzero_parameters", "weights", "nonzero_weights", "bias"})
-"""What does not grow with the input."""
+"""Costs that do not depend on the input."""
 
 
 COUNTED = ("parameters", "macs", "activation_bytes", "additions", "multiplications", "others")
-"""A layer that has none of these takes nothing."""
+"""Costs that make a layer appear in the list; others are omitted."""
 
 
 def count_costs(module: nn.Module, *example: Tensor, units: int | None = None) -> Costs:
-    """Costs of a module on an example input.
+    """Count the costs of a module on an example input.
 
     Arguments
     ---------
     module : nn.Module
-        Left as it is. On the meta device, where there are no values, those are taken for zero that are masked, as many
-        in each output channel.
+        The module, which is not changed. On the meta device, weights have no values; each output channel of a sparse
+        layer is then counted with the same number of zeros.
     *example : Tensor
         Arguments of its forward; only their shapes and dtypes matter.
     units : int, optional
-        What to divide by; the batch size of the first tensor if not given.
+        Number of units in the input; by default the batch size of the first tensor.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def count_costs(module: nn.Module, *example: Tensor, units: int | None = None) -
     >>> count_costs(nn.Linear(10, 20, bias=False), torch.zeros(3, 10))
     Costs(parameters=200, nonzero_parameters=200, macs=200, nonzero_macs=200)
     """
-    # Parameters and buffers are replaced while copying, so that the copy takes no memory.
+    # Parameters and buffers are replaced while copying, so that the copy needs no memory.
     memo: dict[int, Any] = {
         id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
         for parameter in module.parameters()
@@ -174,7 +174,7 @@ def count_costs(module: nn.Module, *example: Tensor, units: int | None = None) -
 
 
 def encoder_costs(encoder: BigLittleEncoder) -> Costs:
-    """Costs of an acoustic encoder, for each second of audio (100 frames).
+    """Count the costs of an acoustic encoder per second of audio (100 frames).
 
     Example
     -------
@@ -187,7 +187,7 @@ def encoder_costs(encoder: BigLittleEncoder) -> Costs:
 
 
 def head_costs(model: CTCModel) -> Costs:
-    """Costs of what stands behind the encoder, for each second of audio.
+    """Count the costs of the layers after the encoder, per second of audio.
 
     Example
     -------
@@ -201,7 +201,7 @@ def head_costs(model: CTCModel) -> Costs:
 
 
 class _Counter(TorchDispatchMode):
-    """Sees every operation of a forward pass, and knows in which module it is."""
+    """Intercepts every operation of a forward pass, and charges it to its module."""
 
     def __init__(self, module: nn.Module, shadow: nn.Module) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class _Counter(TorchDispatchMode):
         return result
 
     def _add_product(self, layer: LayerCosts, packet: Any, args: Any, kwargs: Any, out: Tensor) -> None:
-        """A convolution or matrix product."""
+        """Add the costs of a convolution or matrix product."""
         macs = flop_registry[packet](*args, **kwargs, out_val=out) // 2
         layer.macs += macs
         nonzeros = self.nonzeros.get(layer.name)
@@ -272,7 +272,7 @@ class _Counter(TorchDispatchMode):
 
 
 def _nonzeros_by_channel(module: Any) -> Tensor:
-    """Weights of each output channel that are not zero."""
+    """Count the nonzero weights of each output channel."""
     if not module.weight.is_meta:
         return module.weight.flatten(1).count_nonzero(1).cpu()
     mask = sparsity_of(module)
@@ -298,11 +298,11 @@ ELEMENTWISE: dict[Any, str] = {
     torch.ops.aten.gelu: "others",
     torch.ops.aten.tanh: "others",
 }
-"""Operation -> what each element it puts out takes one of. What is in none of these tables takes nothing."""
+"""Operation -> the cost that each output element adds 1 to. Operations in none of these tables cost nothing."""
 
 
 def _elementwise(packet: Any, args: Any, kwargs: Any, out: Tensor) -> dict[str, int]:
-    """What an operation other than a product takes."""
+    """Count the costs of an operation other than a product."""
     if packet in ELEMENTWISE:
         return {ELEMENTWISE[packet]: out.numel()}
     if packet is torch.ops.aten.mean:

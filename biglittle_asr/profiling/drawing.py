@@ -1,7 +1,7 @@
 """Pictures of networks: big branch, little branch and merge, with shapes and MACs.
 
-A bar is a residual block: the higher, the finer its resolution; the wider, the more channels. What stands where is
-first written down as data (:class:`Panel`), by one function a kind of network, and then drawn.
+A bar is a residual block. Its height shows the resolution, its width the number of channels. One function per kind of
+network describes the picture as data (:class:`Panel`), which is then drawn.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TALLEST, WIDEST = 0.8, 0.3
 
 @dataclass
 class Group:
-    """Blocks in a row that are alike."""
+    """Consecutive blocks of the same kind."""
 
     kind: str
     """Key of `COLOURS`."""
@@ -45,56 +45,57 @@ class Group:
     blocks: int
     channels: int
     size: tuple[int, ...]
-    """(height, width) of the output; (frames, bins) of encoders, () behind the mean over frequency."""
+    """(height, width) of the output; (frames, bins) for encoders; () after the mean over frequency."""
     shape: str
-    """Channels and size in words."""
+    """Channels and size as text."""
     macs: int
 
 
 @dataclass
 class Panel:
-    """A stage, or what is before or behind the stages."""
+    """A stage, or the layers before or after the stages."""
 
     title: str
     width: float
     before: list[Group] = field(default_factory=list)
-    """In front of the branches; all there is where there are none."""
+    """Groups before the branches; all groups if there are no branches."""
     lanes: list[list[Group]] = field(default_factory=list)
-    """Branches, the big one first; their groups in a row."""
+    """Groups of each branch, the big branch first."""
     merge: str = "+"
-    """Sign of the merge."""
+    """Symbol of the merge."""
     upsampled: bool = False
-    """Whether the coarser branches are brought to the finest one's resolution."""
+    """Whether coarser branches are upsampled to the resolution of the finest."""
     after: list[Group] = field(default_factory=list)
-    """Behind the merge."""
+    """Groups after the merge."""
 
     @property
     def groups(self) -> list[Group]:
-        """All of them."""
+        """All groups."""
         return [*self.before, *(group for lane in self.lanes for group in lane), *self.after]
 
     @property
     def macs(self) -> int:
-        """Of all groups."""
+        """MACs of all groups."""
         return sum(group.macs for group in self.groups)
 
 
 def draw_network(network: ImageClassifier | BigLittleEncoder, name: str, size: int = 224) -> Figure:
-    """The architecture of an image classifier or an acoustic encoder, as a picture.
+    """Draw the architecture of an image classifier or an acoustic encoder.
 
     Arguments
     ---------
     network : ImageClassifier or BigLittleEncoder
-        Left as it is; it may be on the meta device.
+        The network, which is not changed; it may be on the meta device.
     name : str
-        The picture's title.
+        Title of the picture.
     size : int
-        Height and width of the images that shapes and MACs are for. Those of encoders are for a second of audio.
+        Height and width of the images for which shapes and MACs are given. For encoders, they are given for a second
+        of audio.
 
     Returns
     -------
     matplotlib.figure.Figure
-        For :func:`save_drawing`, or to be changed further.
+        The picture, which :func:`save_drawing` can write.
 
     Example
     -------
@@ -114,12 +115,12 @@ def draw_network(network: ImageClassifier | BigLittleEncoder, name: str, size: i
 
 
 def save_drawing(figure: Figure, path: str | PathLike[str]) -> None:
-    """Write a picture as SVG, whose text stays text, or as PNG, by the ending of its name.
+    """Write a picture as SVG, with text as text, or as PNG, depending on the file's extension.
 
     Raises
     ------
     ValueError
-        For another ending.
+        For another extension.
     OSError
         If the file cannot be written.
     """
@@ -128,14 +129,14 @@ def save_drawing(figure: Figure, path: str | PathLike[str]) -> None:
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: pictures are {' or '.join(SUFFIXES)}; end the name in one of these.")
-    # Neither the date nor random names: the same network is the same file.
+    # Omit the date and random names, so that the same network gives the same file.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "biglittle"}):
         metadata = {"Date": None} if path.suffix.lower() == ".svg" else None
         figure.savefig(path, dpi=130, metadata=metadata)
 
 
 class _Trace:
-    """Shapes and MACs of all modules in one forward pass on the meta device, where nothing is computed."""
+    """Shapes and MACs of all modules in one forward pass, on the meta device."""
 
     def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
         shadow = copy.deepcopy(network).to("meta").eval()
@@ -155,12 +156,12 @@ class _Trace:
         return hook
 
     def group(self, kind: str, label: str, names: Iterable[str]) -> Group:
-        """The modules of these names, one behind the other, as blocks of a kind."""
+        """Make a group of consecutive modules, as blocks of one kind."""
         names = list(names)
         macs = sum(sum(self._flops.get(f"{self._root}.{name}", {}).values()) for name in names) // 2 // self.seconds
         shape = self.shapes[names[-1]]
         if len(shape) < 4:
-            # Behind the last stage: (B, classes) or (B, T, D).
+            # After the last stage: (B, classes) or (B, T, D).
             return Group(kind, label, len(names), shape[-1], (), f"{shape[-1]}", macs)
         channels, height, width = shape[1:]
         if self.seconds > 1:
@@ -170,7 +171,7 @@ class _Trace:
         return Group(kind, label, len(names), channels, (height, width), f"{channels} x {size}", macs)
 
     def blocks(self, kind: str, label: str, name: str, blocks: Blocks) -> Group:
-        """The blocks of a stage or branch."""
+        """Make a group of the blocks of a stage or branch."""
         return self.group(kind, f"{label}{_plural(len(blocks), 'block')}", [f"{name}.{i}" for i in range(len(blocks))])
 
 
@@ -235,7 +236,7 @@ def _pyramid_panel(network: BigLittleEncoder, trace: _Trace) -> Panel:
 
 
 def _add_merge(panel: Panel, branches: BigLittleBranches, name: str, trace: _Trace) -> None:
-    """The 1x1 convolutions of a merge: of each branch before the sum, or of all together behind the concatenation."""
+    """Add the 1x1 convolutions of a merge: one per branch before a sum, or a single one after a concatenation."""
     panel.upsampled = branches.config.big_stride != (1, 1)
     if branches.config.merge == "concat":
         panel.merge = "c"
@@ -247,7 +248,7 @@ def _add_merge(panel: Panel, branches: BigLittleBranches, name: str, trace: _Tra
 
 
 def _render(panels: list[Panel], title: str, subtitle: str, total: int) -> Figure:
-    # No pyplot: it would choose a window system, and keep the figure for ever.
+    # Not pyplot, which would choose a window system and keep the figure forever.
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -279,7 +280,7 @@ def _render(panels: list[Panel], title: str, subtitle: str, total: int) -> Figur
 
 
 class _Pen:
-    """Puts panels on the axes, all on one scale."""
+    """Draws panels on the axes, all at the same scale."""
 
     def __init__(self, axes: Any, panels: list[Panel], total: int) -> None:
         groups = [group for panel in panels for group in panel.groups if group.size]
@@ -289,7 +290,7 @@ class _Pen:
         self.total = total
 
     def panel(self, x: float, floor: float, ceiling: float, panel: Panel, first: bool, last: bool) -> None:
-        """A panel whose left edge is at x."""
+        """Draw a panel whose left edge is at x."""
         from matplotlib.patches import Circle, FancyBboxPatch
 
         style = "round,pad=0,rounding_size=0.1"
@@ -302,7 +303,7 @@ class _Pen:
         self.axes.text(x + 0.13, floor + 0.17, share, size=9.5, color=INK, va="center")
         middle = (floor + ceiling - 0.2) / 2
         right = x + panel.width
-        # What comes in from the panel before, and goes out into the gap behind.
+        # Lines from the previous panel and into the gap after this one.
         here, end = x + (0.15 if first else -GAP), right + (-0.15 if last else GAP)
         self._line([(here, middle), (end if not panel.lanes else x + 0.22, middle)])
         if not panel.lanes:
@@ -330,7 +331,7 @@ class _Pen:
             self._row(panel.after, join + 0.2, right - 0.06, middle)
 
     def shares(self, x: float, y: float, width: float, panels: list[Panel]) -> None:
-        """A ribbon of all MACs, in the order of the network."""
+        """Draw a ribbon that shows the panels' shares of MACs, in the order of the network."""
         from matplotlib.patches import Rectangle
 
         for panel in panels:
@@ -345,7 +346,7 @@ class _Pen:
         self.axes.text(MARGIN, y + 0.48, "where the MACs are", size=10, color=FAINT, va="center")
 
     def _row(self, groups: list[Group], left: float, right: float, y: float) -> None:
-        """Groups of bars between two edges, each with its label above and its shape and MACs below."""
+        """Draw groups of bars between two edges, each with a label above and shape and MACs below."""
         weights = [1.0 if len(group.label) > 5 else 0.45 for group in groups]
         unit = (right - left) / sum(weights)
         for group, weight in zip(groups, weights, strict=True):
@@ -361,7 +362,7 @@ class _Pen:
             left += room
 
     def _bars(self, group: Group, centre: float, y: float, room: float) -> float:
-        """A bar a block, around a centre; returns their height."""
+        """Draw one bar per block around a centre, and return their height."""
         from matplotlib.patches import FancyBboxPatch
 
         tall, wide, gap = 0.25, 0.25, 0.05
@@ -405,7 +406,7 @@ def _plural(count: int, what: str) -> str:
 
 
 def _count(number: int) -> str:
-    """Three digits and a unit.
+    """Format a number with three digits and a unit.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Wall-clock time of a forward pass, as a median over several, with its spread."""
+"""Wall-clock time of a forward pass: median and range over several passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of a forward pass, and what they were measured with."""
+    """Time of a forward pass in milliseconds, and the conditions of the measurement."""
 
     median: float
     low: float
@@ -25,11 +25,11 @@ class Latency:
     batch: int
     dtype: str
     runs: int
-    """Forward passes measured."""
+    """Number of forward passes measured."""
     machine: str
 
     def facts(self) -> dict[str, Any]:
-        """What `biglittle profile --json` prints under latency_ms."""
+        """Return what `biglittle profile --json` prints under latency_ms."""
         return {key: value for key, value in asdict(self).items() if key not in ("runs", "machine")}
 
 
@@ -40,21 +40,21 @@ def measure_latency(
     seconds: float = 5.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Latency:
-    """Median, lowest and highest time of up to `runs` forward passes, after one that is not counted.
+    """Measure the median, lowest and highest time of up to `runs` forward passes, after a warm-up pass.
 
     Arguments
     ---------
     module : nn.Module
-        Measured in evaluation mode, on the device of `example`; its mode is restored. A sparse one makes its masks in
-        every pass: freeze it to measure what it is once trained.
+        The module, measured in evaluation mode on the device of `example`; its mode is restored. A sparse module
+        computes its masks in every pass; freeze it to measure the trained network.
     *example : Tensor
-        Arguments of its forward; the first one's first axis is the batch.
+        Arguments of its forward; the first axis of the first argument is the batch.
     runs : int
-        Passes to measure, 1 or more.
+        Number of passes to measure, 1 or more.
     seconds : float
-        No further pass is begun after these, except the first that counts.
+        Time in seconds after which no further pass begins; one pass is always measured.
     progress : callable
-        Called with passes done and in all.
+        Called with the number of passes done and the total.
 
     Example
     -------
@@ -90,7 +90,7 @@ def measure_latency(
 
 
 def machine(device: torch.device) -> str:
-    """What computes: processor or GPU, system, and PyTorch's version."""
+    """Describe the machine: processor or GPU, operating system, and PyTorch version."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:

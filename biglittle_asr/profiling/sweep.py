@@ -1,4 +1,4 @@
-"""What alpha and beta cost: the table of a Big-Little model's variants, beside its plain counterpart."""
+"""Costs of a Big-Little model for different alpha and beta, next to its plain counterpart."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from biglittle_asr.nnet import BigLittleBranches
 from biglittle_asr.profiling.costs import count_costs, encoder_costs
 
 ALPHAS = BETAS = (1, 2, 4)
-"""Those that the authors swept."""
+"""Values of the authors' sweep."""
 
 PUBLISHED_ERRORS: dict[tuple[str, int, int], float] = {
     ("bl_resnet50", 2, 2): 22.72,
@@ -30,7 +30,7 @@ PUBLISHED_ERRORS: dict[tuple[str, int, int], float] = {
     ("bl_resnet50", 4, 4): 23.15,
     ("resnet50", 0, 0): 23.66,
 }
-"""(model, alpha, beta) -> top-1 error in percent on ImageNet, one 224 x 224 crop, of the authors' sweep."""
+"""Top-1 error in percent on ImageNet (one 224 x 224 crop) in the authors' sweep, by (model, alpha, beta)."""
 
 CHECKPOINT_ERRORS: dict[tuple[str, int, int], float] = {
     ("bl_resnet50", 2, 4): 22.41,
@@ -41,7 +41,7 @@ CHECKPOINT_ERRORS: dict[tuple[str, int, int], float] = {
     ("bl_seresnext50_32x4d", 2, 4): 21.44,
     ("bl_seresnext101_32x4d", 2, 4): 21.04,
 }
-"""The same of the authors' published checkpoints, which they trained anew in PyTorch."""
+"""Top-1 error of the authors' published checkpoints, which they trained later in PyTorch."""
 
 
 @dataclass(frozen=True)
@@ -50,31 +50,31 @@ class Variant:
 
     name: str
     alpha: int
-    """0 for the plain network."""
+    """Alpha; 0 for the plain network."""
     betas: tuple[int, ...]
-    """All that make this same network; where little branches are down to one block, a larger beta changes nothing."""
+    """All betas that give this network. Once all little branches have one block, a larger beta changes nothing."""
     little_blocks: tuple[int, ...]
-    """Of the little branches, stage by stage."""
+    """Number of blocks of the little branch in each stage."""
     parameters: int
     macs: int
-    """For an image of 224 x 224, or a second of audio."""
+    """MACs for an image of 224 x 224, or for a second of audio."""
     published_error: float | None
-    """Top-1 error in percent that the authors' sweep has for it."""
+    """Top-1 error in percent in the authors' sweep."""
     checkpoint_error: float | None
-    """That of the authors' published checkpoint."""
+    """Top-1 error in percent of the authors' published checkpoint."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the variant for JSON."""
         return asdict(self)
 
 
 def sweep(name: str) -> list[Variant]:
-    """The networks of alpha and beta in 1, 2, 4, each once, and first the plain counterpart.
+    """Build the plain counterpart, then the different networks for alpha and beta in 1, 2, 4.
 
     Arguments
     ---------
     name : str
-        Of a Big-Little image model or acoustic encoder.
+        Name of a Big-Little image model or acoustic encoder.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def sweep(name: str) -> list[Variant]:
 
 
 def sweep_table(name: str) -> str:
-    """The same as text.
+    """Write the result of :func:`sweep` as a text table.
 
     Example
     -------
@@ -122,7 +122,7 @@ def sweep_table(name: str) -> str:
 def _variants(name: str) -> Iterator[Variant]:
     if name not in [*list_models(), *list_encoders()] or not name.startswith("bl_"):
         known = ", ".join(known for known in [*list_models(), *list_encoders()] if known.startswith("bl_"))
-        raise ValueError(f"{name} is not a Big-Little model, which alpha and beta belong to: take one of {known}.")
+        raise ValueError(f"{name} is not a Big-Little model, so it has no alpha and beta; choose one of {known}.")
     plain = re.sub("^bl_(pyramid_)?", "", name)
     yield _variant(plain, 0, (0,), _build(plain))
     for alpha in ALPHAS:
@@ -147,7 +147,7 @@ def _variant(name: str, alpha: int, betas: tuple[int, ...], network: ImageClassi
 
 
 def _build(name: str, **overrides: int) -> ImageClassifier | BigLittleEncoder:
-    # An encoder's plain counterpart may have an image model's name.
+    # An encoder's plain counterpart may have the same name as an image model.
     with torch.device("meta"):
         if name in list_models() and name not in list_encoders():
             return create_model(name, **overrides)

@@ -1,4 +1,4 @@
-"""Costs as tables for people, and a plot of cost against error."""
+"""Costs as text tables, and a plot of error against cost."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PLOT_FORMATS = (".png", ".svg", ".pdf")
 
 
 def layer_table(costs: Mapping[str, Costs], convention: str) -> str:
-    """A line for every layer: parameters, operations and memory by a convention, and the total.
+    """Write a table of parameters, operations and memory of every layer, by a convention, with the total.
 
     Arguments
     ---------
     costs : mapping from str to Costs
-        Parts of a model by name, such as encoder and head; with one part its name is left out.
+        Parts of a model by name, such as encoder and head. The name of a single part is not shown.
     convention : str
-        One of :data:`CONVENTIONS`.
+        A key of :data:`CONVENTIONS`.
 
     Example
     -------
@@ -63,7 +63,7 @@ def layer_table(costs: Mapping[str, Costs], convention: str) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]], left: int) -> str:
-    """Rows in columns, the first `left` of them to the left."""
+    """Align rows in columns; the first `left` columns are left-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -81,13 +81,13 @@ class Point:
 
     name: str
     cost: float
-    """Operations."""
+    """Number of operations."""
     error: float
-    """Percent."""
+    """Error in percent."""
 
 
 def check_plot(path: Path) -> None:
-    """Check, before anything is computed, that a plot can be written.
+    """Check that a plot can be written, before anything is computed.
 
     Raises
     ------
@@ -101,15 +101,15 @@ def check_plot(path: Path) -> None:
 
 
 def plot_costs(points: Sequence[Point], path: Path, cost: str, error: str = "error (%)") -> None:
-    """Draw models by cost (logarithmic) and error, Big-Little ones filled: the lower left corner is the place to be.
+    """Plot error against cost (logarithmic). Big-Little models are filled; the lower left corner is best.
 
     Arguments
     ---------
     points : sequence of Point
     path : pathlib.Path
-        PNG, SVG or PDF.
+        PNG, SVG or PDF file.
     cost, error : str
-        Labels of the axes; that of the cost names the convention.
+        Labels of the axes; the label of the cost names the convention.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by activity of a long piece of work, and the table of them."""
+"""Timing of long runs: seconds by activity, and a table of them."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 IDLE = nullcontext()
-"""What measuring is where it is off: one object, made once."""
+"""Shared context manager of disabled measurements."""
 
 
 class Stopwatch:
-    """Charges every moment to one activity, the innermost that is open, so that the shares add up to the whole.
+    """Charges time to the innermost open activity, so that shares add up to the whole.
 
-    Off, a measurement costs one comparison.
+    If disabled, a measurement costs one comparison.
 
     Arguments
     ---------
     enabled : bool
-        Measure at all.
+        Whether to measure.
     synchronize : callable, optional
-        Waits until the device has done what it was given, such as `torch.cuda.synchronize`; called at every change of
-        activity, for a device that works on its own would otherwise be charged to whatever waits for it.
+        Waits for the device, such as `torch.cuda.synchronize`. It is called at every change of activity. Otherwise the
+        time of a device that works asynchronously would be charged to the activity that waits for it.
     clock : callable
-        Returns seconds; never goes back.
+        Monotonic clock that returns seconds.
 
     Example
     -------
@@ -53,22 +53,22 @@ class Stopwatch:
     ) -> None:
         self.enabled = enabled
         self.seconds: dict[str, float] = {}
-        """Seconds of each activity, without those of activities inside it."""
+        """Seconds of each activity, without the activities inside it."""
         self.times: dict[str, int] = {}
-        """How often each was measured."""
+        """Number of measurements of each activity."""
         self.parallel: dict[str, float] = {}
-        """Seconds of other processes, beside those of this one."""
+        """Seconds of other processes, parallel to this one."""
         self._synchronize = synchronize
         self._clock = clock
         self._open: list[str] = []
         self._start = self._changed = clock() if enabled else 0.0
 
     def __call__(self, activity: str) -> AbstractContextManager[None]:
-        """Charge what happens in a `with` block to an activity."""
+        """Charge the time of a `with` block to an activity."""
         return _Activity(self, activity) if self.enabled else IDLE
 
     def each(self, activity: str, items: Iterable[Item]) -> Iterator[Item]:
-        """The items, what it takes to get each charged to an activity.
+        """Yield items, and charge the time to get each of them to an activity.
 
         Example
         -------
@@ -100,7 +100,7 @@ class Stopwatch:
             self._open.pop()
 
     def add(self, seconds: Mapping[str, float]) -> None:
-        """Charge seconds that were measured elsewhere in this process, and take them off the open activity.
+        """Charge seconds measured elsewhere in this process, and subtract them from the open activity.
 
         Example
         -------
@@ -118,13 +118,13 @@ class Stopwatch:
                     self.seconds[self._open[-1]] -= amount
 
     def add_parallel(self, seconds: Mapping[str, float]) -> None:
-        """Note seconds of another process, which have passed beside this one's and are no part of the whole."""
+        """Record seconds of another process, which ran in parallel and do not count in the whole."""
         if self.enabled:
             for activity, amount in seconds.items():
                 self.parallel[activity] = self.parallel.get(activity, 0.0) + amount
 
     def table(self) -> str:
-        """Seconds, share of the time since this object was made, and number of measurements, longest first."""
+        """Write seconds, share of the time since this object was made, and number of measurements, longest first."""
         total = max(self._clock() - self._start, 1e-9)
         rows = sorted(self.seconds.items(), key=lambda row: -row[1])
         lines = [(name, seconds, f"{self.times[name]:9}") for name, seconds in rows]
@@ -133,7 +133,7 @@ class Stopwatch:
         text = [f"{'activity':{width}}  seconds    share    times"]
         text += [f"{name:{width}}{took:9.1f}{100 * took / total:7.1f} %{times}" for name, took, times in lines]
         if self.parallel:
-            text.append("in worker processes, beside the above:")
+            text.append("in worker processes, in parallel to the above:")
             text += [f"{name:{width}}{took:9.1f}" for name, took in sorted(self.parallel.items())]
         return "\n".join(text)
 

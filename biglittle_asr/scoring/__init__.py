@@ -1,23 +1,23 @@
-"""Scoring: word, character and sentence error rates, by speaker and in all. Usable alone, without torch.
+"""Word, character and sentence error rates, per speaker and overall. Runs without torch.
 
-What both ways of scoring share:
-- `counts.py`: what is counted, and the rates made of it
-- `columns.py`: what alignments are made of
+Shared by both kinds of scoring:
+- `counts.py`: counts and the error rates computed from them
+- `columns.py`: the columns of an alignment
 - `bootstrap.py`: the confidence interval, by resampling speakers
 - `report.py`: tables and alignments as text
-- `lookalikes.py`: words that look alike and differ
+- `lookalikes.py`: different words that look the same
 
 Utterances by ID, aligned with the fewest errors:
 - `texts.py`: plain text, Kaldi text and NIST trn files
-- `alignment.py`: references and hypotheses word by word (jiwer)
+- `alignment.py`: word-by-word alignment (jiwer)
 - `score.py`: `score_texts`, from texts by utterance ID to a `Score`
 
 Recognized words by time, as NIST scores conversations:
-- `nist/stm.py`, `nist/ctm.py`: segments of references, words of hypotheses
-- `nist/glm.py`: mapping rules, and what csrfilt does with them
+- `nist/stm.py`, `nist/ctm.py`: reference segments, recognized words
+- `nist/glm.py`: mapping rules, applied as csrfilt applies them
 - `nist/wordgraph.py`, `nist/graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs
-- `nist/score.py`: `score_nist`, from all these to a `NistScore`; `nist/report.py`: its table
-- `nist/matched_pairs.py`: whether two systems differ
+- `nist/score.py`: `score_nist`, which returns a `NistScore`; `nist/report.py`: its table
+- `nist/matched_pairs.py`: significance test between two systems
 - `nist/marks.py`: the same alignment for trn files with alternatives
 """
 

@@ -1,7 +1,7 @@
-"""References and hypotheses word by word: which words are correct, substituted, deleted, inserted.
+"""Word-by-word alignment of references and hypotheses: correct, substituted, deleted and inserted words.
 
-Every error costs 1, and the alignment with the fewest errors is taken (Levenshtein). Where several have equally few,
-jiwer chooses: WER does not depend on it, the split into substitutions, deletions and insertions can.
+Every error costs 1, and the alignment with the fewest errors is used (Levenshtein). jiwer breaks ties. Ties do not
+change the WER, but they can change the split into substitutions, deletions and insertions.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from biglittle_asr.scoring.columns import CORRECT, DELETION, INSERTION, SUBSTITU
 from biglittle_asr.scoring.counts import Counts
 
 OPERATIONS = {"equal": CORRECT, "substitute": SUBSTITUTION, "delete": DELETION, "insert": INSERTION}
-"""Marks of jiwer's operations."""
+"""The mark of each jiwer operation."""
 
 
 class Words(jiwer.AbstractTransform):
-    """Splits at white space, and nothing else; jiwer's own normalizations do more, and some refuse empty texts."""
+    """Splits at white space and does nothing else. jiwer's own transforms do more, and some refuse empty texts."""
 
     def process_string(self, s: str) -> list[str]:
-        """Words of one text, none if it is empty."""
+        """Split one text into words; an empty text has none."""
         return s.split()
 
     def process_list(self, inp: list[str]) -> list[list[str]]:
-        """Words of each text."""
+        """Split each text into words."""
         return [self.process_string(text) for text in inp]
 
 
 class Characters(Words):
-    """Splits into characters, spaces included."""
+    """Splits into characters, including spaces."""
 
     def process_string(self, s: str) -> list[str]:
-        """Characters of one text."""
+        """Split one text into characters."""
         return list(s)
 
 
@@ -44,14 +44,14 @@ def align(
     speakers: Sequence[str | None],
     case_sensitive: bool = False,
 ) -> list[AlignedUtterance]:
-    """Align every hypothesis with its reference. Words are what stands between white space.
+    """Align every hypothesis with its reference. Words are separated by white space.
 
     Arguments
     ---------
     ids, references, hypotheses, speakers : sequences of the same length
         Either text may be empty.
     case_sensitive : bool
-        Whether "Yes" and "yes" are two words.
+        Whether "Yes" and "yes" are different words.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def align(
 def character_counts(
     references: Sequence[str], hypotheses: Sequence[str], case_sensitive: bool = False
 ) -> list[tuple[int, int]]:
-    """Characters of each reference, and the fewest errors that turn it into its hypothesis.
+    """Count the characters of each reference, and the fewest errors that turn it into its hypothesis.
 
     Example
     -------

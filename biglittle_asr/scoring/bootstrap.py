@@ -1,6 +1,6 @@
-"""How far a WER could be off by the choice of speakers: a percentile bootstrap interval.
+"""Percentile bootstrap interval of the WER over speakers.
 
-Utterances of one speaker are alike, so it is speakers that are drawn again, with replacement, not utterances
+Utterances of one speaker are correlated, so speakers are resampled with replacement, not utterances
 (Bisani and Ney, "Bootstrap estimates for confidence intervals in ASR performance evaluation", ICASSP 2004).
 """
 
@@ -11,27 +11,27 @@ from collections.abc import Sequence
 import numpy as np
 
 CONFIDENCE = 0.95
-"""Part of the resampled error rates that lies inside the interval."""
+"""Fraction of the resampled error rates inside the interval."""
 
 
 def wer_interval(
     errors: Sequence[int], words: Sequence[int], samples: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Interval of the WER, in percent, if other speakers of the same kind had been recorded.
+    """Estimate the range of WERs, in percent, that other speakers of the same kind would give.
 
     Arguments
     ---------
     errors, words : sequences of int
-        Word errors and reference words of each speaker, of the same length.
+        Word errors and reference words of each speaker; both have the same length.
     samples : int
-        How many sets of speakers are drawn.
+        Number of sets of speakers to draw.
     seed : int
         The same seed gives the same interval.
 
     Returns
     -------
     low, high : float
-        The central 95 % of the resampled WERs; None instead for fewer than two speakers or no reference words.
+        The central 95 % of the resampled WERs; None if there are fewer than two speakers or no reference words.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def wer_interval(
     # How often each speaker is in each drawn set: (samples, speakers).
     draws = np.random.default_rng(seed).multinomial(speakers, np.full(speakers, 1 / speakers), size=samples)
     drawn_words = draws @ np.asarray(words)
-    # A set in which nobody speaks has no WER.
+    # A drawn set without reference words has no WER.
     spoken = drawn_words > 0
     if not spoken.any():
         return None

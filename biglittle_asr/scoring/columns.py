@@ -1,4 +1,4 @@
-"""What alignments are made of: columns of a reference word, a hypothesis word, and what became of them."""
+"""Columns of an alignment: a reference word, a hypothesis word, and the operation between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from biglittle_asr.scoring.counts import Counts
 
 CORRECT, SUBSTITUTION, DELETION, INSERTION = "", "S", "D", "I"
-"""Marks of a column."""
+"""The operation of a column."""
 
 
 class WordPair(NamedTuple):
@@ -17,14 +17,14 @@ class WordPair(NamedTuple):
     operation: str
     """CORRECT, SUBSTITUTION, DELETION or INSERTION."""
     reference: str
-    """The word, or "" where the reference has none."""
+    """The word, or "" if the reference has none."""
     hypothesis: str
-    """The word, or "" where the hypothesis has none."""
+    """The word, or "" if the hypothesis has none."""
 
 
 @dataclass(frozen=True)
 class AlignedUtterance:
-    """An utterance's words in reference and hypothesis, aligned, as they were spelled before comparison."""
+    """An utterance's aligned reference and hypothesis, in their original spelling."""
 
     id: str
     speaker: str | None

@@ -1,4 +1,4 @@
-"""What is counted when hypotheses are compared with references, and the rates made of it."""
+"""Counts of a comparison of hypotheses with references, and error rates computed from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from biglittle_asr.scoring.bootstrap import wer_interval
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts over a set of utterances; all rates are in percent of the reference.
+    """Counts over a set of utterances. Rates are in percent of the reference.
 
     Example
     -------
@@ -24,47 +24,47 @@ class Counts:
     segments: int = 0
     """Utterances."""
     correct: int = 0
-    """Reference words that the hypothesis has."""
+    """Reference words recognized correctly."""
     substitutions: int = 0
-    """Reference words that the hypothesis has another word for."""
+    """Reference words recognized as another word."""
     deletions: int = 0
-    """Reference words that the hypothesis lacks."""
+    """Reference words missing from the hypothesis."""
     insertions: int = 0
-    """Hypothesis words that the reference lacks."""
+    """Hypothesis words that are not in the reference."""
     segments_with_errors: int = 0
-    """Utterances with at least one wrong word."""
+    """Utterances with at least one error."""
     characters: int = 0
-    """Characters of the references, the single spaces between words included."""
+    """Characters of the references, including the single spaces between words."""
     character_errors: int = 0
     """Fewest character substitutions, deletions and insertions that turn references into hypotheses."""
 
     @property
     def words(self) -> int:
-        """Reference words."""
+        """Number of reference words."""
         return self.correct + self.substitutions + self.deletions
 
     @property
     def errors(self) -> int:
-        """Substitutions, deletions and insertions together."""
+        """Sum of substitutions, deletions and insertions."""
         return self.substitutions + self.deletions + self.insertions
 
     @property
     def wer(self) -> float | None:
-        """Word errors in percent of the reference words (may exceed 100); None where there are no such words."""
+        """Word errors in percent of the reference words (may exceed 100); None without reference words."""
         return percent(self.errors, self.words)
 
     @property
     def cer(self) -> float | None:
-        """Character errors in percent of the reference characters; None where there are no such characters."""
+        """Character errors in percent of the reference characters; None without reference characters."""
         return percent(self.character_errors, self.characters)
 
     @property
     def ser(self) -> float | None:
-        """Utterances with errors in percent of all utterances; None where there are no utterances."""
+        """Utterances with errors in percent of all utterances; None without utterances."""
         return percent(self.segments_with_errors, self.segments)
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """Counts and rates as they stand in JSON.
+        """Return counts and rates for JSON.
 
         Example
         -------
@@ -80,20 +80,20 @@ class OverallCounts(Counts):
     """Counts of all utterances, with the interval of their WER."""
 
     wer_low: float | None = None
-    """Lower end of the bootstrap interval in percent; None without one."""
+    """Lower end of the bootstrap interval in percent; None without an interval."""
     wer_high: float | None = None
-    """Upper end of the bootstrap interval in percent; None without one."""
+    """Upper end of the bootstrap interval in percent; None without an interval."""
     bootstrap: int = 0
-    """Sets of speakers drawn for the interval; 0 if none was asked for."""
+    """Number of sets of speakers drawn for the interval; 0 if no interval was requested."""
 
     def to_dict(self) -> dict[str, int | float | None]:
-        """Counts and rates as they stand in JSON; the interval's ends only where one was asked for."""
+        """Return counts and rates for JSON; the interval's ends only if one was requested."""
         interval = {"wer_low": self.wer_low, "wer_high": self.wer_high} if self.bootstrap else {}
         return {**super().to_dict(), **interval}
 
     @classmethod
     def of(cls, counts: Counts, speakers: Sequence[Counts], bootstrap: int = 0, seed: int = 0) -> OverallCounts:
-        """Counts of all utterances, with an interval from those of each speaker.
+        """Add an interval, computed from the counts of each speaker, to the counts of all utterances.
 
         Example
         -------
@@ -123,7 +123,7 @@ def total(parts: Iterable[Counts]) -> Counts:
 
 
 def percent(part: int, whole: int) -> float | None:
-    """`part` in percent of `whole`; None if `whole` is 0.
+    """Compute `part` in percent of `whole`; None if `whole` is 0.
 
     Example
     -------

@@ -1,6 +1,6 @@
-r"""Words that look alike and differ all the same: `café` in one character or two, an apostrophe of either kind.
+r"""Different words that look the same: `café` with a composed or a decomposed é, straight and curly apostrophes.
 
-Such a difference counts as any other, and nobody sees why. So alignments show these words with escapes.
+Such a difference counts as an error, but it cannot be seen on the screen. Alignments show these words with escapes.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ ALIKE = str.maketrans(
     | dict.fromkeys("\u201c\u201d\u201e\u2033\uff02", '"')
     | dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\u00ad", "-")
 )
-"""Apostrophes, quotation marks and hyphens as ASCII has them."""
+"""Maps apostrophes, quotation marks and hyphens to their ASCII forms."""
 
 
 def look_alike(first: str, second: str) -> bool:
     r"""Whether two different words look the same.
 
-    They do if they are equal without invisible characters, with one kind of apostrophe, quotation mark and hyphen, and
-    normalized (NFKC). Words that differ in case alone do not.
+    They do if they are equal once invisible characters are removed, apostrophes, quotation marks and hyphens are
+    mapped to ASCII, and both are normalized (NFKC). Words that differ only in case do not look the same.
 
     Example
     -------
@@ -33,7 +33,7 @@ def look_alike(first: str, second: str) -> bool:
 
 
 def shown(pair: WordPair) -> WordPair:
-    r"""The words of a column as people should see them: with escapes where they look alike but are not the same.
+    r"""Return a column for display, with escapes where its two words differ but look the same.
 
     Example
     -------
@@ -46,7 +46,7 @@ def shown(pair: WordPair) -> WordPair:
 
 
 def count_look_alikes(utterances: Iterable[AlignedUtterance]) -> tuple[int, tuple[str, str] | None]:
-    """Substitutions of words that look alike, and the first of them with escapes: reference and hypothesis."""
+    """Count substitutions of words that look the same; also return the first reference and hypothesis, escaped."""
     pairs = [
         pair
         for utterance in utterances

@@ -1,4 +1,4 @@
-"""Counts as text for people: one line, a table, and alignments with their errors marked."""
+"""Scores as text: a one-line summary, a table, and alignments with marked errors."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ COLUMNS = {
     "CER %": "cer",
     "SER %": "ser",
 }
-"""Heads of the table's columns and the attributes of `Counts` below them."""
+"""The table's column heads, each with the attribute of `Counts` that it shows."""
 
 LEGEND = (
     "WER: word errors in percent of the reference words. CER: the same of characters, single spaces between words\n"
     "included. SER: utterances with errors in percent of all. OP: S substitution, D deletion, I insertion."
 )
 GAP = "*"
-"""Fills the place of a word that one side lacks."""
+"""Fills the place of a missing word."""
 
 
 def format_summary(counts: OverallCounts, unit: str = "utterances", characters: bool = True) -> str:
-    """Error rates, interval and counts in one line.
+    """Write error rates, interval and counts in one line.
 
     Arguments
     ---------
     counts : OverallCounts
-        What was counted.
+        Counts of all utterances.
     unit : str
-        What a segment is called, in the plural.
+        Plural name of a segment.
     characters : bool
-        Whether characters were counted.
+        Whether to show the character error rate.
 
     Example
     -------
@@ -63,7 +63,7 @@ def format_summary(counts: OverallCounts, unit: str = "utterances", characters: 
 
 
 def format_table(speakers: Mapping[str, Counts], overall: Counts) -> str:
-    """Counts and rates, a line for each speaker and one for all."""
+    """Write counts and rates, one line per speaker and one for all."""
     rows = [["speaker", *COLUMNS]]
     rows += [[name, *_cells(counts)] for name, counts in speakers.items()]
     rows.append(["all", *_cells(overall)])
@@ -76,12 +76,12 @@ def format_table(speakers: Mapping[str, Counts], overall: Counts) -> str:
 
 
 def format_alignment(utterance: AlignedUtterance) -> str:
-    """An utterance's words, with its errors marked."""
+    """Write an utterance's reference above its hypothesis, with errors marked."""
     return "\n".join(_alignment_lines(utterance))
 
 
 def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
-    """Reference above hypothesis above marks, in columns."""
+    """Yield the heading, reference, hypothesis and marks, in columns."""
     counts = utterance.counts
     speaker = f" ({utterance.speaker})" if utterance.speaker is not None else ""
     errors = _number(counts.errors, "error") if counts.errors else "correct"
@@ -119,7 +119,7 @@ def _pad(text: str, width: int) -> str:
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal: wide East Asian characters take two, combining marks none."""
+    """Width in terminal columns: wide East Asian characters take two, combining marks none."""
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

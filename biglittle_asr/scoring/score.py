@@ -1,4 +1,4 @@
-"""From texts by utterance ID to a `Score`: counts in all and by speaker, interval, alignments."""
+"""Scores texts by utterance ID: counts overall and per speaker, interval, alignments."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from biglittle_asr.scoring.report import LEGEND, format_alignment, format_summar
 
 @dataclass(frozen=True)
 class Score:
-    """What a comparison of hypotheses with references found.
+    """Result of comparing hypotheses with references.
 
-    :func:`score_texts` makes one of texts by utterance, :func:`~biglittle_asr.scoring.nist.score.score_nist` one of
-    words by time.
+    :func:`score_texts` scores texts by utterance; :func:`~biglittle_asr.scoring.nist.score.score_nist` scores words by
+    time.
     """
 
     unit: ClassVar[str] = "utterances"
-    """What is compared, for summaries."""
+    """Plural name of what is compared, for summaries."""
     characters: ClassVar[bool] = True
-    """Whether characters are counted beside words."""
+    """Whether characters are counted as well as words."""
     legend: ClassVar[str] = LEGEND
     """Explains the table and the alignments."""
 
     all: OverallCounts
     """All utterances together."""
     speakers: dict[str, Counts]
-    """Each speaker's utterances; empty where speakers are unknown."""
+    """Counts per speaker; empty if speakers are unknown."""
     labels: dict[str, Counts]
-    """Utterances with each of an STM's labels; empty for texts, which have none."""
+    """Counts per label of an STM file; empty for texts, which have no labels."""
     utterances: list[AlignedUtterance] = field(repr=False)
-    """The alignment of every utterance that counts."""
+    """The alignment of every scored utterance."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The object that `biglittle score --json` prints.
+        """Return the object that `biglittle score --json` prints.
 
         Example
         -------
@@ -58,7 +58,7 @@ class Score:
         return {name: value for name, value in counts.to_dict().items() if self.characters or name != "cer"}
 
     def summary(self) -> str:
-        """One line: error rates, interval and counts.
+        """Write error rates, interval and counts in one line.
 
         Example
         -------
@@ -68,7 +68,7 @@ class Score:
         return format_summary(self.all, self.unit, self.characters)
 
     def table(self, title: str = "") -> str:
-        """Counts and rates, a line for each speaker and one for all; a title, if any, above.
+        """Write counts and rates, one line per speaker and one for all, below the title if there is one.
 
         Example
         -------
@@ -80,14 +80,14 @@ class Score:
         return "\n".join(filter(None, [title, format_table(self.speakers, self.all)]))
 
     def write(self, path: str | PathLike[str], title: str | None = None) -> None:
-        """Write summary, table by speaker, and every utterance's alignment with its errors marked.
+        """Write the summary, the table per speaker, and every utterance's alignment with marked errors to a file.
 
         Arguments
         ---------
         path : path
             Such as results/wer_test.txt; replaced if it exists.
         title : str
-            What was scored, for the first line; the file's name if not given.
+            First line of the file; the file's name if not given.
 
         Raises
         ------
@@ -135,34 +135,34 @@ def score_texts(
     Arguments
     ---------
     references, hypotheses : mappings from utterance ID to text
-        Words are what stands between white space. Either text may be empty; an empty reference counts as an utterance
-        without words, in which every hypothesis word is an insertion.
+        Words are separated by white space. Either text may be empty; against an empty reference, every hypothesis word
+        is an insertion.
     speakers : mapping from utterance ID to speaker
-        Must know every reference; without it there are no counts by speaker and no interval.
+        Must contain every reference. Without it, there are no counts per speaker and no interval.
     bootstrap : int
-        Sets of speakers drawn for the interval of the WER; 0 for no interval.
+        Number of sets of speakers drawn for the interval of the WER; 0 for no interval.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     case_sensitive : bool
-        Whether "Yes" and "yes" are two words.
+        Whether "Yes" and "yes" are different words.
     missing_as_empty : bool
-        Whether an utterance without hypothesis counts as one with an empty hypothesis, instead of being an error.
+        Whether a missing hypothesis counts as an empty one instead of raising an error.
     marks : bool
-        Whether the texts have NIST's marks, such as alternatives in braces; they are then aligned at NIST's costs, as
-        sclite does, in place of with the fewest errors.
+        Whether the texts have NIST's marks, such as alternatives in braces. Such texts are aligned at NIST's costs, as
+        sclite does, instead of with the fewest errors.
     optional, fragments : bool
-        With marks: whether words in brackets may be deleted and inserted freely (sclite's -D), and whether a word with
-        a hyphen at its open end is right wherever the other word continues there (sclite's -F).
+        Both apply only with marks. `optional`: words in brackets may be deleted and inserted freely (sclite's -D).
+        `fragments`: a fragment, such as "th-", matches every word that it begins or ends (sclite's -F).
 
     Returns
     -------
     Score
-        Speakers and utterances are sorted by name and ID; it does not depend on the order of the mappings.
+        Speakers are sorted by name and utterances by ID, whatever the order of the mappings.
 
     Raises
     ------
     ValueError
-        If there are no references, hypotheses are missing or have no reference, a speaker is missing, marks do not
+        If there are no references, a hypothesis is missing or has no reference, a speaker is missing, marks do not
         match, or `bootstrap` is negative.
 
     Example
@@ -214,6 +214,6 @@ def _check(
 
 
 def _some(ids: set[str], whole: int, singular: str, plural: str | None = None) -> str:
-    """Such as "3 of 20 utterances (the first is a) have"."""
+    """Begin a sentence, such as "3 of 20 utterances (the first is a) have"."""
     noun = singular if whole == 1 else plural or f"{singular}s"
     return f"{len(ids)} of {whole} {noun} (the first is {visible(min(ids))}) {'has' if len(ids) == 1 else 'have'}"

@@ -1,13 +1,13 @@
-"""Reading references and hypotheses: plain text, Kaldi text and NIST trn files, all in UTF-8.
+"""Readers of references and hypotheses: plain text, Kaldi text and NIST trn files, all in UTF-8.
 
     plain   yes no                   line i of one file against line i of the other
     kaldi   jane-01 yes no           utterance ID, then the words
-    trn     yes no (jane-01)         words, then the utterance ID; its speaker is what stands before the first - or _
+    trn     yes no (jane-01)         words, then the utterance ID; the part before the first - or _ is the speaker
 
-An ID without words is an empty text. Blank lines are empty utterances in plain text and are passed over elsewhere, as
-are trn's comments (;;). As in sclite, IDs of trn files may hold spaces and are compared without regard to case. Where a
-decoder has put a score behind the ID, as Sphinx does, (jane-01 -7716), the score is left out. The texts of trn files
-keep NIST's marks; `nist/marks.py` tells what they mean.
+An ID without words is an empty text. A blank line is an empty utterance in plain text; other formats skip it. Comments
+of trn files (;;) are skipped too. As in sclite, IDs of trn files may contain spaces, and their case does not matter. A
+decoder's score behind the ID, such as Sphinx's (jane-01 -7716), is removed. The texts of trn files keep NIST's marks,
+which `nist/marks.py` explains.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from biglittle_asr.files import text_lines
 from biglittle_asr.messages import visible
 
 WHITE_SPACE = " \t\r\v\f"
-"""What separates fields and words in the files of NIST's tools: no-break spaces are characters of words."""
+"""Separators of fields and words in the files of NIST's tools. A no-break space is part of a word."""
 WORD = re.compile(rf"[^{WHITE_SPACE}]+")
-"""A word or field there."""
+"""A word or field of these files."""
 
 KALDI_LINE = re.compile(r"[ \t\r]*(?P<id>[^ \t\r]+)(?P<text>.*)", re.DOTALL)
 """As in Kaldi, only ASCII white space ends an ID."""
 TRN_LINE = re.compile(r"(?P<text>.*)\((?P<id>[^()]*[^()\s][^()]*)\)\s*", re.DOTALL)
 SCORE = re.compile(r"(?P<id>.*\S)\s+[-+]?\d+(\.\d+)?(e[-+]?\d+)?", re.IGNORECASE | re.DOTALL)
-"""An ID, and the score that a decoder has put behind it."""
+"""An ID followed by a decoder's score."""
 DOUBT_LINES, MANY_LINES = 3, 10
-"""So many lines can begin with different words that happen to stand in alphabetical order; and so many hardly begin
-with different words at all, if these are not utterance IDs."""
+"""Numbers of lines that decide whether first words are utterance IDs. In fewer than DOUBT_LINES lines, different first
+words can be in alphabetical order by chance. In MANY_LINES lines, first words that all differ are hardly ordinary."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Transcripts:
     """The texts of one file."""
 
     texts: dict[str, str]
-    """Text by utterance ID; plain text's IDs are its line numbers."""
+    """Text by utterance ID; in plain text, the ID is the line number."""
     speakers: dict[str, str] | None
-    """Speaker by utterance ID; None where the format names none."""
+    """Speaker by utterance ID; None if the format has no speakers."""
 
 
 class TranscriptPair(NamedTuple):
-    """References and hypotheses, and the format that both are in."""
+    """References and hypotheses, and their common format."""
 
     format: str
     references: Transcripts
@@ -70,25 +70,25 @@ def read_pair(
     reference, hypothesis : path
         Text files in the same format.
     format : str
-        "plain", "kaldi" or "trn"; "auto" finds out. It takes trn for files named .trn, and trn or kaldi where every
-        line of both files has what is clearly an utterance ID in that format's place: with - or _ or a digit, as
-        "jane-01"; or found in both files and set off by a tab or by brackets. It takes plain where nothing looks like
-        an ID, and refuses where IDs are likely but not certain.
+        "plain", "kaldi", "trn" or "auto". "auto" chooses trn for files named .trn. Otherwise it chooses trn or kaldi if
+        every line of both files has a clear utterance ID where that format puts it: an ID with -, _ or a digit, such
+        as "jane-01", or one found in both files and set off by a tab or by brackets. It chooses plain if nothing looks
+        like an ID, and raises an error if IDs are likely but not certain.
     case_sensitive : bool
-        Whether (JANE-01) and (jane-01) are two utterances of trn files. IDs of Kaldi files always keep their case.
+        Whether (JANE-01) and (jane-01) are different utterances in trn files. The case of Kaldi IDs always matters.
 
     Returns
     -------
     TranscriptPair
-        The format taken, references and hypotheses. An ID is spelled as in the reference.
+        Format, references and hypotheses. IDs are spelled as in the reference.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing.
     ValueError
-        If the format is unknown or cannot be told, the files clearly differ in format, a file is not UTF-8, plain files
-        differ in their number of lines, or a line has no ID or one that was there before.
+        If the format is unknown or cannot be detected, the files clearly differ in format, a file is not UTF-8, plain
+        files differ in their number of lines, or a line has no ID or repeats one.
 
     Example
     -------
@@ -115,7 +115,7 @@ def read_pair(
 
 
 def read_utt2spk(path: str | PathLike[str]) -> dict[str, str]:
-    r"""Read Kaldi's list of speakers, `utterance speaker` in each line.
+    r"""Read Kaldi's list of speakers, one `utterance speaker` per line.
 
     Arguments
     ---------
@@ -152,13 +152,13 @@ def read_utt2spk(path: str | PathLike[str]) -> dict[str, str]:
 
 
 class TextFile(NamedTuple):
-    """A file's lines, without their ends."""
+    """A file's lines, without line ends."""
 
     path: Path
     lines: list[str]
 
     def numbered(self) -> Iterator[tuple[str, str]]:
-        """Lines that are not blank, each with its place (file:line)."""
+        """Return the lines that are not blank, each with its place (file:line)."""
         return ((f"{self.path}:{number}", line) for number, line in enumerate(self.lines, 1) if line.strip())
 
 
@@ -180,7 +180,7 @@ def read_text_file(path: str | PathLike[str]) -> TextFile:
     FileNotFoundError
         If the file is missing.
     ValueError
-        If it is not UTF-8, has NUL characters, or its lines end in carriage returns alone.
+        If it is not UTF-8, has NUL characters, or its lines end in bare carriage returns.
 
     Example
     -------
@@ -201,16 +201,16 @@ def read_text_file(path: str | PathLike[str]) -> TextFile:
 
 
 def seconds(field: str, place: str, name: str, least: float = -math.inf) -> float:
-    """A field of a line as seconds.
+    """Parse a field of a line as seconds.
 
     Arguments
     ---------
     field : str
-        As it stands in the file.
+        The field's text.
     place, name : str
-        File and line, and what the field is, for messages.
+        File and line, and the field's name, for messages.
     least : float
-        Smallest value that makes sense.
+        Smallest valid value.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def seconds(field: str, place: str, name: str, least: float = -math.inf) -> floa
     Raises
     ------
     ValueError
-        If the field is no finite number, or less than `least`.
+        If the field is not a finite number, or is less than `least`.
 
     Example
     -------
@@ -255,7 +255,7 @@ FORMATS: Mapping[str, Callable[[TextFile, bool], Transcripts]] = {
     "kaldi": _read_kaldi,
     "trn": _read_trn,
 }
-"""Reader of each format: takes the file, and whether the case of IDs counts."""
+"""Reader of each format: takes the file, and whether the case of IDs matters."""
 
 
 def _fold(case_sensitive: bool) -> Callable[[str], str]:
@@ -293,14 +293,14 @@ def _split_trn(line: str) -> tuple[str, str] | None:
 
 
 def _without_comments(file: TextFile) -> TextFile:
-    # The lines stay, emptied, so that the others keep their numbers.
+    # Comments become empty lines, so that the other lines keep their numbers.
     return TextFile(file.path, ["" if line.startswith(";;") else line for line in file.lines])
 
 
 def _with_common_ids(
     references: Transcripts, hypotheses: Transcripts, case_sensitive: bool
 ) -> tuple[Transcripts, Transcripts]:
-    """Take scores from behind the IDs, spell hypotheses' IDs as the references', and name speakers."""
+    """Remove scores behind IDs, spell the hypotheses' IDs as in the references, and name the speakers."""
     fold = _fold(case_sensitive)
     sides = references.texts, hypotheses.texts
     ids = _common_ids(list(sides[0]), list(sides[1]), fold)
@@ -320,24 +320,24 @@ def _with_common_ids(
 def _common_ids(
     references: Sequence[str], hypotheses: Sequence[str], fold: Callable[[str], str]
 ) -> tuple[list[str], list[str]]:
-    """IDs of both sides without the scores behind them: that they are scores is seen by the IDs that then are equal."""
+    """Return the IDs of both sides, without scores if more IDs of the two sides then agree."""
     options = itertools.product(_readings(references, fold), _readings(hypotheses, fold))
     return max(options, key=lambda pair: len(set(map(fold, pair[0])).intersection(map(fold, pair[1]))))
 
 
 def _readings(ids: Sequence[str], fold: Callable[[str], str]) -> list[list[str]]:
-    """The IDs as they are, and without what may be scores, if they differ then."""
+    """Return the IDs as they are, and also without possible scores if they stay unique."""
     bare = [found["id"] if (found := SCORE.fullmatch(each)) else each for each in ids]
     return [list(ids), bare] if len(set(map(fold, bare))) == len(ids) else [list(ids)]
 
 
 def _detect(reference: TextFile, hypothesis: TextFile) -> str:
-    """The one format that both files speak for.
+    """Detect the common format of both files.
 
     Raises
     ------
     ValueError
-        If they speak for different ones, or for none clearly.
+        If the files have different formats, or the format is not clear.
     """
     files = reference, hypothesis
     if any(file.path.suffix.lower() == ".trn" for file in files):
@@ -383,9 +383,9 @@ def _doubt(files: Sequence[TextFile], what: str, format: str) -> ValueError:
 
 
 def _candidates(ids: Mapping[str, Sequence[str]]) -> set[str]:
-    """Formats whose IDs every line has, and clearly so; of a file without lines, all."""
+    """Return the formats for which every line clearly has an ID; all formats for a file without lines."""
     fitting = {name for name, found in ids.items() if all(_looks_like_id(each) for each in found)}
-    # What is clearly one of the others is not plain text too.
+    # A file clearly in another format is not plain text.
     return fitting if fitting and ids["trn"] else fitting | {"plain"}
 
 
@@ -395,7 +395,10 @@ def _clearest(candidates: set[str]) -> str:
 
 
 def _looks_like_id(token: str) -> bool:
-    """Words may have a digit ("2nd") or a hyphen ("uh-huh"), but hardly an underscore, both, or a digit not first."""
+    """Whether a token has an underscore, a digit that is not first, or a hyphen and a digit.
+
+    A word may start with a digit ("2nd") or have a hyphen ("uh-huh"), but hardly ever these.
+    """
     return bool(re.fullmatch(r"\S*_\S*|[^\W\d]\S*\d\S*|\S*\d\S*-\S*|\S*-\S*\d\S*", token))
 
 
@@ -404,7 +407,7 @@ def _are_unique(ids: Sequence[str]) -> bool:
 
 
 def _shared(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """What part of the IDs both files have; 0 where any stands on two lines of a file."""
+    """Fraction of the IDs that both files have; 0 if a file repeats an ID."""
     if not (_are_unique(references) and _are_unique(hypotheses)):
         return 0.0
     both = [{each.lower() for each in ids} for ids in _common_ids(references, hypotheses, str.lower)]
@@ -412,15 +415,15 @@ def _shared(references: Sequence[str], hypotheses: Sequence[str]) -> float:
 
 
 def _is_tabbed(file: TextFile) -> bool:
-    """Whether every line begins with another word and a tab, as `biglittle transcribe` writes names and texts."""
+    """Whether every line begins with a unique word and a tab, as `biglittle transcribe` writes names and texts."""
     found = [re.match(r"[^ \t\r]+\t", line) for _, line in file.numbered()]
     return bool(found) and all(found) and len({each[0] for each in found if each}) == len(found)
 
 
 def _are_likely_ids(reference: TextFile, references: Sequence[str], hypotheses: Sequence[str]) -> bool:
-    """Whether first words that are all different, and the same in both files, are hardly words of the texts.
+    """Whether first words, all different and common to both files, are more likely IDs than words of the texts.
 
-    Lists of IDs are sorted, or else in a different order in each file, and have words behind them.
+    IDs have words behind them, and are sorted or in a different order in each file.
     """
     if len(references) < DOUBT_LINES or not any(_split_kaldi(line)[1] for _, line in reference.numbered()):
         return False
@@ -430,5 +433,5 @@ def _are_likely_ids(reference: TextFile, references: Sequence[str], hypotheses: 
     ]
     if common[0] != common[1] or all(list(ids) == sorted(ids) for ids in (references, hypotheses)):
         return True
-    # A recognizer mistakes first words, but not IDs.
+    # A recognizer gets some first words wrong, but never IDs.
     return len(references) >= MANY_LINES and len(common[1]) == len(hypotheses)

@@ -1,4 +1,4 @@
-"""Studies: many trainings from one file, one row of results each, and the tables and pictures made of them."""
+"""Studies: trainings listed in one file, a table with one row of results for each, and reports made from it."""
 
 from biglittle_asr.study.plan import Run, Study, read_study
 from biglittle_asr.study.queue import Queue

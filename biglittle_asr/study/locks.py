@@ -1,4 +1,4 @@
-"""Locks that end with the processes that hold them, however these end."""
+"""File locks that are released when the processes that hold them end, for whatever reason."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pathlib import Path
 
 
 def try_lock(path: Path, patience: float = 0.0) -> int | None:
-    """Lock a file, which is made if it is not there.
+    """Lock a file, which is created if it does not exist.
 
-    The lock belongs to this process and to all that inherit its descriptor, and ends with the last of them.
+    The lock is held by this process and by all processes that inherit its descriptor, until the last of them ends.
 
     Arguments
     ---------
     path : pathlib.Path
     patience : float
-        Seconds to try for.
+        Time to keep trying, in seconds.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
-    """Wait for the lock of a folder itself, which needs no file beside those that it guards."""
+    """Lock a folder itself, without a lock file, and wait for the lock if needed."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The study file: which trainings there are, in which order, and with which settings."""
+"""The study file: its trainings, their order and their settings."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ DEFAULTS: dict[str, Any] = {
     "seeds": None,
     "test": False,
 }
-"""Keys of a run besides its name, and what they are where neither the run nor the file's `defaults` says."""
+"""Keys of a run other than its name, with values for keys that neither the run nor the file's `defaults` sets."""
 
 OWN_OPTIONS = ("seed", "data_folder", "output_folder", "skip_test")
 """Options of a recipe that the queue sets itself."""
 
 
 class StudyError(ValueError):
-    """A study file, or what it is run with, is wrong."""
+    """A study file, or an argument of its run, is wrong."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +37,18 @@ class Run:
     """One training."""
 
     name: str
-    """What the table calls it; runs that differ only in their seed share a name."""
+    """Name in the table of results; runs that differ only in their seed share a name."""
     seed: int
     recipe: str
-    """train.py, relative to the repository."""
+    """Path of train.py, relative to the repository."""
     hparams: str
     """YAML file of the recipe, relative to the repository."""
     data: str | None = None
-    """Name of the data folder, which is given on the command line; None for a recipe that needs none."""
+    """Name of the data folder, whose path the command line gives; None for a recipe without data."""
     test: bool | None = False
-    """Whether test is scored as well as dev; None for a recipe that has no choice, such as that of images."""
+    """Whether to score test in addition to dev; None for a recipe without this choice, such as that of images."""
     overrides: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the YAML file, and options of SpeechBrain, with the values that the command line gives them."""
+    """Keys of the YAML file and options of SpeechBrain, with the values to pass on the command line."""
 
     @property
     def label(self) -> str:
@@ -63,11 +63,11 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where its files are, relative to the study's `runs` folder."""
+        """Folder of the run's files, relative to the study's `runs` folder."""
         return Path(self.name) / str(self.seed)
 
     def settings(self) -> dict[str, str]:
-        """What decides its result, as the table of results has it."""
+        """Return the settings that determine the result, as written to the table of results."""
         return {
             "recipe": self.recipe,
             "hparams": self.hparams,
@@ -76,7 +76,7 @@ class Run:
         }
 
     def arguments(self, data_folders: Mapping[str, str], output_folder: Path) -> list[str]:
-        """The command line of train.py.
+        """Build the command line of train.py.
 
         Example
         -------
@@ -97,15 +97,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study file says."""
+    """Content of a study file."""
 
     name: str
     runs: list[Run]
-    """In the order of the file; of each entry, one run for each seed."""
+    """Runs in the order of the file, with one run per seed of each entry."""
 
     @property
     def data(self) -> list[str]:
-        """Names of the data folders that are needed."""
+        """Names of the required data folders."""
         return sorted({run.data for run in self.runs if run.data is not None})
 
 
@@ -115,12 +115,12 @@ def read_study(path: Path) -> Study:
     Arguments
     ---------
     path : pathlib.Path
-        YAML with the keys `runs`, a list, and optionally `name` and `defaults`; docs/studies.md explains them.
+        YAML file with the key `runs`, a list, and the optional keys `name` and `defaults`; see docs/studies.md.
 
     Raises
     ------
     StudyError
-        If it is malformed, or two runs have one name and seed.
+        If it is malformed, or two runs have the same name and seed.
     FileNotFoundError
         If it does not exist.
 
@@ -165,7 +165,7 @@ def can_skip_test(hparams: Path) -> bool:
 
 
 def has_key(hparams: Path, key: str) -> bool:
-    """Whether a recipe's YAML file has a key, itself or in a file that it includes as a whole."""
+    """Whether a recipe's YAML file has a key, either itself or in a file that it includes completely."""
     tree: Any = YAML().load(read_text(hparams))
     tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
     if isinstance(tree, Mapping) and key in tree:
@@ -182,7 +182,7 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
     settings = {**defaults, **entry}
     for key in ("recipe", "hparams", "seeds"):
         if settings[key] is None:
-            raise StudyError(f"{where}: lacks '{key}', and so do the defaults.")
+            raise StudyError(f"{where}: has no '{key}', nor do the defaults.")
     overrides = {**_mapping(defaults, where), **_mapping(entry, where)}
     for key in OWN_OPTIONS:
         if key in overrides:
@@ -214,7 +214,7 @@ def _check_keys(entry: Any, known: set[str], where: str) -> None:
 
 
 def _as_option(value: Any) -> str:
-    """A value as a recipe's command line takes it: YAML, of which JSON is a part; text as it is, with any tag."""
+    """Format a value as YAML for a recipe's command line; lists, mappings and None as JSON, which is valid YAML."""
     if isinstance(value, bool):
         return str(value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | None) else str(value)

@@ -1,17 +1,17 @@
-"""The queue: trains the runs of a study, several at a time, and adds each to the table of results.
+"""The queue: trains the runs of a study, several at a time, and adds each one's row to the table of results.
 
-What is done, running and waiting follows from files alone, so that a queue that was killed goes on when it is started
-again. In the folder of a run:
+The state of every run is kept in files, so that a killed queue continues when it is started again. The folder of a run
+has these files:
 
 | file | written | means |
 |---|---|---|
 | `lock` | before a process starts | while it is locked, a process works on this run |
 | `run.json` | before a training starts | settings, commit and machine |
-| `out/scores.json` | by the recipe, at its end | the training is done, and is never started again |
-| `costs.json` | after `biglittle profile` | the network is measured |
-| `failed.json` | when it has failed | it is not started again, unless that is asked for |
+| `out/scores.json` | by the recipe, at its end | the training is done and will not be started again |
+| `costs.json` | after `biglittle profile` | the network has been measured |
+| `failed.json` | after a failure | the run is started again only with `--retry` |
 
-The row of results comes last. It is made of these files, so another queue than the one that trained can add it.
+The row of results comes last. It is made from these files, so any later queue can add it.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from biglittle_asr.study.results import (
 )
 
 POLL_SECONDS = 0.1
-"""Between two looks at the processes."""
+"""Interval between checks of the processes."""
 
 GRACE_SECONDS = 30.0
-"""For a training to end by itself when the queue is stopped, before it is killed. Its checkpoints are whole anyway."""
+"""Time for a training to end by itself after the queue is stopped. After this it is killed; its checkpoints survive."""
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that stop the queue in good order."""
+"""Signals that stop the queue cleanly."""
 
 MAX_KILLS = 2
-"""Times that a run may be ended by a signal without getting further in between. The first time may be an accident."""
+"""A run that signals end this many times, without progress in between, has failed. Once may be an accident."""
 
 TAIL_LINES = 20
-"""Of the log of a run that has failed, kept in failed.json."""
+"""Number of last lines of the log that failed.json keeps."""
 
 PR_SET_PDEATHSIG = 1
 
@@ -75,33 +75,33 @@ class Places:
 
     @property
     def log(self) -> Path:
-        """What its processes print."""
+        """Output of its processes."""
         return self.folder / "log.txt"
 
     @property
     def lock(self) -> Path:
-        """Locked while a process works on it."""
+        """Lock file, locked while a process works on the run."""
         return self.folder / "lock"
 
     @property
     def record(self) -> Path:
-        """Settings, commit, machine."""
+        """Settings, commit and machine."""
         return self.folder / "run.json"
 
     @property
     def costs(self) -> Path:
-        """What `biglittle profile` printed."""
+        """Output of `biglittle profile`."""
         return self.folder / "costs.json"
 
     @property
     def failure(self) -> Path:
-        """Why it failed."""
+        """Reason of a failure."""
         return self.folder / "failed.json"
 
 
 @dataclass
 class _Process:
-    """What works on a run."""
+    """A process that works on a run."""
 
     run: Run
     places: Places
@@ -110,37 +110,37 @@ class _Process:
     """Descriptor of the run's lock, which the process has inherited."""
     started: float
     training: bool
-    """Or else measuring."""
+    """Whether it trains; else it measures."""
     epochs: int
-    """Trained before it started."""
+    """Number of epochs trained before it started."""
 
 
 class Queue:
-    """Trains what is not done yet.
+    """Trains the runs of a study that are not done yet.
 
     Arguments
     ---------
     study : Study
     folder : pathlib.Path
-        With the clone, at the path `clone`, and the runs; locked for as long as the queue exists.
+        Folder with the clone, in the subfolder `clone`, and the runs. It is locked while the queue exists.
     results : Results
     commit : str
-        Of the clone.
+        Commit of the clone.
     data_folders : mapping from str to str
-        Path or URL by name.
+        Path or URL of each data folder, by name.
     jobs : int
-        Processes at a time.
+        Number of processes at a time.
     threads : int
-        Of each.
+        Number of threads of each process.
     retry : bool
-        Whether runs that failed before are started again.
+        Whether to start runs again that failed before.
     tell : callable
-        Takes lines for the user.
+        Called with lines for the user.
 
     Raises
     ------
     StudyError
-        If a data folder, recipe or YAML file is missing, or a run was begun with other settings.
+        If a data folder, recipe or YAML file is missing, or a run was started with other settings.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class Queue:
         return find_places(self.folder, run)
 
     def run(self) -> int:
-        """Work until nothing is left, or a signal says to stop.
+        """Work until all runs are finished or a signal stops the queue.
 
         Returns
         -------
@@ -183,7 +183,7 @@ class Queue:
         """
         done = len(self.study.runs) - len(self.waiting)
         self.tell(f"{len(self.study.runs)} runs, {done} of them done before; commit {self.commit[:12]}")
-        # nohup has the queue ignore that its terminal is gone.
+        # Under nohup, the queue ignores SIGHUP.
         numbers = [each for each in STOPPING if signal.getsignal(each) != signal.SIG_IGN or each != signal.SIGHUP]
         handlers = {each: signal.signal(each, self._stop) for each in numbers}
         try:
@@ -197,14 +197,14 @@ class Queue:
             for each, handler in handlers.items():
                 signal.signal(each, handler)
         if self.stopped_by is not None:
-            self.tell("stopped; the same command goes on from the last checkpoints.")
+            self.tell("stopped; the same command continues from the last checkpoints.")
             return 128 + self.stopped_by
         if self.failed:
             names = "; ".join(run.label for run in self.failed)
             self.tell(f"{len(self.failed)} of {len(self.study.runs)} runs failed: {names}. --retry starts them again.")
         return int(bool(self.failed))
 
-    # What is to do
+    # Starting runs
 
     def _check(self) -> None:
         missing = [name for name in self.study.data if name not in self.data_folders]
@@ -223,12 +223,12 @@ class Queue:
             record = read_record(self.places(run).record)
             if record is not None and record["settings"] != run.settings():
                 raise StudyError(
-                    f"{self.places(run).folder}: was begun with other settings; give the run another name, or remove "
+                    f"{self.places(run).folder}: was started with other settings; give the run another name, or remove "
                     "that folder."
                 )
 
     def _start_what_fits(self) -> None:
-        """Take up runs in their order, until as many processes work as may."""
+        """Start runs in order, until the largest number of processes is running."""
         orphans = 0
         for run in list(self.waiting):
             if len(self.processes) + orphans >= self.jobs:
@@ -243,7 +243,7 @@ class Queue:
             places.folder.mkdir(parents=True, exist_ok=True)
             lock = try_lock(places.lock)
             if lock is None:
-                # A process of a queue that was killed. It counts as one of ours, and goes on or dies by itself.
+                # A process of a killed queue. It counts as one of ours, and continues or ends by itself.
                 orphans += 1
                 continue
             self.waiting.remove(run)
@@ -257,7 +257,7 @@ class Queue:
             words = [run.recipe, *run.arguments(self.data_folders, places.out)]
             self._start(run, places, lock, words, training=True)
         elif not places.costs.is_file():
-            # Recipes leave no model folder for networks with parts that are not this package's.
+            # Recipes write no model folder for networks with parts from outside this package.
             network = places.out / "model" if (places.out / "model").is_dir() else places.out / "hyperparams.yaml"
             words = ["-m", "biglittle_asr.cli", "profile", str(network), "--json", "--threads", str(self.threads)]
             self._start(run, places, lock, words, training=False)
@@ -284,7 +284,7 @@ class Queue:
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
-                # Ctrl-C in the terminal is for the queue, which passes it on.
+                # Ctrl-C in the terminal must reach only the queue, which passes it on.
                 start_new_session=True,
                 pass_fds=(lock,),
                 preexec_fn=_die_with(os.getpid()),
@@ -292,21 +292,21 @@ class Queue:
         epochs = len(read_epochs(places.out))
         self.processes.append(_Process(run, places, popen, lock, time.monotonic(), training, epochs))
         if training:
-            self.tell(f"{run.label}: " + (f"goes on after epoch {epochs}" if epochs else "starts"))
+            self.tell(f"{run.label}: " + (f"continues after epoch {epochs}" if epochs else "starts"))
 
-    # What has ended
+    # Ended processes
 
     def _reap(self) -> None:
         for process in list(self.processes):
             status = process.popen.poll()
             if status is not None:
                 self.processes.remove(process)
-                # What it had started, such as loaders of data, may outlive it.
+                # Its child processes, such as data loaders, may outlive it.
                 _signal_group(process.popen, signal.SIGKILL)
                 self._conclude(process, status)
 
     def _conclude(self, process: _Process, status: int) -> None:
-        """Take the next step of a run whose process has ended, or note that it failed."""
+        """Take the next step of a run whose process has ended, or record its failure."""
         run, places = process.run, process.places
         minutes = (time.monotonic() - process.started) / 60
         if process.training:
@@ -319,7 +319,7 @@ class Queue:
             if done:
                 partial.replace(places.costs)
             elif status > 0:
-                # A network that cannot be counted has been trained all the same.
+                # A network whose costs cannot be counted is trained all the same.
                 self.tell(f"{run.label}: its costs are not known: {_last_line(places.log)}")
                 places.costs.write_text("{}\n", encoding="utf-8")
                 done = True
@@ -349,7 +349,7 @@ class Queue:
         self.tell(f"{run.label}: FAILED: {reason} ({places.log})")
 
     def _add(self, run: Run, places: Places) -> None:
-        """Add the row of a run to the table."""
+        """Add the row of a run to the table of results."""
         record = read_record(places.record)
         assert record is not None
         known = ("commit", "threads", "jobs", "cpu", "cores", "cpu_flags", "torch")
@@ -370,7 +370,7 @@ class Queue:
 
     def _stop(self, number: int, frame: Any) -> None:
         if self.stopped_by is not None:
-            # Asked for twice: at once.
+            # A second signal stops the processes at once.
             for process in self.processes:
                 _signal_group(process.popen, signal.SIGKILL)
         self.stopped_by = number
@@ -389,12 +389,12 @@ class Queue:
 
 
 def find_places(folder: Path, run: Run) -> Places:
-    """The files of a run of the study in `folder`."""
+    """Return the files of a run of the study in `folder`."""
     return Places(folder / "runs" / run.folder)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A JSON object; None if the file is not there."""
+    """Read a JSON object; None if the file does not exist."""
     try:
         record: dict[str, Any] = read_json(path)
     except FileNotFoundError:
@@ -403,13 +403,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def _die_with(parent: int) -> Callable[[], None] | None:
-    """What has a child killed when its parent dies, however it does, where the system can: on Linux."""
+    """Return a function that has a child process killed when its parent dies; None if not on Linux."""
     if LIBC is None:
         return None
 
     def prepare() -> None:
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # It may have died before.
+        # The parent may have died already.
         if os.getppid() != parent:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -417,13 +417,13 @@ def _die_with(parent: int) -> Callable[[], None] | None:
 
 
 def _signal_group(popen: subprocess.Popen[bytes], number: int) -> None:
-    """Send a signal to a process and to what it has started, such as loaders of data."""
+    """Send a signal to a process and its child processes, such as data loaders."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(popen.pid, number)
 
 
 def _tail(log: Path) -> list[str]:
-    """The last lines of a log."""
+    """Return the last lines of a log."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 20000))

@@ -1,4 +1,4 @@
-"""What a study has found: a Markdown table, and pictures of error against what a network costs."""
+"""Reports of a study: a Markdown table, and plots of error against cost."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ ERRORS = {
     "dev_top1_error": "top-1 error, %",
     "dev_top5_error": "top-5 error, %",
 }
-"""Columns of the table of results that are errors, and what they are called."""
+"""Columns of errors in the table of results, with their names in reports."""
 
 DRAWN = ("dev_wer", "test_wer", "hub5_test_wer", "dev_top1_error")
-"""Errors that there is a picture of."""
+"""Errors that are plotted."""
 
 FORMATS = (".png", ".svg")
 
 WIDE = 10.0
-"""Costs that differ by more than this factor are drawn on a logarithmic axis."""
+"""Costs that differ by more than this factor get a logarithmic axis."""
 
 NEAR = 9
-"""Points from the middle of a point to its name, where there is room."""
+"""Distance from a marker to its name, in typographic points, if there is room."""
 
 BIG_LITTLE, PLAIN, INK, FAINT = "#1769aa", "#c2560c", "#1f2933", "#7b8794"
 
 
 @dataclass(frozen=True)
 class Values:
-    """Numbers of several seeds.
+    """Values of several seeds.
 
     Example
     -------
@@ -54,16 +54,16 @@ class Values:
 
     @property
     def mean(self) -> float:
-        """Their mean."""
+        """Mean of the values."""
         return statistics.mean(self.all)
 
     @property
     def reach(self) -> tuple[float, float]:
-        """How far the lowest lies below the mean, and the highest above."""
+        """Distances from the mean down to the lowest value and up to the highest."""
         return self.mean - min(self.all), max(self.all) - self.mean
 
     def describe(self, digits: int) -> str:
-        """Mean and range; a single number is called what it is."""
+        """Write mean and range, or a single value without a range."""
         if not self.all:
             return ""
         if len(self.all) == 1:
@@ -73,29 +73,29 @@ class Values:
 
 @dataclass(frozen=True)
 class Summary:
-    """The rows of one name, a row for each seed."""
+    """The rows of one name, one per seed."""
 
     name: str
     rows: list[Mapping[str, str]]
 
     def values(self, column: str, machine: tuple[str, ...] | None = None) -> Values:
-        """Numbers of a column, of those rows that have one; only of one machine, if it is given."""
+        """Collect the values of a column, omitting empty ones; only those of one machine if it is given."""
         rows = [row for row in self.rows if machine is None or machine_of(row) == machine]
         return Values(tuple(float(row[column]) for row in rows if row[column]))
 
     @property
     def big_little(self) -> bool:
-        """Whether its name says that it is a Big-Little network, as `biglittle profile --plot` takes it."""
+        """Whether the name is that of a Big-Little network, by the rule of `biglittle profile --plot`."""
         return self.name.startswith("bl_")
 
 
 def summarize(study: Study, results: Results) -> list[Summary]:
-    """The rows of a study, by name in the order of its file; of a seed that is there twice, the last row.
+    """Group the rows of a study by name, in the order of its file. The last of several rows of a seed counts.
 
     Raises
     ------
     StudyError
-        If there is none.
+        If there are no rows.
     """
     results.check(study)
     rows = results.read()
@@ -111,21 +111,21 @@ def summarize(study: Study, results: Results) -> list[Summary]:
 
 
 def write_report(study: Study, results: Results, folder: Path, tell: Callable[[str], None]) -> list[Path]:
-    """Write table.md, and a PNG and an SVG picture of each kind of error.
+    """Write table.md, and a plot of each error as PNG and SVG.
 
     Arguments
     ---------
     study : Study
     results : Results
     folder : pathlib.Path
-        Made if it is not there.
+        Created if it does not exist.
     tell : callable
-        Takes what is left out.
+        Called with messages about what is left out.
 
     Returns
     -------
     list of pathlib.Path
-        What was written.
+        The files written.
 
     Raises
     ------
@@ -155,7 +155,7 @@ def write_report(study: Study, results: Results, folder: Path, tell: Callable[[s
 
 
 def format_table(summaries: Sequence[Summary]) -> str:
-    """A Markdown table with a line for each name, and what it was computed on below."""
+    """Write a Markdown table with one line per name, and the machines below it."""
     speech = any(each.values("encoder_macs").all for each in summaries)
     columns: dict[str, Callable[[Summary], str]] = {
         "": lambda each: f"`{each.name}`",
@@ -181,12 +181,12 @@ def format_table(summaries: Sequence[Summary]) -> str:
 
 
 def time_label(speech: bool) -> str:
-    """What the measured time is of."""
+    """Label of measured times."""
     return f"ms for {'10 s of audio' if speech else 'an image'}"
 
 
 def machine_of(row: Mapping[str, str]) -> tuple[str, ...]:
-    """What the times in a row depend on, besides the network."""
+    """Return the values in a row, other than the network, that times depend on."""
     return (row["cpu"], row["threads"], row["torch"])
 
 
@@ -195,7 +195,7 @@ def _describe(error: str) -> Callable[[Summary], str]:
 
 
 def _whole(summary: Summary, column: str) -> str:
-    """A whole number that all seeds share, or else the lowest and highest."""
+    """Write a whole number that all seeds share, or else the lowest and highest."""
     values = summary.values(column).all
     if not values:
         return ""
@@ -218,16 +218,16 @@ def _machines(summaries: Sequence[Summary]) -> list[str]:
 
 
 def draw(summaries: Sequence[Summary], error: str, tell: Callable[[str], None] = print) -> Figure:
-    """Error against MACs and, where it was measured, against time; the lower left corner is the place to be.
+    """Plot error against MACs and, if measured, against time. The lower left corner is best.
 
     Arguments
     ---------
     summaries : sequence of Summary
-        With the error, and MACs.
+        Summaries that have the error and MACs.
     error : str
-        One of :data:`ERRORS`.
+        A key of :data:`ERRORS`.
     tell : callable
-        Takes what is left out: times of other machines than the one that measured most.
+        Called with a message about times left out, since only the machine with most measurements is shown.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -248,7 +248,7 @@ def draw(summaries: Sequence[Summary], error: str, tell: Callable[[str], None] =
     every[0].set_ylabel(ERRORS[error], color=INK)
     _legend(every[-1], summaries)
     canvas.draw()
-    # Labels are placed on the finished axes, whose layout then must stay.
+    # Labels are placed on the finished axes, so the layout must not change afterwards.
     figure.set_layout_engine("none")
     for axes, (cost, _, shown, where) in zip(every, panels, strict=True):
         _place_names(axes, shown, cost, error, where, canvas.get_renderer())
@@ -256,7 +256,7 @@ def draw(summaries: Sequence[Summary], error: str, tell: Callable[[str], None] =
 
 
 def _timed(summaries: Sequence[Summary], tell: Callable[[str], None]) -> tuple[list[Summary], tuple[str, ...] | None]:
-    """The machine that has measured the times of most networks, and these networks."""
+    """Return the networks measured on the machine with most measurements, and that machine."""
     machines = dict.fromkeys(machine_of(row) for each in summaries for row in each.rows if row["latency_ms"])
     by_machine = {
         machine: [each for each in summaries if each.values("latency_ms", machine).all] for machine in machines
@@ -266,7 +266,7 @@ def _timed(summaries: Sequence[Summary], tell: Callable[[str], None]) -> tuple[l
     machine = max(by_machine, key=lambda each: len(by_machine[each]))
     left_out = [each.name for each in summaries if each not in by_machine[machine]]
     if left_out:
-        tell(f"not in the picture of times, for they were not measured on {machine[0]}: {', '.join(left_out)}")
+        tell(f"not in the plot of times, as they were not measured on {machine[0]}: {', '.join(left_out)}")
     return by_machine[machine], machine
 
 
@@ -301,7 +301,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, mach
 
 
 def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
-    """Which colour is what, if there are two, and what the bars are, if there are any."""
+    """Add a legend of the colours, if there are two, and of the error bars, if there are any."""
     from matplotlib.lines import Line2D
 
     handles: list[Line2D] = []
@@ -318,7 +318,7 @@ def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
 def _place_names(
     axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None, renderer: Any
 ) -> None:
-    """Write each name beside its point, where it covers least of points, bars, lines and other names."""
+    """Write each name next to its point, where it overlaps least with points, bars, lines and other names."""
     import numpy as np
     from matplotlib.text import Text
     from matplotlib.transforms import Bbox
@@ -330,7 +330,7 @@ def _place_names(
         left, bottom = axes.transData.transform((min(x.all), min(y.all)))
         right, top = axes.transData.transform((max(x.all), max(y.all)))
         across, up = axes.transData.transform((x.mean, y.mean))
-        # The point, and the bars through it.
+        # The marker and its error bars.
         taken.append(Bbox([[across - 6 * unit, up - 6 * unit], [across + 6 * unit, up + 6 * unit]]))
         taken.append(Bbox([[left, up - 2 * unit], [right, up + 2 * unit]]))
         taken.append(Bbox([[across - 5 * unit, bottom - 2 * unit], [across + 5 * unit, top + 2 * unit]]))
@@ -348,7 +348,7 @@ def _place_names(
                 ha=horizontal, va=vertical, arrowprops=line if far else None,
             )  # fmt: skip
             text.update_positions(renderer)
-            # Without the line, which an annotation would count in.
+            # The box of the text alone; an annotation's own box includes its line.
             box = Text.get_window_extent(text, renderer)
             boxes = [box, *(_along(point, point + unit * np.array(offset), unit) if far else ())]
             outside = box.width * box.height - _overlap(box, inside)
@@ -366,7 +366,7 @@ def _place_names(
 
 
 def _along(start: Any, end: Any, unit: float) -> list[Any]:
-    """Small boxes along a line, without its beginning, which is at the point that it leads to."""
+    """Make small boxes along a line, without its beginning at the point."""
     from matplotlib.transforms import Bbox
 
     middles = [start + part / 12 * (end - start) for part in range(4, 12)]
@@ -374,30 +374,30 @@ def _along(start: Any, end: Any, unit: float) -> list[Any]:
 
 
 def _relative(offset: tuple[float, float]) -> tuple[float, float]:
-    """Where a line meets a name that lies at an offset: at the side or corner that is next to the point."""
+    """Find where a line meets a name at an offset: at the side or corner next to the point."""
     across, up = ((0.5 if part == 0 else 0.0 if part > 0 else 1.0) for part in offset)
     return across, up
 
 
 def _offsets() -> Iterator[tuple[tuple[float, float], tuple[str, str]]]:
-    """Places of a name around its point, in points, the best first; those far off get a line to it."""
+    """Yield offsets of a name from its marker, in typographic points, best first. Distant names get a line."""
     across, up = {1: "left", 0: "center", -1: "right"}, {1: "bottom", 0: "center", -1: "top"}
     order = ((1, 0), (1, 1), (1, -1), (-1, 0), (-1, 1), (-1, -1), (0, 1), (0, -1))
     for radius, (x, y) in itertools.product((NEAR, 16, 28, 42, 60, 80), order):
-        # Beside the point, a corner of the name may lie nearer.
+        # A name placed diagonally touches the marker only by its corner, so it may be closer.
         nearer = 0.6 if radius == NEAR and x and y else 1.0
         yield (x * radius * nearer, y * radius * nearer), (across[x], up[y])
 
 
 def _overlap(first: Any, second: Any) -> float:
-    """Area that two boxes share."""
+    """Compute the common area of two boxes."""
     width = min(first.x1, second.x1) - max(first.x0, second.x0)
     height = min(first.y1, second.y1) - max(first.y0, second.y0)
     return float(max(width, 0.0) * max(height, 0.0))
 
 
 def short(value: float) -> str:
-    """A number for an axis.
+    """Format a number for an axis.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""A clone of the repository at a fixed commit: what changes in the work tree does not change what runs."""
+"""A clone of the repository at a fixed commit, so that changes in the work tree do not affect runs."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from biglittle_asr.study.plan import StudyError
 
 
 def check_out(repository: Path, clone: Path, commit: str | None, tell: Callable[[str], None]) -> str:
-    """Make the clone that a study runs from, or go on with the one that is there.
+    """Make the clone from which a study runs, or use the existing one.
 
     Arguments
     ---------
     repository : pathlib.Path
-        Whose objects the clone shares.
+        Repository that the clone shares its objects with.
     clone : pathlib.Path
-        Folder; made under another name and then renamed, so that it is complete or not there.
+        Folder of the clone. It is made under another name and then renamed, so that it is never incomplete.
     commit : str, optional
-        What to check out; HEAD if not given, or the clone's commit if there is one.
+        Commit to check out. Default: the commit of the existing clone, or else HEAD.
     tell : callable
-        Takes what the user should know: of changes that are not committed, and of a clone behind HEAD.
+        Called with messages about uncommitted changes and about a clone behind HEAD.
 
     Returns
     -------
@@ -33,13 +33,13 @@ def check_out(repository: Path, clone: Path, commit: str | None, tell: Callable[
     Raises
     ------
     StudyError
-        If git cannot do it, the clone is at another commit than the one asked for, or files in it were changed.
+        If git fails, the clone is at another commit than `commit`, or files in it were changed.
     """
     wanted = _git(repository, "rev-parse", "--verify", f"{commit or 'HEAD'}^{{commit}}")
     if clone.is_dir():
         present = _git(clone, "rev-parse", "HEAD")
         if _git(clone, "status", "--porcelain", "--untracked-files=no"):
-            raise StudyError(f"{clone}: files of this clone were changed; undo that, or take another --output folder.")
+            raise StudyError(f"{clone}: files of this clone were changed; undo that, or use another --output folder.")
         if commit is not None and present != wanted:
             raise StudyError(
                 f"{clone}: is at commit {present[:12]}, not {wanted[:12]}; take another --output folder for another "

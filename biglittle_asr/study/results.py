@@ -1,4 +1,4 @@
-"""The table of results: a CSV file with one row for each finished run."""
+"""The table of results: a CSV file with one row per finished run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from biglittle_asr.study.locks import locked_folder
 from biglittle_asr.study.plan import Run, Study, StudyError
 
 SETS = ("dev", "test", "hub5_test")
-"""Sets whose word errors are in the table; hub5_test is test as NIST scores it."""
+"""Sets whose word errors are in the table; hub5_test is the test set scored as NIST scores it."""
 
 COUNTS = ("wer", "words", "substitutions", "deletions", "insertions")
-"""What is in the table for each of them."""
+"""Columns of each set."""
 
 IMAGE_SCORES = ("dev_top1_error", "dev_top5_error", "dev_images")
 
@@ -31,21 +31,21 @@ COLUMNS = (
 )
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
-"""Instructions that change how long a training takes, and whether it is in bfloat16."""
+"""CPU instructions that affect training time, and whether training uses bfloat16."""
 
 Row = Mapping[str, str]
 
 
 class Results:
-    """The CSV file.
+    """The CSV file of results.
 
-    A row is added by writing the whole file anew, on the disk before it replaces the old one. So the file is whole
-    whatever is killed, and other studies may add to it at the same time.
+    To add a row, the whole file is rewritten, flushed to disk and then moved over the old one. So the file stays
+    complete whatever is killed, and several studies may add to it at the same time.
 
     Arguments
     ---------
     path : pathlib.Path
-        Need not exist; its folder must.
+        Path of the file, which need not exist; its folder must exist.
 
     Example
     -------
@@ -63,12 +63,12 @@ class Results:
         self.path = path
 
     def read(self) -> list[dict[str, str]]:
-        """All rows.
+        """Read all rows.
 
         Raises
         ------
         StudyError
-            If it is no such table.
+            If it is not a table of results.
         """
         if not self.path.is_file():
             return []
@@ -84,24 +84,24 @@ class Results:
         return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
     def has(self, run: Run) -> bool:
-        """Whether the result of a run is there, and with test if the run scores it.
+        """Whether the table has the result of a run, including test if the run scores it.
 
         Raises
         ------
         StudyError
-            If a row has its name and seed, but other settings.
+            If a row has the same name and seed, but other settings.
         """
         return _find(self.read(), run, self.path)
 
     def check(self, study: Study) -> None:
-        """Check, before anything is trained, that rows can be added.
+        """Check that rows can be added, before anything is trained.
 
         Raises
         ------
         FileNotFoundError
             If the file's folder does not exist.
         StudyError
-            If a run has name and seed of a row with other settings.
+            If a row has the same name and seed as a run, but other settings.
         """
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
@@ -112,7 +112,7 @@ class Results:
             _find(rows, run, self.path)
 
     def add(self, run: Run, facts: Mapping[str, Any]) -> bool:
-        """Add the row of a run, unless it is there; returns whether it was added."""
+        """Add the row of a run unless the table has it; returns whether it was added."""
         values = {"name": run.name, "seed": run.seed, **run.settings(), "test": _truth(run.test), **facts}
         with locked_folder(self.path.parent):
             rows: list[Mapping[str, Any]] = [*self.read()]
@@ -139,13 +139,13 @@ def _truth(value: bool | None) -> str:
 
 
 def is_finished(run: Run, folder: Path) -> bool:
-    """Whether a recipe's output folder holds all that a run is for."""
+    """Whether a recipe's output folder has all results of a run."""
     scores = read_scores(folder)
     return scores is not None and (not run.test or "test_wer" in scores)
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
-    """The final scores in a recipe's output folder, by column; None where the recipe has not come to its end."""
+    """Read the final scores in a recipe's output folder, by column; None if the recipe has not finished."""
     scores = _read_json(folder / "scores.json")
     if scores is not None:
         return {f"{name}_{count}": scores[name]["all"][count] for name in SETS if name in scores for count in COUNTS}
@@ -157,20 +157,20 @@ def read_scores(folder: Path) -> dict[str, Any] | None:
 
 
 def read_times(folder: Path) -> dict[str, Any]:
-    """Epochs and minutes of a finished training, alignment included, but not its final scores."""
+    """Read the number of epochs and the minutes of a finished training, with alignment but without final scoring."""
     epochs = read_epochs(folder)
     rows = _read_table(folder / "iterations.csv") or epochs
     return {"epochs": len(epochs), "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 2)}
 
 
 def read_epochs(folder: Path) -> list[dict[str, str]]:
-    """Rows of a training's epochs.csv; of a hybrid system, those of all its iterations."""
+    """Read the rows of a training's epochs.csv; for a hybrid system, those of all iterations."""
     iterations = sorted(folder.glob("iterations/*/epochs.csv"), key=lambda path: int(path.parent.name))
     return [row for path in (folder / "epochs.csv", *iterations) for row in _read_table(path)]
 
 
 def read_costs(path: Path) -> dict[str, Any]:
-    """Parameters, MACs and latency, of what `biglittle profile --json` printed; nothing if it printed nothing."""
+    """Read parameters, MACs and latency from the output of `biglittle profile --json`; empty if there is none."""
     facts = _read_json(path) or {}
     names = ("parameters", "macs", "encoder_macs", "head_macs")
     costs = {name: facts[name] for name in names if name in facts}
@@ -181,7 +181,7 @@ def read_costs(path: Path) -> dict[str, Any]:
 
 
 def describe_machine() -> dict[str, Any]:
-    """What a run is computed on, by column."""
+    """Describe the machine of a run, by column."""
     names, flags = [], set[str]()
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -201,7 +201,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; none if it is not there."""
+    """Read the rows of a CSV file; none if the file does not exist."""
     try:
         return read_table(path)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""How far a study is: a table of its runs, and an estimate of the time left, all from files."""
+"""Progress of a study, read from files: a table of its runs, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from biglittle_asr.study.queue import Places, find_places, read_record
 from biglittle_asr.study.results import Results, is_finished, read_epochs
 
 ERRORS = ("dev_wer", "dev_top1_error")
-"""Columns of epochs.csv that are shown, the first that is there."""
+"""Columns of epochs.csv, of which the first that exists is shown."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a run is."""
+    """Progress of a run."""
 
     run: Run
     state: str
-    """done, trained, running, stopped, waiting or failed."""
+    """One of "done", "trained", "running", "stopped", "waiting" and "failed"."""
     epochs: int
     all_epochs: int | None
-    """None where that is not known before it has started."""
+    """Total number of epochs; None if it is not known before the run starts."""
     minutes: float
     error: str
-    """On dev, in percent: of the last epoch, or the final one."""
+    """Final error on dev, or that of the last epoch, in percent."""
     remark: str = ""
 
 
 def format_status(study: Study, folder: Path, results: Results, jobs: int) -> str:
-    """A table of the runs with their state, and one line that sums it up.
+    """Write a table of the runs with their state, and a summary in one line.
 
     Arguments
     ---------
     study : Study
     folder : pathlib.Path
-        Of the study's files.
+        Folder of the study's files.
     results : Results
     jobs : int
-        Trainings at a time, for the estimate.
+        Number of trainings at a time, for the estimate.
     """
     rows = {(row["name"], row["seed"]): row for row in results.read()}
     states = [_find_state(run, folder, rows.get((run.name, str(run.seed))), results) for run in study.runs]
@@ -68,9 +68,9 @@ def format_status(study: Study, folder: Path, results: Results, jobs: int) -> st
 
 
 def minutes_left(states: list[State], jobs: int) -> float | None:
-    """Minutes until all is trained, going by the epochs so far; None while nothing is known.
+    """Estimate the minutes until all runs are trained from their epochs so far; None if nothing is known yet.
 
-    Runs that have not begun take what others of their name take, or else what all others take on average.
+    A run that has not begun is expected to take as long as others of its name, or else the average of all others.
     """
     whole: dict[str, list[float]] = {}
     for each in states:
@@ -86,7 +86,7 @@ def minutes_left(states: list[State], jobs: int) -> float | None:
         if not known:
             return None
         left.append(max(statistics.mean(whole.get(each.run.name, known)) - each.minutes, 0.0))
-    # Neither faster than all processes together, nor than the longest run alone.
+    # A lower bound is the total work divided by the processes; another is the longest run.
     return max(sum(left) / jobs, max(left, default=0.0))
 
 
@@ -117,7 +117,7 @@ def _last_error(epochs: Sequence[Mapping[str, str]]) -> str:
 
 
 def _all_epochs(places: Places) -> int | None:
-    """Epochs that a run trains for, by the YAML file that its recipe has left."""
+    """Read the total number of epochs of a run from the YAML file that its recipe has written."""
     try:
         tree: Any = YAML().load((places.out / "hyperparams.yaml").read_text(encoding="utf-8"))
         if tree.get("iterations"):
@@ -128,7 +128,7 @@ def _all_epochs(places: Places) -> int | None:
 
 
 def _duration(minutes: float) -> str:
-    """Such as 3 h 05 min.
+    """Format minutes, such as 3 h 05 min.
 
     Example
     -------

@@ -1,1 +1,1 @@
-"""What words are made of: tokenizers, words of tokens, pronunciations."""
+"""Tokenizers, words built from tokens, and pronunciations."""

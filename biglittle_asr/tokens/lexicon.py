@@ -1,4 +1,4 @@
-"""The pronunciation lexicon: which phones a word is made of."""
+"""Pronunciation lexicons: the phones of words."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from biglittle_asr.messages import some, visible
 SILENCE = "SIL"
 """Name of the silence phone in CMU's and most other lexicons."""
 VARIANT = re.compile(r"(?P<word>.+)\(\d+\)")
-"""How CMU's lexicons mark a second pronunciation: A(2)."""
+"""A further pronunciation in CMU's lexicons, such as A(2)."""
 COMMENT_LINE = re.compile(r"[ \t\r]*(;;;|(#+|;+)([ \t\r]|$))")
-"""How lines begin that are for people, in CMU's lexicons and in Mississippi State's of Switchboard."""
+"""Start of a comment line in CMU's lexicons and in Mississippi State's Switchboard lexicon."""
 COMMENT = re.compile(r"[ \t]#(?!\d)")
-"""What begins a comment behind phones, as in cmudict.dict; #1 is a disambiguation symbol of Kaldi's."""
+"""Start of a comment after phones, as in cmudict.dict; #1 is one of Kaldi's disambiguation symbols."""
 PROBABILITY = re.compile(r"\d*\.\d+(e[-+]?\d+)?|\d+\.?(e-\d+)?", re.IGNORECASE)
-"""Stand between a word and its phones in Kaldi's lexiconp.txt and in MFA's dictionaries."""
+"""A probability between a word and its phones in Kaldi's lexiconp.txt and in MFA's dictionaries."""
 PROBABILITIES = (0, 1, 4)
-"""So many: none, the pronunciation's, or those of silence around it as well."""
+"""Valid numbers of probabilities: none, that of the pronunciation, or also those of silence around it."""
 NO_PHONE = re.compile(r"[-+]?\d*\.\d+(e[-+]?\d+)?|\d{2,}|#\d+|.*[,;]", re.IGNORECASE)
-"""Numbers, disambiguation symbols and punctuation; a single digit is a phone of X-SAMPA's."""
+"""Numbers, disambiguation symbols and punctuation. A single digit is a phone in X-SAMPA."""
 LISTED = 50
-"""Words that a message gives."""
+"""Largest number of words that a message lists."""
 
 Pronunciation = tuple[str, ...]
 
@@ -43,23 +43,23 @@ class Lexicon:
     """
 
     pronunciations: Mapping[str, list[Pronunciation]]
-    """Of each word, one or more; the first is the usual one."""
+    """One or more pronunciations of each word; the first is the usual one."""
     silence: str = SILENCE
-    """The phone of what is not speech."""
+    """Phone of everything that is not speech."""
 
     @property
     def phones(self) -> tuple[str, ...]:
-        """All phones, silence first, the others sorted."""
+        """All phones: silence first, then the others, sorted."""
         spoken = {phone for each in self.pronunciations.values() for phones in each for phone in phones}
         return (self.silence, *sorted(spoken - {self.silence}))
 
     def check(self, texts: Iterable[str], source: str) -> None:
-        """Check that all words of some transcripts have a pronunciation.
+        """Check that all words of transcripts have a pronunciation.
 
         Raises
         ------
         ValueError
-            With the words that have none.
+            If any has none. The message lists these words.
 
         Example
         -------
@@ -77,25 +77,25 @@ class Lexicon:
 
 
 def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool = False) -> Lexicon:
-    r"""Read a lexicon as CMU's Sphinx, Kaldi or the Montreal Forced Aligner has them: a word and its phones on a line.
+    r"""Read a lexicon, one word and its phones per line, as in CMU Sphinx, Kaldi or the Montreal Forced Aligner.
 
     Arguments
     ---------
     path : path
-        A UTF-8 text file. Further pronunciations of a word stand on further lines, with or without a number: A(2).
-        Probabilities of pronunciations, as in Kaldi's lexiconp.txt, are left out, and so are comments: lines that begin
-        with `;;;` or with `#` and a space, and what stands behind ` #`.
+        A UTF-8 text file. Further pronunciations of a word are on lines of their own, with or without a number: A(2).
+        Probabilities of pronunciations, as in Kaldi's lexiconp.txt, are ignored. So are comments: lines that begin with
+        `;;;` or with `#` and a space, and text after ` #`.
     silence : str
-        Name of the silence phone, which no word needs to have.
+        Name of the silence phone, which need not occur in a word.
     upper : bool
-        Take words in upper case, whatever they are in.
+        Whether to convert words to upper case.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If a line has a word with a space in it, a word without phones, or what is no phone, or if there are no words.
+        If a word has a space in it or has no phones, something is not a phone, or there are no words.
 
     Example
     -------
@@ -115,7 +115,7 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool 
         strange = next((each for each in phones if NO_PHONE.fullmatch(each) or visible(each) != each), None)
         if strange is not None:
             raise ValueError(
-                f"{place}: '{visible(strange)}' is no phone; a line has a word and its phones, such as TEA T IY."
+                f"{place}: '{visible(strange)}' is not a phone; a line has a word and its phones, such as TEA T IY."
             )
         known = pronunciations.setdefault(word.upper() if upper else word, [])
         if phones not in known:
@@ -126,9 +126,9 @@ def read_lexicon(path: str | PathLike[str], silence: str = SILENCE, upper: bool 
 
 
 def lexicon_lines(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str]]]:
-    r"""Entries of a lexicon: place (file:line), word without the number of its variant, and what stands behind it.
+    r"""Yield the entries of a lexicon: place (file:line), word without variant number, and the fields after it.
 
-    Comments are left out.
+    Comments are skipped.
 
     Raises
     ------
@@ -162,9 +162,9 @@ def lexicon_lines(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[st
 
 
 def _with_phones(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str]]]:
-    """Entries without their probabilities."""
+    """Yield entries without probabilities."""
     entries = list(lexicon_lines(path))
-    # A whole number may be a phone, unless every line has a number there, and one of these a fraction.
+    # A whole number may be a phone, unless every line has a number there and one of them is a fraction.
     firsts = [fields[0] if fields else "" for _, _, fields in entries]
     whole_numbers = all(map(PROBABILITY.fullmatch, firsts)) and any("." in each for each in firsts)
     for place, word, fields in entries:
@@ -172,5 +172,5 @@ def _with_phones(path: str | PathLike[str]) -> Iterator[tuple[str, str, list[str
         while count < len(fields) and PROBABILITY.fullmatch(fields[count]) and (whole_numbers or "." in fields[count]):
             count += 1
         if count not in PROBABILITIES:
-            raise ValueError(f"{place}: has {count} probabilities in front of its phones; there may be 1 or 4.")
+            raise ValueError(f"{place}: has {count} probabilities before its phones; there may be 1 or 4.")
         yield place, word, fields[count:]

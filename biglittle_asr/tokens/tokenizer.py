@@ -1,7 +1,6 @@
-"""Text to token indices and back, for CTC: index 0 is the blank, real tokens start at 1.
+"""Converts text to token indices and back, for CTC. Index 0 is the blank; real tokens start at 1.
 
-A tokenizer is trained on the transcripts of the training set and saved as one JSON file, which is data: nothing in it
-is executed when it is loaded.
+A tokenizer is trained on the transcripts of the training set, and saved as one JSON file. Loading it executes no code.
 """
 
 import base64
@@ -22,15 +21,15 @@ from biglittle_asr.tokens.lexicon import Lexicon
 BLANK = 0
 SENTENCEPIECE_TYPES = ("unigram", "bpe")
 WORD_START = "\N{LOWER ONE EIGHTH BLOCK}"
-"""Stands for a space in SentencePiece's pieces."""
+"""SentencePiece's symbol for a space."""
 TOKEN_TYPES = ("character", *SENTENCEPIECE_TYPES)
-"""Tokens that a network can be trained on."""
+"""Types of tokens for training."""
 
 
 class Tokenizer(ABC):
-    """What every tokenizer can do.
+    """Base class of tokenizers.
 
-    `size` counts the blank: it is the size of the output layer.
+    `size` includes the blank, so it is the size of the output layer.
     """
 
     kind: str
@@ -38,36 +37,36 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def encode(self, text: str, unknown: str = "refuse") -> list[int]:
-        """Token indices of a text.
+        """Convert a text to token indices.
 
         Arguments
         ---------
         text : str
             Words separated by single spaces.
         unknown : str
-            What to do with characters, or words, that training did not contain: "refuse" or "drop".
+            How to treat characters or words that were not in training: "refuse" or "drop".
 
         Raises
         ------
         ValueError
-            For an unknown character or word, unless they are dropped.
+            For an unknown character or word, unless unknown ones are dropped.
         """
 
     @abstractmethod
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of token indices; words separated by single spaces."""
+        """Convert token indices to text, with words separated by single spaces."""
 
     @abstractmethod
     def piece(self, index: int) -> str:
-        """Text of one token, with the spaces it brings; those of a sequence, joined and split, are its words."""
+        """Return the text of one token, with its spaces. The joined texts of a sequence are its words and spaces."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What :func:`load_tokenizer` needs, as plain data."""
+        """Return plain data from which :func:`load_tokenizer` restores the tokenizer."""
 
 
 class CharacterTokenizer(Tokenizer):
-    """One token a character.
+    """One token per character.
 
     Example
     -------
@@ -87,7 +86,7 @@ class CharacterTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], first: Sequence[str] = ()) -> "CharacterTokenizer":
-        """Make a table of the characters that occur, behind those that come first."""
+        """Make a tokenizer of the characters in `texts`, placed after the characters in `first`."""
         return cls([*first, *sorted({character for text in texts for character in text} - set(first))])
 
     def encode(self, text: str, unknown: str = "refuse") -> list[int]:
@@ -112,8 +111,8 @@ class CharacterTokenizer(Tokenizer):
 class SentencePieceTokenizer(Tokenizer):
     """Word pieces of a SentencePiece model, unigram or BPE.
 
-    SentencePiece's index 0, its unknown piece, is never a target; the blank takes its place, so that all other indices
-    are SentencePiece's own.
+    The blank replaces SentencePiece's index 0, the unknown piece, which is never a target. All other indices are
+    SentencePiece's own.
 
     Example
     -------
@@ -130,7 +129,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], kind: str, vocab_size: int) -> "SentencePieceTokenizer":
-        """Train a model whose size, blank included, is `vocab_size`.
+        """Train a model with `vocab_size` tokens, including the blank.
 
         Raises
         ------
@@ -172,7 +171,7 @@ class SentencePieceTokenizer(Tokenizer):
         return " ".join(self._processor.decode(list(ids)).split())
 
     def pieces(self) -> list[str]:
-        """Every piece, by index."""
+        """All pieces, by index."""
         return [self._processor.id_to_piece(index) for index in range(self.size)]
 
     def piece(self, index: int) -> str:
@@ -185,7 +184,7 @@ class SentencePieceTokenizer(Tokenizer):
 
 
 class WordTokenizer(Tokenizer):
-    """One token a word, for hybrid models, whose search finds whole words: those of a lexicon, sorted, from 1.
+    """One token per word, for hybrid models, whose search finds words. Tokens from 1 are the lexicon's sorted words.
 
     Example
     -------
@@ -203,7 +202,7 @@ class WordTokenizer(Tokenizer):
         self._index = {word: index for index, word in enumerate(self.words, start=1)}
 
     def encode(self, text: str, unknown: str = "refuse") -> list[int]:
-        """See :meth:`Tokenizer.encode`; here for words."""
+        """See :meth:`Tokenizer.encode`; tokens are words."""
         if unknown == "refuse":
             _refuse_unknown(text, [word for word in text.split() if word not in self._index])
         return self.indices(word for word in text.split() if word in self._index)
@@ -217,11 +216,11 @@ class WordTokenizer(Tokenizer):
         return f" {self.words[index - 1]}"
 
     def indices(self, words: Iterable[str]) -> list[int]:
-        """Tokens of words of the lexicon."""
+        """Return the tokens of words of the lexicon."""
         return [self._index[word] for word in words]
 
     def words_of(self, ids: Iterable[int]) -> list[str]:
-        """Words of tokens."""
+        """Return the words of tokens."""
         return [self.words[index - 1] for index in ids]
 
     def state(self) -> dict[str, Any]:
@@ -230,7 +229,7 @@ class WordTokenizer(Tokenizer):
 
     @classmethod
     def of_state(cls, state: dict[str, Any]) -> "WordTokenizer":
-        """Make it of plain data; raises ValueError if they are no lexicon."""
+        """Make a tokenizer from plain data; raises ValueError if they are not a lexicon."""
         entries, silence = state.get("pronunciations"), state.get("silence")
         if not isinstance(entries, dict) or not all(isinstance(each, list) and each for each in entries.values()):
             raise ValueError("holds no tokenizer: pronunciations must be an object with a list of them for each word.")
@@ -250,10 +249,10 @@ def train_tokenizer(
     base: Tokenizer | None = None,
     going_on: bool = False,
 ) -> Tokenizer:
-    """Train a tokenizer and save it, or load the one that the same texts and settings gave before.
+    """Train a tokenizer and save it, or load the file if the same texts and settings made it.
 
-    With a base of the same type, characters that occur are added behind the base's, and word pieces are the base's,
-    unless `vocab_size` is another than theirs; a base of another type changes nothing.
+    With a base of the same type, new characters are added after those of the base. Word pieces of the base are kept,
+    unless `vocab_size` differs from their number. A base of another type is ignored.
 
     Arguments
     ---------
@@ -264,17 +263,17 @@ def train_tokenizer(
     token_type : str
         "character", "unigram" or "bpe".
     vocab_size : int
-        Tokens with blank; word pieces only, the characters are those that occur.
+        Number of tokens including the blank; for word pieces only, as characters are those of the texts.
     base : Tokenizer, optional
-        Of a trained model that is trained on.
+        Tokenizer of the pretrained model, for fine-tuning.
     going_on : bool
-        Whether a training goes on, and so takes the tokenizer in the file without asking for the base.
+        Whether a training is being resumed, so that the tokenizer in the file is used whatever the base.
 
     Raises
     ------
     ValueError
-        If the type is unknown, the base's word pieces lack a character that occurs, or the file holds a tokenizer made
-        of other texts or settings: a network trained with it would read this one's indices wrongly.
+        If the type is unknown, the base's word pieces lack a character of the texts, or the file holds a tokenizer of
+        other texts or settings, whose indices have other meanings.
 
     Example
     -------
@@ -301,7 +300,7 @@ def train_tokenizer(
         if saved != made_of:
             raise ValueError(
                 f"{path}: holds a tokenizer made of other transcripts or settings; "
-                "choose another output_folder, or delete this one to train anew."
+                "choose another output_folder, or delete this one to train again."
             )
         return load_tokenizer(path)
     tokenizer: Tokenizer
@@ -321,48 +320,48 @@ def train_tokenizer(
 
 
 def _kept(base: Tokenizer | None, token_type: str, vocab_size: int | None) -> Tokenizer | None:
-    """The base, if its tokens go on being used."""
+    """Return the base if its tokens are kept, else None."""
     if base is None or base.kind != token_type:
         return None
     return base if token_type == "character" or vocab_size in (None, base.size) else None
 
 
 def _check_pieces(base: Tokenizer, texts: Sequence[str]) -> None:
-    """Check that all texts can be written in word pieces that were trained on others."""
+    """Check that the base's word pieces can spell all texts."""
     for text in texts:
         try:
             base.encode(text)
         except ValueError as error:
             raise ValueError(
-                f"vocab_size: the trained model's {base.kind} pieces cannot write '{text}', for they lack a character "
+                f"vocab_size: the trained model's {base.kind} pieces cannot spell '{text}', as they lack a character "
                 "of it; set another vocab_size than theirs to train pieces of these transcripts."
             ) from error
 
 
 def load_tokenizer(path: Path) -> Tokenizer:
-    """Load a tokenizer from the JSON file that :func:`train_tokenizer` wrote.
+    """Load a tokenizer from a JSON file of :func:`train_tokenizer`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it holds no tokenizer.
+        If it does not contain a tokenizer.
     """
     state = _read(path)
     try:
         return tokenizer_from_state(state)
     except ValueError as error:
-        raise ValueError(f"{path}: {error} Delete it to train it anew.") from error
+        raise ValueError(f"{path}: {error} Delete it to train it again.") from error
 
 
 def tokenizer_from_state(state: Any) -> Tokenizer:
-    """Make a tokenizer of plain data: `{"kind": ..., **tokenizer.state()}`, whoever wrote them.
+    """Make a tokenizer from plain data, `{"kind": ..., **tokenizer.state()}`, which may be untrusted.
 
     Raises
     ------
     ValueError
-        If they describe no tokenizer, or one whose tokens could not be printed.
+        If the data do not describe a tokenizer, or its tokens have control characters.
 
     Example
     -------
@@ -382,7 +381,7 @@ def tokenizer_from_state(state: Any) -> Tokenizer:
         try:
             tokenizer = SentencePieceTokenizer(base64.b64decode(state["model"], validate=True), kind)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise ValueError("holds no tokenizer: model is no SentencePiece model.") from error
+            raise ValueError("holds no tokenizer: model is not a SentencePiece model.") from error
         pieces = tokenizer.pieces()
     elif kind == WordTokenizer.kind:
         tokenizer = WordTokenizer.of_state(state)
@@ -403,9 +402,9 @@ def _read(path: Path) -> dict[str, Any]:
         state = read_json(path, "tokenizer", "train the model first")
     except InvalidJSON as error:
         fault = str(error).rstrip(".")
-        raise ValueError(f"{fault}, and so holds no tokenizer. Delete it to train it anew.") from error
+        raise ValueError(f"{fault}, so it holds no tokenizer. Delete it to train it again.") from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: holds no tokenizer. Delete it to train it anew.")
+        raise ValueError(f"{path}: holds no tokenizer. Delete it to train it again.")
     return state
 
 

@@ -1,4 +1,4 @@
-"""From tokens to words: their text, when they are spoken, and how sure the network is of them."""
+"""Builds words from tokens: their text, their times, and the network's confidence."""
 
 import math
 import re
@@ -10,24 +10,24 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Token:
-    """A token of the best path: a run of frames in which it is the best one."""
+    """A token of the best path: a run of frames in which it is the most probable token."""
 
     index: int
-    """In the output layer."""
+    """Index in the output layer."""
     start: int
-    """Its first frame."""
+    """First frame."""
     end: int
-    """One past its last frame."""
+    """One past the last frame."""
     log_prob: float
-    """The largest log-probability it has in these frames; of attention models, the decoder's."""
+    """Largest log-probability in these frames; for attention models, the decoder's log-probability."""
 
 
 TAIL_SECONDS = 0.2
-"""A word goes on behind the frames of its last token, for CTC's tokens are shorter than what they stand for; but no
-longer than this, which is about a long syllable."""
+"""Time that a word lasts beyond the frames of its last token, at most. CTC's tokens are shorter than the sounds they
+represent; this is about the length of a long syllable."""
 PAUSE_SECONDS = 0.8
-"""So long without a token ends a word. A network that was trained on single utterances says no space where one ends and
-the next begins; and a word that is being streamed shall not wait for the next sentence. No word has such a pause."""
+"""Pause without tokens that ends a word. A network trained on single utterances outputs no space between two of them,
+and a streamed word must not wait for the next sentence. No word contains such a pause."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +36,29 @@ class Word:
 
     text: str
     start: float
-    """Seconds: where the first frame of its first token starts."""
+    """Start of the first frame of the first token, in seconds."""
     end: float
-    """Seconds: where the token that follows starts (a space is one), but at most `TAIL_SECONDS` behind the last frame
-    of the word's own last token (of hybrid models: where that frame ends), and not behind the audio's end."""
+    """End in seconds. The word ends where the next token starts (a space is a token), but at most `TAIL_SECONDS` after
+    the last frame of its last token, and not after the end of the audio. For hybrid models, it ends with that frame."""
     confidence: float
-    """0 to 1: the geometric mean, over the word's tokens, of the largest probability each has in its frames; of
-    attention models, of what each has behind the tokens before it; of hybrid models over the states of its frames."""
+    """Confidence from 0 to 1: the geometric mean over the word's tokens of the largest probability of each token in its
+    frames. For attention models, it is the probability given the previous tokens; for hybrid models, the mean is over
+    the states of the word's frames."""
 
 
 class WordBuilder:
-    """Joins the tokens of one utterance into words, as they arrive.
+    """Joins the tokens of one utterance into words as they arrive.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        Knows the tokens' text, and so where words end.
+        Gives the tokens' text, and thereby the ends of words.
     frame_seconds : float
         Seconds from one frame to the next.
     pause_seconds : float
-        So long without a token ends a word.
+        Pause without tokens that ends a word.
     tail_seconds : float
-        A word goes on so long behind the frames of its last token, if nothing follows.
+        Time that a word lasts beyond the frames of its last token, if nothing follows.
 
     Example
     -------
@@ -86,12 +87,12 @@ class WordBuilder:
         self._tokens: list[Token] = []
 
     def add(self, tokens: Iterable[Token]) -> list[Word]:
-        """Words that these tokens complete."""
+        """Add tokens, and return the words that they complete."""
         words = []
         for token in tokens:
             words += self.reach(token.start)
             piece = self.tokenizer.piece(token.index)
-            # Unlike str.split, this tells a space at either end from none.
+            # Unlike str.split, this keeps empty parts, so that a space at either end is noticed.
             for position, part in enumerate(re.split(r"\s", piece)):
                 if position > 0:
                     words += self._complete(token.start * self.frame_seconds)
@@ -101,15 +102,15 @@ class WordBuilder:
         return words
 
     def reach(self, frame: int) -> list[Word]:
-        """The word that is complete if no more tokens begin before `frame`: one with a long enough pause behind it."""
+        """Return the word that a long enough pause completes, given that no token begins before `frame`."""
         time = frame * self.frame_seconds
-        # Half a millisecond for what multiples of frame_seconds lack of decimal fractions.
+        # Half a millisecond of tolerance for rounding errors in multiples of frame_seconds.
         if self._tokens and time - self._tokens[-1].end * self.frame_seconds > self.pause_seconds - 5e-4:
             return self._complete(time)
         return []
 
     def finish(self, duration: float) -> list[Word]:
-        """The last word, if one is not complete, of an utterance of so many seconds."""
+        """Return the last word, if it is not complete yet, of an utterance of `duration` seconds."""
         return self._complete(duration)
 
     def _complete(self, next_start: float) -> list[Word]:
@@ -124,5 +125,5 @@ class WordBuilder:
 
 
 def milliseconds(seconds: float) -> float:
-    """Rounded, so that 3 frames of 0.04 s are 0.12 s."""
+    """Round seconds to milliseconds, so that 3 frames of 0.04 s are 0.12 s."""
     return round(seconds, 3)

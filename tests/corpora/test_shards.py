@@ -209,7 +209,7 @@ def foreign(path: Path) -> None:
 
 INDICES = {
     "no index": (lambda index: index.unlink(), FileNotFoundError, "train.csv: no such index of shards"),
-    "no text": (lambda index: index.write_bytes(b"\xff"), ShardError, "is no index of shards"),
+    "no text": (lambda index: index.write_bytes(b"\xff"), ShardError, "is not an index of shards"),
     "images": (lambda index: index.write_text("ID,class,image\n"), ShardError, "lists no utterances in shards"),
     "ordinary manifest": (
         lambda index: index.write_text("ID,duration,wav,spk_id,wrd\na,1,/a.wav,s,A\n"),

@@ -149,7 +149,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "config is nested deeply": (write(CONFIG, DEEP), "nested too deeply"),
     "config is huge": (lambda folder: os.truncate(folder / CONFIG, 1 << 40), "are read"),
     "config has a key twice": (replace(CONFIG, '"version": 1', '"version": 1, "version": 1'), "occurs twice"),
-    "config has NaN": (replace(CONFIG, "0.01", "NaN"), "NaN is no JSON number"),
+    "config has NaN": (replace(CONFIG, "0.01", "NaN"), "NaN is not a JSON number"),
     "config has infinity": (replace(CONFIG, "0.01", "1e999"), "normalization.min_std is inf"),
     "config has a number of many digits": (replace(CONFIG, "0.01", "9" * 5000), "is not valid JSON"),
     "config is no UTF-8": (write(CONFIG, b'{"format": "\xff"}'), "not UTF-8"),
@@ -201,7 +201,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no such tokenizer": (edit(TOKENIZER, lambda state: state.update(kind="os.system")), "kind must be one of"),
     "tokenizer is a list": (write(TOKENIZER, "[]"), "holds no tokenizer"),
     "tokenizer is nested deeply": (write(TOKENIZER, DEEP), "nested too deeply"),
-    "word pieces of nothing": (write(TOKENIZER, '{"kind": "bpe", "model": "AAAA"}'), "is no SentencePiece model"),
+    "word pieces of nothing": (write(TOKENIZER, '{"kind": "bpe", "model": "AAAA"}'), "is not a SentencePiece model"),
     # model.safetensors
     "weights are a pickle": (lambda folder: (folder / WEIGHTS).write_bytes(payload(folder / "canary")), "is a pickle"),
     "weights are an old pickle": (
@@ -403,9 +403,9 @@ def _loop(arcs: Tensor) -> None:
         (_wrong_graph("arcs", lambda arcs: arcs[0, 0].fill_(-1)), "states of its graph are not numbered"),
         (_wrong_graph("final_states", lambda states: states.fill_(1 << 30)), "states of its graph are not numbered"),
         (_wrong_graph("arcs", _loop), "cycles"),
-        (_wrong_graph("tying", lambda table: table[0].fill_(-1)), "tied states are no table of outputs"),
-        (_wrong_graph("tying", lambda table: table[0, 0, 0, 1].fill_(-1)), "tied states are no table of outputs"),
-        (_wrong_graph("tying", lambda table: table[1].fill_(1000)), "tied states are no table of outputs"),
+        (_wrong_graph("tying", lambda table: table[0].fill_(-1)), "tied states are not a table of outputs"),
+        (_wrong_graph("tying", lambda table: table[0, 0, 0, 1].fill_(-1)), "tied states are not a table of outputs"),
+        (_wrong_graph("tying", lambda table: table[1].fill_(1000)), "tied states are not a table of outputs"),
     ],
 )
 def test_graphs_that_cannot_be_searched_are_refused(tmp_path: Path, change: Any, message: str) -> None:

@@ -168,8 +168,8 @@ def test_commands_take_every_kind_or_say_what_does_not_apply(
     (tmp_path / "words.txt").write_text("BAD\nAGE\n")
     for arguments, message in (
         (["transcribe", folder, audio, "--stream"], "cannot stream"),
-        (["transcribe", folder, audio, "--lexicon", str(tmp_path / "words.txt")], "are for CTC models"),
-        (["evaluate", folder, str(manifest), "--hotwords", str(tmp_path / "words.txt")], "are for CTC models"),
+        (["transcribe", folder, audio, "--lexicon", str(tmp_path / "words.txt")], "need a CTC model"),
+        (["evaluate", folder, str(manifest), "--hotwords", str(tmp_path / "words.txt")], "need a CTC model"),
         (["tune", folder, str(manifest), "--lm", "a.arpa", "--output", str(tmp_path / "a")], "are for CTC models"),
     ):
         assert main(arguments) == 1

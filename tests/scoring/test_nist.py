@@ -489,7 +489,7 @@ def test_command_compares_and_writes(files, capsys):
 
 BRACES = "sw_1 A s 0 1 {}\nsw_1 B s 0 1\nen_1 A s 0 1\n"
 BAD = {
-    "STM fields": ("ref.stm", "sw_1 A jane 0\n", (), "ref.stm:1: 4 fields are no STM line"),
+    "STM fields": ("ref.stm", "sw_1 A jane 0\n", (), "ref.stm:1: 4 fields are not an STM line"),
     "STM time": ("ref.stm", "f A s 0 1 a\nf A s 0 x a\n", (), "ref.stm:2: the end 'x' is not a number of seconds"),
     "STM infinite": ("ref.stm", "f A s 0 inf a\n", (), "ref.stm:1: the end 'inf' is not a number of seconds"),
     "STM order": ("ref.stm", "f A s 2 1 a\n", (), "ref.stm:1: the segment ends at 1 s, before its start at 2 s"),
@@ -498,8 +498,8 @@ BAD = {
     "braces open": ("ref.stm", BRACES.format("{ a / b"), (), "ref.stm:1: alternatives lack their closing brace"),
     "braces closed": ("ref.stm", BRACES.format("a } b"), (), "ref.stm:1: a brace closes no alternatives"),
     "braces empty": ("ref.stm", BRACES.format("{ / }"), (), "ref.stm:1: the braces hold no words"),
-    "brace in word": ("ref.stm", BRACES.format("a{b / c}"), (), "ref.stm:1: a brace stands within a word, behind 'a'"),
-    "CTM fields": ("hyp.ctm", "sw_1 A 0 1\n", (), "hyp.ctm:1: 4 fields are no CTM line"),
+    "brace in word": ("ref.stm", BRACES.format("a{b / c}"), (), "ref.stm:1: a brace is inside a word, after 'a'"),
+    "CTM fields": ("hyp.ctm", "sw_1 A 0 1\n", (), "hyp.ctm:1: 4 fields are not a CTM line"),
     "CTM start": ("hyp.ctm", "sw_1 A * 1 a\n", (), "hyp.ctm:1: the start '*' is not a number of seconds"),
     "CTM duration": ("hyp.ctm", "sw_1 A 0 -1 a\n", (), "hyp.ctm:1: the duration '-1' is not a number of seconds of at"),
     "CTM confidence": ("hyp.ctm", "sw_1 A 0 1 a b\n", (), "hyp.ctm:1: the confidence 'b' is not a number"),
@@ -517,14 +517,14 @@ BAD = {
         (),
         "2 of 3 channels (the first is recording en_1, channel a)",
     ),
-    "GLM arrow": ("rules.glm", ";;\nA => B\nA B\n", ("--glm", "rules.glm"), "rules.glm:3: 'A B' is no rule"),
-    "GLM source": ("rules.glm", ";;\n => B\n", ("--glm", "rules.glm"), "rules.glm:2: '=> B' is no rule"),
+    "GLM arrow": ("rules.glm", ";;\nA => B\nA B\n", ("--glm", "rules.glm"), "rules.glm:3: 'A B' is not a rule"),
+    "GLM source": ("rules.glm", ";;\n => B\n", ("--glm", "rules.glm"), "rules.glm:2: '=> B' is not a rule"),
     "GLM setting": ("rules.glm", ";;\n* name x\n", ("--glm", "rules.glm"), "rules.glm:2: the setting has no value"),
     "GLM expression": (
         "rules.glm",
         ';;\n;; INPUT_DEPENDENT_APPLICATION = "("\n',
         ("--glm", "rules.glm"),
-        "rules.glm:2: '(' is no regular expression",
+        "rules.glm:2: '(' is not a valid regular expression",
     ),
     "GLM empty": ("rules.glm", "", ("--glm", "rules.glm"), "rules.glm: no lines"),
     "brackets": ("ref.stm", "sw_1 A s 0 1 (uh\n", ("--glm", "rules.glm"), "ref.stm:1: brackets in '(uh' do not match"),

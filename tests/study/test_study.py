@@ -134,10 +134,10 @@ def test_a_signal_stops_queue_and_children_and_the_same_command_goes_on(
     (child,) = studying.children_of(process.pid)
     process.send_signal(number)
     text, _ = process.communicate(timeout=30)
-    assert process.returncode == status and "goes on from the last checkpoints" in text
+    assert process.returncode == status and "continues from the last checkpoints" in text
     assert not Path(f"/proc/{child}").exists() and not (table.parent.parent / "failed.json").exists()
     status, text = studying.finish(argv)
-    assert status == 0 and "goes on after epoch" in text
+    assert status == 0 and "continues after epoch" in text
     assert len(rows_of(tmp_path / "out" / "results.csv")) == 1
 
 
@@ -253,7 +253,7 @@ def test_other_settings_need_another_name(repository: Path, tmp_path: Path) -> N
         study = studying.write_study(tmp_path, [{"name": "a", "seeds": 1, "overrides": {"lr": lr}}])
         status, text = studying.finish(studying.command(repository, study, tmp_path / "out"))
         assert status == number, text
-    assert "was begun with other settings" in text
+    assert "was started with other settings" in text
     table = str(tmp_path / "out" / "results.csv")
     status, text = studying.finish(studying.command(repository, study, tmp_path / "new", "--results", table))
     assert status == 1 and "give other settings another name" in text
@@ -391,4 +391,4 @@ def test_times_of_two_machines_are_not_drawn_together(three_networks: tuple[Stud
     messages: list[str] = []
     macs, times = draw(summarize(study, results), "dev_wer", messages.append).axes
     assert len(macs.texts) == 3 and len(times.texts) == 2
-    assert messages == ["not in the picture of times, for they were not measured on CPU: bl_large"]
+    assert messages == ["not in the plot of times, as they were not measured on CPU: bl_large"]

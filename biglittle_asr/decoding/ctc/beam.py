@@ -1,11 +1,11 @@
-"""CTC beam search with language model, lexicon and hotwords, by flashlight's decoders.
+"""CTC beam search with a language model, a lexicon and hotwords, using flashlight's decoders.
 
 Kahn et al., "Flashlight: enabling innovation in tools for machine learning", ICML 2022. Two of its decoders are used:
 
-- with words (a lexicon, or a language model of words): `LexiconDecoder`, whose hypotheses stand in a trie of spellings;
-- without: `LexiconFreeDecoder`, for any sequence of tokens, with a language model of tokens or none.
+- with words (a lexicon or a language model of words): `LexiconDecoder`, which searches a trie of spellings;
+- without words: `LexiconFreeDecoder`, which allows any sequence of tokens, with or without a language model of tokens.
 
-Both keep, of the alignments of one text, the best one.
+Both keep only the best alignment of each text.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from biglittle_asr.tokens.tokenizer import BLANK, CharacterTokenizer, Tokenizer
 from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS, Token
 
 BEAM = 50
-"""Hypotheses kept at each frame, if the settings do not say."""
+"""Default number of hypotheses kept at each frame."""
 TOKENS_PER_FRAME = 10
-"""The most probable tokens of a frame are tried; a network is hardly ever in doubt between more than three."""
+"""Number of most probable tokens tried at each frame; a network hardly ever hesitates between more than three."""
 THRESHOLD = 20.0
-"""Nats behind the best hypothesis at which one is dropped."""
+"""Hypotheses this many nats below the best are dropped."""
 IMPOSSIBLE = -1e4
-"""Log-probability of what must not be: far behind the threshold, near enough to compute with."""
+"""Log-probability of impossible tokens: far below the threshold, but small enough to compute with."""
 LN10 = math.log(10)
 
 
@@ -46,37 +46,37 @@ class Hypothesis:
     text: str
     """Words separated by single spaces."""
     tokens: tuple[Token, ...]
-    """Its tokens, where the best alignment has them."""
+    """Tokens at the frames of the best alignment."""
     score: float
-    """What texts are ranked by. Of CTC, nats: see :class:`DecodingSettings`."""
+    """Score that ranks texts. For CTC, in nats: see :class:`DecodingSettings`."""
     network_score: float
-    """Nats: the network's log-probability of it; of CTC and transducers, of the alignment."""
+    """The network's log-probability of the text in nats; for CTC and transducers, that of the alignment."""
 
 
 class BeamSearch:
-    """Finds the texts of the highest score for a network's output.
+    """Finds the texts with the highest scores for a network's output.
 
     Arguments
     ---------
     tokenizer : Tokenizer
-        The network's.
+        The network's tokenizer.
     settings : DecodingSettings
     report : function of str
-        Is told of words that are left out, because the network has no tokens, or the language model no word, for them.
+        Called with messages about words that the network cannot spell or the language model does not know.
 
     Attributes
     ----------
     has_words : bool
-        Whether only certain words may be found: those of a lexicon or a language model of words.
+        Whether the search is limited to the words of a lexicon or of a language model of words.
     pause_seconds : float
-        So long without a token ends a word. A lexicon's words stay whole, whatever pauses an alignment makes in them.
+        Pause without tokens that ends a word. Infinite with a lexicon, as its words stay whole.
 
     Raises
     ------
     OSError
         If a file cannot be read.
     ValueError
-        If a file is not what it should be, or does not fit the tokenizer or the others; or flashlight-text is missing.
+        If a file is invalid, or does not match the tokenizer or the other files; or if flashlight-text is missing.
 
     Example
     -------
@@ -98,7 +98,7 @@ class BeamSearch:
             import flashlight.lib.text.decoder  # noqa: F401
         except ImportError as error:
             raise ValueError(
-                "a beam search needs the package flashlight-text; install it by pip install 'biglittle-asr[lm]'."
+                "a beam search needs the package flashlight-text; install it with pip install 'biglittle-asr[lm]'."
             ) from error
         self.tokenizer = tokenizer
         hotwords = spellable_hotwords(settings.hotwords, tokenizer, report)
@@ -125,12 +125,12 @@ class BeamSearch:
         return math.inf if self.has_words else PAUSE_SECONDS
 
     def blanks(self, log_probs: Tensor) -> list[bool]:
-        """Whether the blank is the best, of each frame of (T, V) log-probabilities."""
+        """Return for each frame of (T, V) log-probabilities whether the blank is most probable."""
         found: list[bool] = log_probs.argmax(dim=-1).eq(BLANK).tolist()
         return found
 
     def reweighted(self, lm_weight: float, word_score: float) -> BeamSearch:
-        """The same search with other weights; it shares the language model."""
+        """Return the same search with other weights; both share the language model."""
         search = copy.copy(self)
         search.settings = dataclasses.replace(self.settings, lm_weight=lm_weight, word_score=word_score)
         search._prepare()
@@ -147,7 +147,7 @@ class BeamSearch:
         Returns
         -------
         list of Hypothesis
-            The best first, all of different text; at most `settings.nbest`, at least one.
+            Hypotheses of different texts, best first: at least one, at most `settings.nbest`.
         """
         emissions = np.asarray(log_probs, dtype=np.float32)
         extended = self._extend(emissions)
@@ -161,7 +161,7 @@ class BeamSearch:
         return list(found.values())
 
     def _prepare(self) -> None:
-        """Make the decoder that the settings describe."""
+        """Build the decoder that the settings describe."""
         from flashlight.lib.text import decoder as flashlight
 
         from biglittle_asr.decoding.ctc.hotwords import BoostedTokens, BoostedWords
@@ -184,7 +184,7 @@ class BeamSearch:
             if settings.hotwords:
                 pieces = ["", *map(self.tokenizer.piece, range(1, self.tokenizer.size))]
                 self._lm = BoostedTokens(inner, weight, settings.hotwords, pieces)
-            # Nothing is special about silence here; the search begins behind a blank.
+            # This decoder does not treat silence specially; the search begins after a blank.
             self._decoder = flashlight.LexiconFreeDecoder(
                 flashlight.LexiconFreeDecoderOptions(**options), self._lm, BLANK, BLANK, []
             )
@@ -200,7 +200,7 @@ class BeamSearch:
             _, score = self._lm.score(anywhere, index)
             for ending in self._endings:
                 trie.insert([*spelling, *ending], index, score)
-        # Until a word is complete, its hypotheses have the score of the most probable word that goes on like them.
+        # An incomplete word has the score of the most probable word that continues it.
         trie.smear(flashlight.SmearingMode.MAX)
         self._decoder = flashlight.LexiconDecoder(
             flashlight.LexiconDecoderOptions(word_score=settings.word_score, unk_score=-math.inf, **options),
@@ -214,16 +214,16 @@ class BeamSearch:
         )
 
     def _set_word_ends(self) -> None:
-        """Decide how spellings end.
+        """Choose how spellings end.
 
-        flashlight takes a word as complete in the frame in which its spelling's last token begins, and lets only
-        "silence" and blanks follow until the next word begins: further frames of that token would be lost.
+        In flashlight, a word is complete at the frame in which the last token of its spelling begins. Until the next
+        word, only "silence" and blanks may follow, so further frames of that token would be lost.
 
-        - Characters: a spelling ends in the space, which is the silence. Behind the last frame is put one more, in
-          which only a space can be. So all alignments of all texts are there.
-        - Word pieces, which know no space: a spelling ends in its last piece, or in a blank behind it, a column of its
-          own, before which the piece can last any number of frames. Missing are only alignments in which a word's last
-          piece lasts several frames and touches the next word, without a blank between them.
+        - Characters: a spelling ends in the space, which is the silence. One frame is appended in which only a space
+          is possible. Thus all alignments of all texts are searched.
+        - Word pieces, which have no space: a spelling ends in its last piece, or in a blank after it, which has its own
+          column. Before that blank, the piece can last any number of frames. The only alignments missing are those in
+          which a word's last piece lasts several frames and no blank separates it from the next word.
         """
         size = self.tokenizer.size
         spaces = [index for index in range(1, size) if self.tokenizer.piece(index) == " "]
@@ -237,7 +237,7 @@ class BeamSearch:
         self._columns = max(size, self._word_end + 1, (self._blank_end or 0) + 1)
 
     def _extend(self, emissions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Log-probabilities (T, V) as the decoder wants them: (T + 1, V or more) if there are words."""
+        """Extend log-probabilities (T, V) for the decoder: to (T + 1, V or more) if there are words."""
         if self._lexicon is None:
             return np.ascontiguousarray(emissions)
         frames, size = emissions.shape
@@ -251,14 +251,14 @@ class BeamSearch:
 
     def _hypothesis(self, result: Any, emissions: np.ndarray[Any, Any]) -> Hypothesis:
         frames, size = emissions.shape
-        # The first entry is of the state before the first frame.
+        # The first entry belongs to the state before the first frame.
         tokens, words = result.tokens[1 : frames + 2], result.words[1 : frames + 2]
         path = [index if index < size else BLANK for index in tokens[:frames]]
         network_score = float(emissions[np.arange(frames), path].sum(dtype=np.float64))
         score = result.score
         if self._lexicon is not None:
             if tokens[frames] not in (self._word_end, self._blank_end):
-                # No hypothesis ended with a word's end: the last word was cut off.
+                # No hypothesis ended at the end of a word: the last word was cut off.
                 score -= IMPOSSIBLE
             last = max((frame for frame, word in enumerate(words) if word >= 0), default=-1)
             path[last + 1 :] = [BLANK] * len(path[last + 1 :])
@@ -267,7 +267,7 @@ class BeamSearch:
 
 
 def _tokens(path: list[int], emissions: np.ndarray[Any, Any]) -> tuple[Token, ...]:
-    """The tokens of an alignment, given the token of each frame."""
+    """Collect the tokens of an alignment, given the token of each frame."""
     tokens, start = [], 0
     for index, run in itertools.groupby(path):
         end = start + len(list(run))
@@ -280,18 +280,18 @@ def _tokens(path: list[int], emissions: np.ndarray[Any, Any]) -> tuple[Token, ..
 def _make_lexicon(
     tokenizer: Tokenizer, settings: DecodingSettings, model: LanguageModel | None, report: Callable[[str], None]
 ) -> Lexicon | None:
-    """The words that may be found; None if any sequence of tokens may."""
+    """Make the lexicon of the words that may be found; None if any sequence of tokens may be found."""
     if model is not None and model.of_tokens:
         if settings.lexicon is not None:
             raise ValueError(
-                f"{settings.lexicon}: cannot be taken together with {model.path}, a language model of tokens; "
+                f"{settings.lexicon}: cannot be used together with {model.path}, a language model of tokens; "
                 "a lexicon needs one of words, or none."
             )
         strangers = sorted((model.words or frozenset()).difference(token_names(tokenizer)))
         if strangers:
             raise ValueError(
-                f"{model.path}: is a language model of tokens, but {len(strangers)} of them are none of this "
-                f"model's, such as {examples(strangers)}; train one with `biglittle lm --tokens MODEL`."
+                f"{model.path}: is a language model of tokens, but {len(strangers)} of its tokens are not "
+                f"this model's, such as {examples(strangers)}; train one with `biglittle lm --tokens MODEL`."
             )
         return None
     if settings.lexicon is not None:
@@ -313,5 +313,5 @@ def _make_lexicon(
                 f"{source}: does not fit the language model: {count}; take one made of the same kind of text."
             )
         if unknown:
-            report(f"{source}: {count}; they are taken for unknown words.")
+            report(f"{source}: {count}; they count as unknown words.")
     return lexicon

@@ -1,4 +1,4 @@
-"""Greedy CTC decoding: the best token of every frame, repeats merged, blanks removed."""
+"""Greedy CTC decoding: take the best token of every frame, merge repeats, remove blanks."""
 
 import torch
 from torch import Tensor
@@ -12,9 +12,9 @@ def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[i
     Arguments
     ---------
     log_probs : Tensor
-        (B, T, V) log-probabilities (or logits: only their order counts).
+        (B, T, V) log-probabilities (or logits: only their order matters).
     frames : Tensor
-        (B,) integer valid frames.
+        (B,) integer numbers of valid frames.
     blank : int
         Index of the blank token.
 
@@ -33,7 +33,7 @@ def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[i
     keep = best != blank
     keep[:, 1:] &= best[:, 1:] != best[:, :-1]
     keep &= torch.arange(best.shape[1], device=best.device) < frames.to(best.device).unsqueeze(1)
-    # One transfer to the CPU: the tokens of all utterances in a row, and how many each has.
+    # One transfer to the CPU: the number of tokens of each utterance, then all tokens.
     tokens = torch.cat([keep.sum(dim=1), best[keep]]).tolist()
     counts, tokens = tokens[: len(best)], tokens[len(best) :]
     ends = torch.tensor(counts).cumsum(0).tolist()
@@ -41,9 +41,9 @@ def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[i
 
 
 class GreedyDecoder:
-    """Greedy decoding of one utterance that arrives in pieces; its tokens know their frames and how sure they are.
+    """Greedy decoding of one utterance that arrives in pieces. Tokens carry their frames and confidence.
 
-    However the utterance is cut, the tokens are the same: those of :func:`ctc_greedy`.
+    The tokens equal those of :func:`ctc_greedy`, however the utterance is cut.
 
     Arguments
     ---------
@@ -66,7 +66,7 @@ class GreedyDecoder:
         self._open: Token | None = None
 
     def decode(self, log_probs: Tensor) -> list[Token]:
-        """Tokens that end within the next frames, given their log-probabilities (T, V); a last one may go on."""
+        """Return the tokens that end within the next frames (T, V); the last token may continue."""
         values, best = (column.tolist() for column in log_probs.max(dim=-1))
         tokens = []
         for frame, (value, index) in enumerate(zip(values, best, strict=True), start=self._frames):
@@ -82,11 +82,11 @@ class GreedyDecoder:
 
     @property
     def reached(self) -> int:
-        """The frame before which no token begins that is still to come."""
+        """First frame at which a future token may begin."""
         return self._frames if self._open is None else self._open.start
 
     def finish(self) -> list[Token]:
-        """The token that was going on at the end, if any."""
+        """Return the token that is still open at the end, if any."""
         tokens = [] if self._open is None else [self._open]
         self._open = None
         return tokens

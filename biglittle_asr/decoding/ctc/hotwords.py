@@ -1,7 +1,7 @@
-"""Hotwords: words that are worth more to a search than language model and network make them.
+"""Hotwords: words whose score a search raises.
 
-Each has a boost, in nats, that the score of a text gets for each time it occurs. In flashlight's terms: a language
-model around another one, which adds the boosts to its scores.
+Each occurrence of a hotword adds its boost, in nats, to the score of a text. In flashlight's terms, this is a language
+model that wraps another one and adds boosts to its scores.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class BoostedWords(LM):
     Arguments
     ---------
     inner : flashlight's LM
-        Of words.
+        Language model of words.
     weight : float
-        What its scores are multiplied by.
+        Factor of its scores.
     boosts : mapping
-        Index of a word -> boost.
+        Boost by index of a word.
     """
 
     def __init__(self, inner: Any, weight: float, boosts: Mapping[int, float]) -> None:
@@ -31,36 +31,36 @@ class BoostedWords(LM):
         self._inner, self._weight, self._boosts = inner, weight, boosts
 
     def start(self, start_with_nothing: bool) -> Any:
-        """State in front of a sentence."""
+        """Return the state before a sentence."""
         return self._inner.start(start_with_nothing)
 
     def score(self, state: Any, index: int) -> tuple[Any, float]:
-        """State behind a word, and its score."""
+        """Return the state after a word, and the word's score."""
         following, score = self._inner.score(state, index)
         return following, self._weight * score + self._boosts.get(index, 0.0)
 
     def finish(self, state: Any) -> tuple[Any, float]:
-        """State and score of the sentence's end."""
+        """Return the state and score of the end of a sentence."""
         following, score = self._inner.finish(state)
         return following, self._weight * score
 
 
 class BoostedTokens(LM):
-    """A language model of tokens with boosts for words, which are spelled by these tokens.
+    """A language model of tokens with boosts for words spelled in these tokens.
 
-    The beginning of a hotword gets its share of the boost by length, so that the word does not leave the beam before it
-    is complete; a word that goes on otherwise gives it back.
+    The beginning of a hotword gets a share of the boost in proportion to its length, so that the word stays in the beam
+    until it is complete. A word that continues differently loses this share again.
 
     Arguments
     ---------
     inner : flashlight's LM
-        Of tokens.
+        Language model of tokens.
     weight : float
-        What its scores are multiplied by.
+        Factor of its scores.
     boosts : mapping
-        Hotword -> boost.
+        Boost by hotword.
     pieces : sequence of str
-        Text of each token, with the spaces it brings.
+        Text of each token, including spaces.
     """
 
     def __init__(self, inner: Any, weight: float, boosts: Mapping[str, float], pieces: Sequence[str]) -> None:
@@ -75,13 +75,13 @@ class BoostedTokens(LM):
         self._steps: dict[tuple[str, int], tuple[str, float]] = {}
 
     def start(self, start_with_nothing: bool) -> Any:
-        """State in front of a sentence."""
+        """Return the state before a sentence."""
         state = self._inner.start(start_with_nothing)
         self._begun = {state: ""}
         return state
 
     def score(self, state: Any, index: int) -> tuple[Any, float]:
-        """State behind a token, and its score."""
+        """Return the state after a token, and the token's score."""
         following, score = self._inner.score(state, index)
         step = (self._begun[state], index)
         if step not in self._steps:
@@ -90,13 +90,13 @@ class BoostedTokens(LM):
         return following, self._weight * score + boost
 
     def finish(self, state: Any) -> tuple[Any, float]:
-        """State and score of the sentence's end."""
+        """Return the state and score of the end of a sentence."""
         following, score = self._inner.finish(state)
         begun = self._begun[state]
         return following, self._weight * score + self._complete(begun)
 
     def _step(self, begun: str, index: int) -> tuple[str, float]:
-        """What is begun of a word behind a token, and the boost that this token gets or gives back."""
+        """Return the beginning of a word after a token, and the boost that this token adds or takes back."""
         boost = 0.0
         for position, part in enumerate(re.split(r"\s", self._pieces[index])):
             if position > 0:

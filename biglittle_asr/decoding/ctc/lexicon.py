@@ -1,4 +1,4 @@
-"""The words that a search may find, spelled in a model's tokens."""
+"""Lexicons of a search: its words, spelled in a model's tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biglittle_asr.tokens.lexicon import lexicon_lines
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 EXAMPLES = 3
-"""Words that a message names."""
+"""Number of words that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +24,18 @@ class Lexicon:
 
 
 def read_lexicon(path: str | Path) -> list[str]:
-    r"""Words of a lexicon: the first column of each line, in order, each once.
+    r"""Read the words of a lexicon: the first column of each line, in order, without repeats.
 
-    What stands behind a word, phones or a spelling, is not read: a model's tokenizer spells words. `WORD(2)`, another
-    pronunciation of a word, is that word; lines that begin with `;;;`, or with `#` and a space, are comments. So lists
-    of words do, and lexicons of CMU's, Kaldi's, MFA's and torchaudio's kind.
+    Phones or spellings after a word are ignored, as the model's tokenizer spells words. `WORD(2)`, another
+    pronunciation of a word, counts as that word. Lines that begin with `;;;`, or with `#` and a space, are comments.
+    Plain word lists work, and so do lexicons in the formats of CMU, Kaldi, MFA and torchaudio.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is no UTF-8 text, has a word with a space in it (known by the tab behind it), or holds no word.
+        If it is not UTF-8 text, has a word with a space in it (recognized by the tab after the word), or has no words.
 
     Example
     -------
@@ -46,28 +46,28 @@ def read_lexicon(path: str | Path) -> list[str]:
     """
     words = dict.fromkeys(word for _, word, _ in lexicon_lines(path))
     if not words:
-        raise ValueError(f"{path}: holds no word; a lexicon has a word at the beginning of each line.")
+        raise ValueError(f"{path}: has no words; a lexicon has a word at the beginning of each line.")
     return list(words)
 
 
 def spell(
     words: Iterable[str], tokenizer: Tokenizer, source: str, report: Callable[[str], None] = lambda message: None
 ) -> Lexicon:
-    """Spell words in a model's tokens; those that it has no tokens for are left out.
+    """Spell words in a model's tokens; words that it cannot spell are omitted.
 
     Arguments
     ---------
     words : iterable of str
     tokenizer : Tokenizer
     source : str
-        Where the words come from, for messages.
+        Source of the words, for messages.
     report : function of str
-        Is told which words are left out, if any are.
+        Called with a message that names omitted words, if there are any.
 
     Raises
     ------
     ValueError
-        If more than half of them cannot be spelled: they are not of this model's language, or case.
+        If more than half of the words cannot be spelled, since they are in another language or case.
 
     Example
     -------
@@ -100,7 +100,7 @@ in upper case it could.
 def spellable_hotwords(
     hotwords: Mapping[str, float], tokenizer: Tokenizer, report: Callable[[str], None] = lambda message: None
 ) -> dict[str, float]:
-    """Hotwords that a model has tokens for, with their boosts; the others are left out and named.
+    """Select the hotwords that a model can spell, with their boosts; a message names the others.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def spellable_hotwords(
 
 
 def spelling_of(word: str, tokenizer: Tokenizer) -> tuple[int, ...]:
-    """Tokens of a word; none if it cannot be spelled."""
+    """Return the tokens of a word; none if it cannot be spelled."""
     try:
         return tuple(tokenizer.encode(word))
     except ValueError:
@@ -135,7 +135,7 @@ def spelling_of(word: str, tokenizer: Tokenizer) -> tuple[int, ...]:
 
 
 def examples(words: Sequence[str]) -> str:
-    """The first few, in quotes, without invisible characters.
+    """Quote the first few words, without invisible characters.
 
     Example
     -------

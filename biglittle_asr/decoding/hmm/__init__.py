@@ -1,14 +1,14 @@
-"""Hidden Markov models over a network's outputs: lexicon, tied states, alignment, decoding graphs and their search.
+"""Hidden Markov models over a network's outputs: tied states, alignment, decoding graphs, and search.
 
-- `lexicon.py`: words and their phones
-- `tying.py`: which state of which phone in which context is which output of the network
-- `tree.py`: tied states by decision trees
-- `alignment.py`: transcripts and frames
-- `graph.py`: HCLG, from lexicon, states and a language model (kaldifst, kaldilm)
-- `search.py`: the best words (kaldi-decoder)
-- `kaldi.py`: graphs and alignments that Kaldi made (kaldifst, kaldi-native-io)
+- `tokens/lexicon.py` (another package): words and their phones
+- `tying.py`: maps states of phones in context to outputs of the network
+- `tree.py`: ties states by decision trees
+- `alignment.py`: aligns transcripts with frames
+- `graph.py`: builds HCLG from a lexicon, tied states and a language model (kaldifst, kaldilm)
+- `search.py`: finds the best words (kaldi-decoder)
+- `kaldi.py`: reads Kaldi's graphs and alignments (kaldifst, kaldi-native-io)
 
-The last three are imported by those who use them, since their wheels are an extra. No module needs torch.
+This package does not import the last three, since their wheels are an optional extra. These modules need no torch.
 """
 
 from biglittle_asr.decoding.hmm.alignment import Aligner, Alignment, AlignmentError, Segment

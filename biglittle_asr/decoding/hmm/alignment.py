@@ -1,7 +1,7 @@
-"""Which state each frame of a transcribed utterance belongs to: Viterbi alignment, and the uniform one to start from.
+"""Alignment of a transcribed utterance's frames with HMM states: Viterbi, and uniform as a start.
 
-Silence may stand before, between and behind the words, and a word may have several pronunciations: the alignment
-chooses. Ties go to the state that comes first, so an alignment is the same in every run.
+Silence is optional before, between and after words, and a word may have several pronunciations; the alignment chooses.
+Ties go to the first state, so that every run gives the same alignment.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from biglittle_asr.decoding.hmm.tying import Integers, Reals, Tying
 from biglittle_asr.tokens.lexicon import Lexicon
 
 SILENCE = 0
-"""The phone that silence is, and what the edge of an utterance counts as."""
+"""Number of the silence phone, which is also the neighbor of an utterance's first and last phone."""
 NO_WORD = -1
 EDGE = -1
-"""Stands for the beginning of an utterance among what precedes a phone, and for its end among what follows."""
+"""Marks the beginning of an utterance among predecessors, and its end among successors."""
 
 
 class AlignmentError(ValueError):
@@ -28,50 +28,50 @@ class AlignmentError(ValueError):
 
 @dataclass(frozen=True)
 class Segment:
-    """A word in time."""
+    """A word with its frames."""
 
     word: str
     start: int
-    """Its first frame."""
+    """First frame."""
     end: int
-    """One past its last frame."""
+    """One past the last frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """States of the frames of one utterance."""
+    """The state of each frame of one utterance."""
 
     states: Integers
-    """(T,) state in context of each frame, see :class:`Tying`."""
+    """(T,) state in context of each frame; see :class:`Tying`."""
     segments: list[Segment]
-    """Its words; what lies between them is silence."""
+    """The words; frames between them are silence."""
     score: float
     """Log-likelihood of this path, per frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class StateGraph:
-    """All rows of states that a transcript can be spoken as."""
+    """All sequences of states in which a transcript can be spoken."""
 
     states: Integers
     """(N,) state in context."""
     words: Integers
-    """(N,) which word of the transcript it belongs to; -1 for silence."""
+    """(N,) index of each state's word in the transcript; -1 for silence."""
     predecessors: Integers
-    """(N, P) from which states one may come, itself first; N where there are fewer."""
+    """(N, P) possible predecessors of each state, itself first; padded with N."""
     first: npt.NDArray[np.bool_]
-    """(N,) whether an utterance may begin there."""
+    """(N,) whether an utterance may begin in the state."""
     last: npt.NDArray[np.bool_]
-    """(N,) whether it may end there."""
+    """(N,) whether an utterance may end in the state."""
 
 
 class Aligner:
-    """Aligns utterances with their words.
+    """Aligns utterances with their transcripts.
 
     Arguments
     ---------
     lexicon : Lexicon
-        Its phones are those of `tying`.
+        A lexicon with the phones of `tying`.
     tying : Tying
 
     Example
@@ -90,31 +90,31 @@ class Aligner:
         self.number = {phone: index for index, phone in enumerate(tying.phones)}
 
     def align(self, words: Sequence[str], log_likelihoods: Reals) -> Alignment:
-        """The most likely states of an utterance.
+        """Find the most likely states of an utterance.
 
         Arguments
         ---------
         words : sequence of str
-            Its transcript; all of them in the lexicon.
+            The transcript; all words must be in the lexicon.
         log_likelihoods : array
-            (T, V) of its frames, one for each output; a constant a frame does not matter.
+            (T, V) log-likelihoods of the frames, one for each output. A constant added to a frame changes nothing.
 
         Raises
         ------
         AlignmentError
-            If it has fewer frames than the transcript has states, or what it has is not finite.
+            If there are fewer frames than the transcript has states, or the log-likelihoods are not finite.
         """
         graph = self.graph(words)
         path, score = viterbi(graph, log_likelihoods[:, self.tying.outputs[graph.states]])
         return Alignment(graph.states[path], _segments(words, graph.words[path]), score)
 
     def uniform(self, words: Sequence[str], frames: int) -> Alignment:
-        """The frames shared out evenly among the states of silence, the words' usual pronunciations, and silence.
+        """Spread the frames evenly over silence, the first pronunciation of each word, and silence.
 
         Raises
         ------
         AlignmentError
-            If there are fewer frames than states, even without the silences.
+            If there are fewer frames than states, even without silence.
         """
         phones = [(SILENCE, NO_WORD)]
         for index, text in enumerate(words):
@@ -133,7 +133,7 @@ class Aligner:
         return Alignment(states, _segments(words, owners), 0.0)
 
     def graph(self, words: Sequence[str]) -> StateGraph:
-        """All rows of states of a transcript."""
+        """Build the state graph of a transcript."""
         phones = _phone_graph([[self._numbers(each) for each in self.lexicon.pronunciations[word]] for word in words])
         builder = _GraphBuilder()
         entries: dict[tuple[int, int, int], int] = {}
@@ -168,32 +168,32 @@ class Aligner:
 
 
 def viterbi(graph: StateGraph, emissions: Reals) -> tuple[Integers, float]:
-    """The best path through a graph.
+    """Find the best path through a graph.
 
     Arguments
     ---------
     graph : StateGraph
     emissions : array
-        (T, N) log-likelihood of each frame in each state.
+        (T, N) log-likelihoods of each frame in each state.
 
     Returns
     -------
     path : array
         (T,) index into the graph's states.
     score : float
-        Sum of the emissions along it, divided by T.
+        Sum of the emissions along the path, divided by T.
 
     Raises
     ------
     AlignmentError
-        If no path is as short, or none is finite.
+        If every path is longer than T frames, or none has a finite score.
     """
     frames, size = emissions.shape
     if not frames:
         raise AlignmentError(_too_short(0, 1))
     came_from = np.zeros((frames, size), np.int32)
     rows = np.arange(size)
-    # What stands behind the last state is the predecessor that does not exist.
+    # The extra entry at the end stands for predecessors that do not exist.
     scores = np.full(size + 1, -np.inf)
     scores[:size][graph.first] = emissions[0][graph.first]
     for frame in range(1, frames):
@@ -216,7 +216,7 @@ def viterbi(graph: StateGraph, emissions: Reals) -> tuple[Integers, float]:
 
 @dataclass
 class _Phone:
-    """A phone of a transcript, with what may stand before and after it."""
+    """A phone of a transcript, with its possible predecessors and successors."""
 
     phone: int
     word: int
@@ -225,7 +225,7 @@ class _Phone:
 
 
 def _phone_graph(words: Sequence[Sequence[Sequence[int]]]) -> list[_Phone]:
-    """The phones of a transcript whose words have some pronunciations each."""
+    """Build the phone graph of a transcript, given the pronunciations of each word."""
     phones: list[_Phone] = []
 
     def add(phone: int, word: int, before: list[int]) -> int:
@@ -252,7 +252,7 @@ def _phone_graph(words: Sequence[Sequence[Sequence[int]]]) -> list[_Phone]:
 
 
 def _contexts(phones: Sequence[_Phone], node: int) -> Iterable[tuple[int, int]]:
-    """Left and right neighbors that a phone of a transcript may have; silence has but one context."""
+    """List the possible left and right neighbors of a phone in a transcript; silence has only one context."""
     phone = phones[node]
     if phone.phone == SILENCE:
         return [(SILENCE, SILENCE)]
@@ -297,7 +297,7 @@ class _GraphBuilder:
 
 
 def _segments(words: Sequence[str], owners: Integers) -> list[Segment]:
-    """Words in time, given which of them each frame belongs to."""
+    """Find the frames of each word, given the word of each frame."""
     segments = []
     for index, word in enumerate(words):
         frames = np.flatnonzero(owners == index)

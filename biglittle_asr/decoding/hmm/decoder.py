@@ -1,4 +1,4 @@
-"""Search of hybrid models: their graph as tensors, which files of weights can hold, and words with their times."""
+"""Search of hybrid models: the graph as tensors, which can be saved with the weights, and words with their times."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ class HybridSettings:
     Raises
     ------
     ValueError
-        If one is not above 0.
+        If a value is not above 0.
     """
 
     lm_weight: float = 10.0
-    """What the graph's costs are multiplied by before those of the frames are added; tuned on dev."""
+    """Factor of the graph's costs relative to the frames' costs; tuned on the dev set."""
     beam: float = 14.0
-    """Paths that cost so much more than the best are left, in units of the graph's costs."""
+    """Paths that cost this much more than the best are dropped, in units of the graph's costs."""
     lattice_beam: float = 8.0
-    """The same of the paths among which several texts are found."""
+    """The same limit for the lattice in which several texts are found."""
     max_active: int = 7000
-    """Paths that are followed at most."""
+    """Largest number of paths followed at once."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -53,28 +53,28 @@ class HybridSettings:
 
 
 class SearchGraph(nn.Module):
-    r"""HCLG and tied states as tensors: a part of a hybrid model's weights, so that they cannot be parted.
+    r"""HCLG and tied states as tensors. They are saved with a hybrid model's weights, so that they always match.
 
     Arguments
     ---------
     words : int
-        Of its output labels.
+        Number of output labels.
     phones, positions : int
         Shape of the table of tied states; see :class:`~biglittle_asr.decoding.hmm.Tying`.
     arcs, final_states : int
-        Of HCLG.
+        Numbers of arcs and of final states of HCLG.
 
     Attributes
     ----------
     tying : Tensor
         (phones, positions, phones, phones) int32.
     arcs : Tensor
-        (A, 4) int32: source, target, input label (an output of the network, plus 1) and output label (a word, from 1;
-        0 is none) of each arc. The first one's source is where the graph begins.
+        (A, 4) int32: source, target, input label (an output of the network plus 1) and output label (a word from 1, or
+        0 for no word) of each arc. The source of the first arc is the initial state.
     costs : Tensor
-        (A,) float32, of the arcs.
+        (A,) float32 costs of the arcs.
     final_states, final_costs : Tensor
-        (N,) int32 and float32: where a sentence may end.
+        (N,) int32 and float32: states in which a sentence may end, and their costs.
 
     Example
     -------
@@ -109,7 +109,7 @@ class SearchGraph(nn.Module):
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The arguments it is made with, but for words."""
+        """Constructor arguments other than `words`."""
         phones, positions = self.tying.shape[:2]
         return {
             "phones": phones,
@@ -120,7 +120,7 @@ class SearchGraph(nn.Module):
 
     @classmethod
     def of(cls, graph: Graph, tying: Tying) -> SearchGraph:
-        """The tensors of a graph and its tied states."""
+        """Convert a graph and its tied states to tensors."""
         from biglittle_asr.decoding.hmm.graph import Arcs
 
         arcs = Arcs.of(graph.fst)
@@ -136,19 +136,19 @@ class SearchGraph(nn.Module):
         return stored
 
     def restore(self, lexicon: Lexicon, size: int) -> tuple[Graph, Tying]:
-        """The graph and its tied states, whoever wrote the tensors.
+        """Rebuild the graph and its tied states, and check them, as the tensors may come from an untrusted file.
 
         Arguments
         ---------
         lexicon : Lexicon
-            Its words, sorted, are those of the output labels.
+            Its sorted words are the output labels.
         size : int
-            Outputs of the network.
+            Number of outputs of the network.
 
         Raises
         ------
         ValueError
-            If they are no such things, or not of this lexicon and network; or kaldifst is missing.
+            If the tensors are invalid or do not match the lexicon and the network, or kaldifst is missing.
         """
         from biglittle_asr.decoding.hmm.graph import Arcs, Graph
 
@@ -168,23 +168,23 @@ class SearchGraph(nn.Module):
 
 
 class AlignedHybridSearch(AlignedSearch):
-    r"""Search in a hybrid model's graph; where the words are is what an alignment of them says.
+    r"""Search in a hybrid model's graph, with word times from an alignment.
 
     Arguments
     ---------
     model : HybridModel
-        With a search_graph.
+        A model with a search_graph.
     tokenizer : WordTokenizer
-        With the lexicon of its graph.
+        A tokenizer with the lexicon of the graph.
     settings : DecodingSettings
-        Its beam, if it has one, takes the place of `search`'s max_active. Texts are found along all paths inside of
-        lattice_beam, so that there may be more of them.
+        Its beam, if set, replaces `max_active` of `search`. Texts come from all paths within `lattice_beam`, so there
+        may be more texts than the beam.
     search : HybridSettings
 
     Raises
     ------
     ValueError
-        If the settings ask for what such a graph cannot give.
+        If the settings use features that such a graph does not have.
 
     Example
     -------
@@ -217,7 +217,7 @@ class AlignedHybridSearch(AlignedSearch):
 
     @cached_property
     def parts(self) -> tuple[GraphDecoder, Aligner]:
-        """What finds words, and what finds their places; made when first needed, after the weights are loaded."""
+        """Decoder and aligner, made at first use, since the weights must be loaded first."""
         from biglittle_asr.decoding.hmm.search import GraphDecoder
 
         options = {**vars(self.search), "max_active": self.beam_size}
@@ -225,7 +225,7 @@ class AlignedHybridSearch(AlignedSearch):
         return GraphDecoder(graph, **options), Aligner(self.words.lexicon, tying)
 
     def candidates(self, log_probs: Tensor) -> Iterable[tuple[list[int], float]]:
-        """See :class:`AlignedSearch`; scores are nats: log-likelihoods of frames, less the graph's weighted costs."""
+        """See :class:`AlignedSearch`. Scores, in nats, are log-likelihoods of frames minus the weighted graph costs."""
         decoder, _ = self.parts
         likelihoods = self._likelihoods(log_probs)
         several = self.settings.nbest > 1
@@ -234,10 +234,10 @@ class AlignedHybridSearch(AlignedSearch):
             yield self.words.indices(found.words), score if math.isfinite(score) else IMPOSSIBLE
 
     def align(self, log_probs: Tensor, tokens: list[int]) -> tuple[list[Token], float]:
-        """See :class:`AlignedSearch`; a word's log-probability is the mean of its frames' posteriors.
+        """See :class:`AlignedSearch`. A word's log-probability is the mean of its frames' log-posteriors.
 
-        Words for which there are too few frames, which a search that did not come to its end may find, are spread
-        evenly.
+        If there are too few frames for the words, which can happen if no path reached a final state, the words are
+        spread evenly.
         """
         _, aligner = self.parts
         likelihoods, posteriors = self._likelihoods(log_probs), log_probs.cpu().numpy()
@@ -255,7 +255,7 @@ class AlignedHybridSearch(AlignedSearch):
         ], alignment.score * len(outputs)
 
     def blanks(self, log_probs: Tensor) -> list[bool]:
-        """Whether silence is most likely."""
+        """Return for each frame whether silence is most likely."""
         _, aligner = self.parts
         silence = aligner.tying.table[SILENCE]
         best = self._likelihoods(log_probs).argmax(1)
@@ -268,7 +268,7 @@ class AlignedHybridSearch(AlignedSearch):
 
 
 class PathSearch:
-    """Search in a graph whose lexicon is not known, such as Kaldi's: words are where its path says them.
+    """Search in a graph without a lexicon, such as Kaldi's. Word times come from the path through the graph.
 
     Arguments
     ---------
@@ -287,14 +287,14 @@ class PathSearch:
         self.tokenizer: Tokenizer = self.words
 
     def blanks(self, log_probs: Tensor) -> list[bool]:
-        """Of no frame is it known that nothing is said."""
+        """Return False for each frame, as silence is not known."""
         return [False] * len(log_probs)
 
     def __call__(self, log_probs: Tensor) -> list[Hypothesis]:
-        """The best words for log-probabilities (T', V)."""
+        """Find the best words for log-probabilities (T', V)."""
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
         found = self.decoder.decode(likelihoods)
-        # What the path says behind its last frame is said there.
+        # Words that the path outputs after its last frame count at the last frame.
         starts = [min(start, len(log_probs) - 1) for start in found.starts]
         ends = [max(start + 1, end) for start, end in zip(starts, [*starts[1:], len(log_probs)], strict=True)]
         outputs = np.array(found.outputs, np.int64)
@@ -315,11 +315,11 @@ def _check_tying(table: np.ndarray, phones: int, size: int) -> None:
     whole = used.all((2, 3))
     rows = (whole == used.any((2, 3))).all() and whole[:, 0].all() and (whole[:, 1:] <= whole[:, :-1]).all()
     if not rows or table.min() < NO_STATE or table.max() >= size:
-        raise ValueError(f"its tied states are no table of outputs from 0 to {size - 1}")
+        raise ValueError(f"its tied states are not a table of outputs from 0 to {size - 1}")
 
 
 def _check_states(sources: np.ndarray, targets: np.ndarray, final: np.ndarray) -> None:
-    """Refuse a graph whose states are not numbered without gaps: room is made for as many as the largest number."""
+    """Refuse a graph whose state numbers have gaps, as memory grows with the largest number."""
     if not len(sources) or not len(final):
         raise ValueError("its graph has no arcs, or no end")
     states = np.unique(np.concatenate([sources, targets, final]))

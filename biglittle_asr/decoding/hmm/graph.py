@@ -1,14 +1,14 @@
-"""HCLG: every sentence of a language model as a graph over the network's outputs (Mohri, Pereira & Riley 2008).
+"""HCLG: a language model's sentences as a graph over the network's outputs (Mohri, Pereira & Riley 2008).
 
     G   words to words: an ARPA language model
-    L   phones to words: the lexicon, with optional silence before, between and behind words
+    L   phones to words: the lexicon, with optional silence before, between and after words
     C   phones in context to phones
-    H   outputs to phones in context: the rows of states
+    H   outputs to phones in context: the HMM states
 
-An input label is an output of the network plus 1, since 0 is for arcs that take no frame. Whoever enters a state by a
-label may stay in it with the same.
+An input label is an output of the network plus 1; 0 marks arcs that consume no frame. A state entered by a label has a
+self-loop with that label.
 
-Takes kaldifst and kaldilm: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldifst and kaldilm: `pip install 'biglittle_asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -40,48 +40,48 @@ except ImportError as error:
 EPSILON = 0
 BACKOFF, SENTENCE_START, SENTENCE_END = "#0", "<s>", "</s>"
 SILENCE_PROBABILITY = 0.5
-"""Of silence at each place where it may stand."""
+"""Probability of silence at each place where it is allowed."""
 
 TIE_COST = 0.01
-"""What the second of words that sound alike costs more than the first: too little to matter but between equals."""
+"""Extra cost of the second of two homophones; it is small enough to decide only ties."""
 
 LONGEST_CHAIN = 256
-"""Arcs without frames that may follow one another: an n-gram model has one for each word it backs off by, and a search
-would never leave a cycle of them."""
+"""Largest number of consecutive arcs that consume no frame. An n-gram model has one per word of back-off; a search
+would never leave a cycle of such arcs."""
 
 CONVERT = f"""
 import sys, kaldilm
 arguments = dict(disambig_symbol="{BACKOFF}", read_symbol_table=sys.argv[2], max_arpa_warnings=0)
 sys.stdout.write(kaldilm.arpa2fst(sys.argv[1], "", **arguments))
 """
-"""Program that writes the text of G; its arguments are the ARPA file and the table of words."""
+"""Program that prints G as text, given the ARPA file and the table of words."""
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """What words the network's outputs may be."""
+    """A decoding graph from network outputs to words."""
 
     fst: Any
     """kaldifst.StdVectorFst from outputs plus 1 to words."""
     words: tuple[str, ...]
-    """The word of each output label; that of 0 is empty."""
+    """The word of each output label; label 0 is the empty word."""
 
     @property
     def num_states(self) -> int:
-        """Of the graph."""
+        """Number of states."""
         return int(self.fst.num_states)
 
     @property
     def num_arcs(self) -> int:
-        """Of the graph."""
+        """Number of arcs."""
         return sum(self.fst.num_arcs(state) for state in range(self.num_states))
 
     def vocabulary(self) -> frozenset[str]:
-        """The words that its paths say: of those of the lexicon, the ones that the language model has too."""
+        """Words on the graph's paths, which are those in both the lexicon and the language model."""
         return frozenset(self.words[label] for label in np.unique(Arcs.of(self.fst).outputs).tolist() if label)
 
     def write(self, folder: str | PathLike[str]) -> None:
-        """Write HCLG.fst and words.txt, as Kaldi calls them."""
+        """Write HCLG.fst and words.txt, with Kaldi's file names."""
         folder = Path(folder)
         if not self.fst.write(str(folder / "HCLG.fst")):
             raise OSError(f"{folder / 'HCLG.fst'}: cannot be written.")
@@ -97,20 +97,20 @@ def build_graph(
     Arguments
     ---------
     lexicon : Lexicon
-        Its phones are those of `tying`. All pronunciations of a word are equally likely.
+        A lexicon with the phones of `tying`. All pronunciations of a word are equally likely.
     tying : Tying
     language_model : path
-        In ARPA format. Its words that the lexicon lacks are left out.
+        A file in ARPA format. Its words that are not in the lexicon are omitted.
     counts : mapping from word to int, optional
-        How often words occur in training. Where words sound alike and the language model finds them equally likely, the
-        most frequent is taken; without counts, the first by name.
+        Number of occurrences of words in training. The most frequent of several homophones wins if the language model
+        finds them equally likely. Without counts, the first in alphabetical order wins.
 
     Raises
     ------
     FileNotFoundError
         If there is no such language model.
     ValueError
-        If it is none, or has no sentence that the lexicon can say.
+        If it is not an ARPA file, or has no sentence whose words are all in the lexicon.
     """
     words = sorted(lexicon.pronunciations)
     symbols = {word: label for label, word in enumerate(["<eps>", *words, BACKOFF, SENTENCE_START, SENTENCE_END])}
@@ -122,8 +122,8 @@ def build_graph(
     composed = kaldifst.compose(dictionary, grammar)
     if not any(arc.olabel for arc in _arc_objects(composed)):
         raise ValueError(
-            f"{language_model}: the graph has an empty language, for none of its sentences consists of words of the "
-            "lexicon; take the two that belong together."
+            f"{language_model}: the graph is empty, as none of its sentences has only words of the "
+            "lexicon; use a language model and a lexicon that match."
         )
     kaldifst.determinize_star(composed)
     kaldifst.minimize_encoded(composed)
@@ -133,7 +133,7 @@ def build_graph(
     composed = kaldifst.compose(rows, in_context)
     kaldifst.determinize_star(composed)
     arcs = Arcs.of(composed)
-    # What kept paths apart has done its work.
+    # Remove the labels that kept homophones apart.
     arcs.inputs[arcs.inputs > tying.size] = EPSILON
     simplified = arcs.compile()
     kaldifst.minimize_encoded(simplified)
@@ -141,19 +141,19 @@ def build_graph(
 
 
 def _grammar(path: Path, symbols: dict[str, int]) -> Any:
-    """G of an ARPA file."""
+    """Build G from an ARPA file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such language model; check the path.")
     with TemporaryDirectory() as folder:
         table = Path(folder, "words.txt")
         table.write_text("".join(f"{word} {label}\n" for word, label in symbols.items()), encoding="utf-8")
-        # In a process of its own, since kaldilm ends the process in which it finds a fault.
+        # Use a separate process, since kaldilm exits the process on an error.
         command = [sys.executable, "-c", CONVERT, str(path), str(table)]
         process = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
     if process.returncode:
         faults = [line.removeprefix("[E] ") for line in process.stderr.splitlines() if line.startswith("[E]")]
         reason = (faults or ["kaldilm cannot read it"])[0].strip(". ")
-        raise ValueError(f"{path}: is no language model in ARPA format ({reason}); correct it, or check the path.")
+        raise ValueError(f"{path}: is not a language model in ARPA format ({reason}); correct it, or check the path.")
     grammar = kaldifst.compile(process.stdout)
     kaldifst.arcsort(grammar, sort_type="ilabel")
     return grammar
@@ -162,7 +162,7 @@ def _grammar(path: Path, symbols: dict[str, int]) -> Any:
 def _dictionary(
     lexicon: Lexicon, symbols: dict[str, int], phones: dict[str, int], backoff: int, counts: Mapping[str, int]
 ) -> tuple[Any, int]:
-    """L, with labels behind the phones that keep words apart that sound alike; and the last of these labels."""
+    """Build L, with disambiguation labels after ambiguous pronunciations; return L and the last of these labels."""
     marks = _marks(lexicon, counts)
     after_silence = backoff + max(marks.values(), default=0) + 1
     silence = phones[lexicon.silence]
@@ -195,7 +195,7 @@ def _dictionary(
 
 
 def _marks(lexicon: Lexicon, counts: Mapping[str, int]) -> dict[tuple[str, Pronunciation], int]:
-    """Numbers of pronunciations that other words share or go on from, from 1 for the most frequent word."""
+    """Number the pronunciations that another word shares or extends, from 1 for the most frequent word."""
     sharing: dict[Pronunciation, list[str]] = {}
     for word, pronunciations in sorted(lexicon.pronunciations.items()):
         for pronunciation in pronunciations:
@@ -210,18 +210,18 @@ def _marks(lexicon: Lexicon, counts: Mapping[str, int]) -> dict[tuple[str, Pronu
 
 
 def _rows(tying: Tying, windows: Sequence[Sequence[int]]) -> Any:
-    """H: a row of outputs for each window of phones (left, phone, right), and what is no phone as it is."""
+    """Build H: the outputs of each window of phones (left, phone, right); other symbols pass unchanged."""
     lines = []
     free, label = 1, tying.size
     for window_label, window in enumerate(windows):
         if not window:
             continue
         if len(window) < 3:
-            # A mark, or the beginning of what C does not know yet.
+            # A disambiguation label, or the start symbol of C.
             label += 1
             lines.append(_line(0, 0, label, window_label))
             continue
-        # At an utterance's edge C has 0, where silence counts; phones are numbered from 1 there.
+        # At the edge of an utterance, C has 0, which counts as silence; C numbers phones from 1.
         left, phone, right = (max(symbol - 1, 0) for symbol in window)
         outputs = tying.table[phone, : tying.num_states(phone), left, right]
         state = 0
@@ -246,7 +246,7 @@ def _arc_objects(fst: Any) -> Iterable[Any]:
 
 @dataclass
 class Arcs:
-    """A graph as arrays."""
+    """A graph as arrays of arcs."""
 
     start: int
     sources: Integers
@@ -267,7 +267,7 @@ class Arcs:
         return cls(fst.start, sources, targets, inputs, outputs, costs, final)
 
     def compile(self) -> Any:
-        # The state of the first line is where a graph begins.
+        # The source state of the first line is the initial state.
         order = np.argsort(self.sources != self.start, kind="stable")
         rows = zip(
             *(each[order].tolist() for each in (self.sources, self.targets, self.inputs, self.outputs, self.costs)),
@@ -280,31 +280,31 @@ class Arcs:
         return fst
 
     def silent_levels(self) -> list[npt.NDArray[np.int64]]:
-        """Indices of the arcs that take no frame: those that lead to a state come before those that leave it.
+        """Indices of the arcs that consume no frame, sorted so that arcs into a state precede arcs out of it.
 
         Raises
         ------
         ValueError
-            If there are cycles of them, or more than `LONGEST_CHAIN` on end.
+            If such arcs form a cycle, or more than `LONGEST_CHAIN` of them follow each other.
         """
         left = np.flatnonzero(self.inputs == EPSILON)
         levels: list[npt.NDArray[np.int64]] = []
         while len(left):
             waits = np.isin(self.sources[left], self.targets[left])
             if waits.all() or len(levels) == LONGEST_CHAIN:
-                raise ValueError(f"the graph has cycles, or more than {LONGEST_CHAIN} arcs on end, that take no frame")
+                raise ValueError(f"the graph has cycles or chains of over {LONGEST_CHAIN} arcs that consume no frame")
             levels.append(left[~waits])
             left = left[waits]
         return levels
 
     def with_self_loops(self) -> Arcs:
-        """Each state once for every label that leads there, and from it to itself with that label."""
+        """Copy each state for every label that leads to it, and give each copy a self-loop with that label."""
         entries = np.stack([self.targets, self.inputs], 1)
         entries = np.unique(np.concatenate([entries, [[self.start, EPSILON]]]), axis=0)
         states, labels = entries.T
         index = {(state, label): number for number, (state, label) in enumerate(entries.tolist())}
         targets = np.array([index[pair] for pair in zip(self.targets.tolist(), self.inputs.tolist(), strict=True)])
-        # The copies of a state lie together, as do the arcs out of it.
+        # Copies of a state are adjacent, and so are the arcs out of it.
         order = np.argsort(self.sources, kind="stable")
         sorted_sources = self.sources[order]
         lows, highs = (np.searchsorted(sorted_sources, states, side=side) for side in ("left", "right"))

@@ -1,6 +1,6 @@
-"""What Kaldi made, read for use here: decoding graphs and alignments, by the map from transition-ids to outputs.
+"""Readers of Kaldi's decoding graphs and alignments, which map transition-ids to outputs.
 
-Takes kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loo
 TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")
 
 NO_WORDS = ("[", "<", "!")
-"""How what is no word begins in words.txt."""
+"""First characters of symbols in words.txt that are not words."""
 
 
 def read_transitions(path: str | PathLike[str]) -> Integers:
-    r"""Read which output of the network each transition-id stands for.
+    r"""Read the map from transition-ids to the network's outputs.
 
     Arguments
     ---------
     path : path
-        What `show-transitions phones.txt final.mdl` printed.
+        Text printed by `show-transitions phones.txt final.mdl`.
 
     Returns
     -------
     array
-        (ids + 1,) the pdf of each transition-id; they are numbered from 1, and of 0 it is -1.
+        (ids + 1,) pdf of each transition-id. Ids start at 1; the entry of 0 is -1.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no such text.
+        If it is not the output of show-transitions.
 
     Example
     -------
@@ -70,16 +70,16 @@ def read_transitions(path: str | PathLike[str]) -> Integers:
         elif (transition := TRANSITION.fullmatch(line)) and pdf is not None and loop is not None:
             outputs[int(transition["id"])] = loop if "[self-loop]" in transition["rest"] else pdf
         else:
-            raise ValueError(f"{place}: is no line of Kaldi's show-transitions; write the file with that program.")
+            raise ValueError(f"{place}: is not a line of Kaldi's show-transitions; write the file with that program.")
     if sorted(outputs) != list(range(1, len(outputs) + 1)) or not outputs:
         raise ValueError(f"{path}: does not have all transition-ids from 1; write it with Kaldi's show-transitions.")
     return np.array([-1, *(outputs[index] for index in range(1, len(outputs) + 1))], np.int32)
 
 
 def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitions: Integers) -> Graph:
-    """Read Kaldi's HCLG.fst, whose states have their self-loops already.
+    """Read Kaldi's HCLG.fst, whose states already have self-loops.
 
-    What stands in brackets, such as [noise] and <unk>, and Kaldi's !SIL are no words: its paths say nothing there.
+    Symbols in brackets, such as [noise] and <unk>, and Kaldi's !SIL are not words; they are dropped from the output.
 
     Arguments
     ---------
@@ -88,21 +88,21 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
     words : path
         words.txt: a word and its number on each line.
     transitions : array
-        Of :func:`read_transitions`.
+        Result of :func:`read_transitions`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If one is not what it should be, or they do not belong together.
+        If a file is invalid, or the files do not match.
     """
     table = _read_words(Path(words))
     if not Path(graph).is_file():
         raise FileNotFoundError(f"{graph}: no such graph; check the path.")
     fst = kaldifst.StdFst.read(str(graph))
     if fst is None:
-        raise ValueError(f"{graph}: is no graph of OpenFst's (vector or const, standard arcs); check the path.")
+        raise ValueError(f"{graph}: is not an OpenFst graph (vector or const, standard arcs); check the path.")
     arcs = Arcs.of(fst)
     if arcs.inputs.max(initial=0) >= len(transitions):
         raise ValueError(
@@ -110,10 +110,10 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
             "take the graph and the transitions of the same model."
         )
     if not (arcs.outputs != EPSILON).any():
-        raise ValueError(f"{graph}: has an empty language, for no arc has a word; build it anew.")
+        raise ValueError(f"{graph}: accepts no words, as no arc has one; build it again.")
     if arcs.outputs.max() >= len(table):
         raise ValueError(
-            f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; take the one it was built with."
+            f"{graph}: has word {arcs.outputs.max()}, which {words} lacks; use the file that it was built with."
         )
     spoken = np.array([not word.startswith(NO_WORDS) for word in table])
     arcs.outputs = np.where(spoken[arcs.outputs], arcs.outputs, EPSILON)
@@ -122,30 +122,31 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
 
 
 def read_alignments(specifier: str, transitions: Integers | None = None) -> Iterator[tuple[str, Integers]]:
-    """Read alignments, such as those of `ali.1.gz` once it is unpacked.
+    """Read alignments, such as those of `ali.1.gz` after unpacking.
 
     Arguments
     ---------
     specifier : str
-        Where they are, in Kaldi's words: "ark:ali.1" or "scp:ali.scp".
+        Kaldi's specifier of the file: "ark:ali.1" or "scp:ali.scp".
     transitions : array, optional
-        Of :func:`read_transitions`; without it, the file has outputs rather than transition-ids (`ali-to-pdf`).
+        Result of :func:`read_transitions`. Leave it out if the file has outputs instead of transition-ids
+        (`ali-to-pdf`).
 
     Yields
     ------
     name, outputs
-        Of each utterance: the output of the network, (T,), that each frame belongs to.
+        Name of each utterance, and the (T,) network outputs of its frames.
 
     Raises
     ------
     ValueError
-        If the specifier is none, nothing can be read, or there are transition-ids that the model lacks.
+        If the specifier is invalid, nothing can be read, or a transition-id is not in the model.
     """
     kind, _, path = specifier.partition(":")
     if kind not in ("ark", "scp") or path.endswith("|"):
-        raise ValueError(f"{specifier}: is no specifier of alignments; give ark:FILE or scp:FILE.")
+        raise ValueError(f"{specifier}: is not a specifier of alignments; give ark:FILE or scp:FILE.")
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack what ends in .gz.")
+        raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack .gz files.")
     found = False
     with kaldi_native_io.SequentialInt32VectorReader(specifier) as reader:
         for name, ids in reader:

@@ -1,6 +1,6 @@
-"""The best words, or the best few sequences of them, for what a network says of each frame.
+"""Graph search: the best word sequence, or the n best, for a network's output.
 
-Takes kaldi-decoder: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldi-decoder: `pip install 'biglittle_asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -24,41 +24,41 @@ except ImportError as error:
 
 
 MIN_ACTIVE = 20
-"""Paths that are followed however bad they are; Kaldi's number."""
+"""Smallest number of paths followed, even outside the beam; Kaldi's default."""
 END = -1
-"""Stands for the end of a lattice, behind its final states."""
+"""Marks the end of a lattice, after its final states."""
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What may have been said."""
+    """A word sequence that the search found."""
 
     words: tuple[str, ...]
     cost: float
-    """Negative log-likelihood of frames, divided by the weight of the language model, plus the graph's cost: the
-    hypothesis with the lowest is the best."""
+    """Negative log-likelihood of the frames divided by the language model's weight, plus the graph's cost; lower is
+    better."""
     starts: tuple[int, ...] = ()
-    """Of :meth:`GraphDecoder.decode`: the frame at which the path says each word. That is where it begins, or later
-    where other words begin alike."""
+    """Frame at which the path outputs each word; set by :meth:`GraphDecoder.decode`. That is where the word begins, or
+    later if other words begin with the same phones."""
     outputs: tuple[int, ...] = ()
-    """Of the same: the network's output that the path has at each frame."""
+    """The path's network output at each frame; set by :meth:`GraphDecoder.decode`."""
 
 
 class GraphDecoder:
-    """Searches a graph, frame by frame, along all paths that are not much worse than the best.
+    """Beam search through a graph, frame by frame.
 
     Arguments
     ---------
     graph : Graph
     lm_weight : float
-        What the graph's costs are multiplied by before the frames' are added. Neighboring frames say almost the same,
-        so that their likelihoods, taken together, are too sure by about this factor.
+        Factor of the graph's costs relative to the frames' costs. Neighboring frames are strongly correlated, so that
+        the product of their likelihoods is overconfident by about this factor.
     beam : float
-        Paths that cost so much more than the best are left, in units of the graph's costs.
+        Paths that cost this much more than the best are dropped, in units of the graph's costs.
     lattice_beam : float
-        The same of the paths among which :meth:`best` finds its list.
+        The same limit for the lattice of :meth:`best`.
     max_active : int
-        Paths that are followed at most, for one sequence of words.
+        Largest number of paths that :meth:`decode` follows at once.
     """
 
     def __init__(
@@ -83,18 +83,18 @@ class GraphDecoder:
         self._lattice_decoder = kaldi_decoder.LatticeSimpleDecoder(graph.fst, lattice_options)
 
     def decode(self, log_likelihoods: Reals) -> Hypothesis:
-        """The best words.
+        """Find the best words.
 
         Arguments
         ---------
         log_likelihoods : array
-            (T, V) of an utterance's frames, one for each output of the network; a constant a frame does not matter.
+            (T, V) log-likelihoods of the frames, one for each output. A constant added to a frame changes nothing.
 
         Returns
         -------
         Hypothesis
-            Without words if there are no frames, or none of the paths that are followed is one of a whole sentence and
-            none of its beginnings has words.
+            The best hypothesis. If no path reached a final state, it is an incomplete sentence. It has no words if
+            there are no frames or no path was found.
         """
         if not len(log_likelihoods):
             return Hypothesis((), 0.0)
@@ -107,14 +107,14 @@ class GraphDecoder:
         return Hypothesis(self._words(labels), weight.value1 + weight.value2, starts, outputs)
 
     def best(self, log_likelihoods: Reals, number: int) -> list[Hypothesis]:
-        """The best sequences of words, each once, the best first; fewer where the beams have left fewer.
+        """Find the n best different word sequences, best first; fewer if the beams have left fewer.
 
         Arguments
         ---------
         log_likelihoods : array
-            As for :meth:`decode`.
+            As in :meth:`decode`.
         number : int
-            Of them, at most.
+            Largest number of sequences.
         """
         if not len(log_likelihoods):
             return [Hypothesis((), 0.0)]
@@ -133,7 +133,7 @@ class GraphDecoder:
 
 
 def _places(path: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """At which frame of a path each word stands, and which output each frame has."""
+    """Return the frame of each word on a path, and the output of each frame."""
     arcs = {}
     for line in path.to_str(show_weight_one=True).splitlines():
         source, *numbers, _ = line.split()
@@ -153,11 +153,11 @@ def _places(path: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 @dataclass
 class _Lattice:
-    """Paths that were followed to the end, with the sum of their two costs."""
+    """Lattice of the paths that reached the end. Each arc has the sum of its graph cost and its frame cost."""
 
     start: int
     arcs: dict[int, list[tuple[int, int, float]]]
-    """Of each state: target, word label, cost."""
+    """Arcs out of each state: target, word label, cost."""
     final: dict[int, float]
 
     @classmethod
@@ -175,9 +175,9 @@ class _Lattice:
         return cls(lattice.start, arcs, final)
 
     def costs_to_end(self) -> dict[int, float]:
-        """Lowest cost from each state to an end, infinite where none can be reached."""
+        """Lowest cost from each state to an end; infinite if no end can be reached."""
         costs: dict[int, float] = {}
-        # Depth first; a state is done when all that follow it are. A lattice has no cycles.
+        # Depth-first: a state is done after all its successors. A lattice has no cycles.
         pending = [self.start]
         while pending:
             state = pending[-1]
@@ -192,10 +192,10 @@ class _Lattice:
 
 
 def _best_paths(lattice: _Lattice, number: int) -> list[tuple[tuple[int, ...], float]]:
-    """The best sequences of word labels and their costs: A* search, with what is exactly left to go."""
+    """Find the best sequences of word labels and their costs by A* search, whose heuristic is the exact cost to go."""
     remaining = lattice.costs_to_end()
     found: list[tuple[tuple[int, ...], float]] = []
-    # Estimate of the whole, words so far, state, cost so far; -1 is the end.
+    # Estimated total cost, words so far, state, cost so far; -1 is the end.
     queue: list[tuple[float, tuple[int, ...], int, float]] = [(remaining[lattice.start], (), lattice.start, 0.0)]
     visited = set()
     while queue and len(found) < number:

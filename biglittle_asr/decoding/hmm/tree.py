@@ -1,17 +1,16 @@
-"""Tied states: decision trees over what stands left and right of a phone (Young, Odell & Woodland 1994).
+"""State tying by decision trees over the neighbors of a phone (Young, Odell & Woodland 1994).
 
-The statistics are those of a network's own output, of one that knows states without context: each frame is the vector
-of D numbers that comes out of its encoder. Kept are the mean vector of each state in context, and one covariance
-within all of these. With Gaussians of this shared covariance, what a split gains in log-likelihood is, once the vectors
-are whitened by it,
+The statistics come from a network trained on states without context. Each frame is the vector of D numbers from its
+encoder. The mean vector of each state in context is kept, and one within-state covariance shared by all states. For
+Gaussians with this covariance, and vectors whitened by it, a split increases the log-likelihood by
 
     (n1 |m1 - m|^2 + n2 |m2 - m|^2) / 2
 
-for n1 and n2 frames of means m1 and m2 on its sides, and m of both together. There is a tree for every position of
-every phone but silence; the best split of all trees is made first, until there are as many leaves as asked for.
+where the two sides have n1 and n2 frames with means m1 and m2, and m is the mean of both together. Every position of
+every phone except silence has a tree. The best split among all trees is made first, until there are enough leaves.
 
-Questions are about the left or the right neighbor: is it one of this set of phones? The sets are found by clustering
-the phones' mean vectors from the bottom up, two clusters at a time, those whose merging loses least (Ward 1963).
+A question asks whether the left or the right neighbor is in a set of phones. The sets come from bottom-up clustering of
+the phones' mean vectors, which merges the two clusters that lose least (Ward 1963).
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from biglittle_asr.decoding.hmm.tying import NO_STATE, Integers, Tying
 
 Vectors = npt.NDArray[np.float64]
 _Cluster = tuple[npt.NDArray[np.bool_], float, Vectors]
-"""Which phones, how many frames, and the sum of their vectors."""
+"""Phones of a cluster, number of frames, and sum of their vectors."""
 
 SHRINKAGE = 0.01
-"""The covariance is drawn towards a multiple of the identity by this part, so that it can be inverted."""
+"""Fraction by which the covariance is shrunk towards a multiple of the identity, so that it can be inverted."""
 
 
 class ContextStatistics:
-    """Counts and means of the vectors of each state in context, added up utterance by utterance.
+    """Counts and sums of vectors of each state in context, accumulated utterance by utterance.
 
     Arguments
     ---------
     tying : Tying
-        Says which states there are.
+        Defines the states.
     dimension : int
-        Numbers D of a vector.
+        Dimension D of a vector.
     """
 
     def __init__(self, tying: Tying, dimension: int) -> None:
@@ -60,7 +59,7 @@ class ContextStatistics:
             self.rows.setdefault(state, len(self.rows))
         missing = len(self.rows) - len(self.counts)
         if missing > 0:
-            # At least doubled, so that a large corpus is not copied at every utterance.
+            # At least double the size, so that a large corpus is not copied at every utterance.
             missing = max(missing, len(self.counts))
             self.counts = np.concatenate([self.counts, np.zeros(missing)])
             self.sums = np.concatenate([self.sums, np.zeros((missing, self.sums.shape[1]))])
@@ -71,16 +70,16 @@ class ContextStatistics:
         self.squares += vectors.T @ vectors
 
     def whitened(self) -> tuple[Integers, Vectors, Vectors]:
-        """States in context, sorted; their counts; and (states, D) sums of vectors that are whitened within states.
+        """Return sorted states in context, their counts, and their (states, D) sums of whitened vectors.
 
-        Raises as :meth:`gaussians`.
+        Raises the errors of :meth:`gaussians`.
         """
         states, counts, means, within = self.gaussians()
         factor = np.linalg.cholesky(within)
         return states, counts, np.linalg.solve(factor, (means * counts[:, None]).T).T
 
     def gaussians(self) -> tuple[Integers, Vectors, Vectors, Vectors]:
-        """States, sorted; their counts; their (states, D) means; and the (D, D) covariance within all of them.
+        """Return sorted states, their counts, their (states, D) means, and the (D, D) within-state covariance.
 
         Raises
         ------
@@ -107,16 +106,16 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
     ---------
     statistics : ContextStatistics
     size : int
-        Tied states at most, those of silence included.
+        Largest number of tied states, including those of silence.
     min_frames : int
-        Frames that each must have been seen in.
+        Smallest number of frames of a tied state.
     min_gain : float
-        Log-likelihood that a split must gain.
+        Smallest gain in log-likelihood of a split.
 
     Returns
     -------
     Tying
-        Every context has its states, seen or not. The same statistics give the same.
+        Tied states for all contexts, including unseen ones. The same statistics give the same result.
 
     Raises
     ------
@@ -156,7 +155,7 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
             further = leaves[each].split(questions, min_frames)
             if further:
                 heapq.heappush(best, (-further[0], each, further))
-    # Numbered by phone and position, so that neighbors in the output layer are neighbors in speech.
+    # Number outputs by phone and position, so that neighbors in the output layer are neighbors in speech.
     order = sorted(range(len(leaves)), key=lambda index: (leaves[index].phone, leaves[index].position, index))
     for output, index in enumerate(order, start=silences):
         leaf = leaves[index]
@@ -165,7 +164,7 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
 
 
 def _questions(phone: Any, counts: Vectors, sums: Vectors, num_phones: int) -> npt.NDArray[np.bool_]:
-    """(Q, phones) sets of phones: each phone alone, and the clusters of the phones' means but the one of all."""
+    """Make (Q, phones) sets of phones: each phone alone, and all clusters of phone means except that of all phones."""
     by_phone = np.zeros((num_phones, sums.shape[1]))
     frames = np.zeros(num_phones)
     np.add.at(by_phone, phone, sums)
@@ -179,14 +178,14 @@ def _questions(phone: Any, counts: Vectors, sums: Vectors, num_phones: int) -> n
     while len(clusters) > 2:
         pair = min(combinations(sorted(clusters), 2), key=lambda pair: _loss(clusters[pair[0]], clusters[pair[1]]))
         (members1, n1, s1), (members2, n2, s2) = (clusters.pop(each) for each in pair)
-        # The number of the first stands for both.
+        # The merged cluster keeps the first cluster's number.
         clusters[pair[0]] = (members1 | members2, n1 + n2, s1 + s2)
         sets.append(members1 | members2)
     return np.array(sets)
 
 
 def _loss(first: _Cluster, second: _Cluster) -> float:
-    """What merging two clusters loses in log-likelihood; a phone that was never seen joins at no cost."""
+    """Log-likelihood lost by merging two clusters; a phone without frames merges at no cost."""
     (_, n1, s1), (_, n2, s2) = first, second
     if not n1 or not n2:
         return 0.0
@@ -200,15 +199,15 @@ class _Leaf:
     phone: int
     position: int
     contexts: npt.NDArray[np.bool_]
-    """(phones, phones) left and right neighbors that lead here."""
+    """(phones, phones) left and right neighbors that belong to this leaf."""
     left: Any
     right: Any
     counts: Vectors
-    """Of the states in context that were seen here, whose neighbors `left` and `right` are."""
+    """Counts of the leaf's observed states in context, whose neighbors are `left` and `right`."""
     sums: Vectors
 
     def split(self, questions: npt.NDArray[np.bool_], min_frames: int) -> tuple[float, int, int] | None:
-        """The best split: gain, side (0 left, 1 right), question; None if none leaves both sides enough frames."""
+        """Find the best split: gain, side (0 left, 1 right), question; None if no split leaves enough frames."""
         total, whole = self.counts.sum(), self.sums.sum(0)
         best = None
         for side, neighbors in enumerate((self.left, self.right)):
@@ -227,7 +226,7 @@ class _Leaf:
         return best
 
     def halves(self, side: int, question: int, questions: npt.NDArray[np.bool_]) -> tuple[_Leaf, _Leaf]:
-        """The leaves of a split, the one that says yes first."""
+        """Split the leaf in two; the half that answers yes comes first."""
         members = questions[question]
         seen = members[(self.left, self.right)[side]]
         where = members[:, None] if side == 0 else members[None, :]

@@ -1,9 +1,9 @@
-"""HMM states and which of them share an output of the network.
+"""HMM states, and which of them share an output of the network.
 
-The HMM of a phone is a row of states, each left for the next or for itself. Every such step is equally likely, and a
-path through an utterance has as many steps as there are frames, so transitions add the same to all paths and are left
-out. In context a state is known by four numbers: phone, position in the row, left and right neighbor of the phone.
-Silence is a phone, and the neighbor of what is first or last in an utterance.
+The HMM of a phone is a left-to-right sequence of states with self-loops. All transitions are equally likely, and every
+path through an utterance has one transition per frame. So transitions add the same to all paths and are left out.
+A state in context is known by four numbers: phone, position in the phone, left and right neighbor of the phone.
+Silence is a phone, and the neighbor of the first and last phone of an utterance.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ NO_STATE = -1
 
 @dataclass(frozen=True, eq=False)
 class Tying:
-    """Which output of the network stands for which state in context.
+    """Maps states in context to outputs of the network.
 
-    A state in context is one integer: the index into the flattened table.
+    A state in context is an index into the flattened table.
 
     Example
     -------
@@ -41,21 +41,21 @@ class Tying:
     phones: tuple[str, ...]
     """Names of the phones; the first is silence."""
     table: Integers
-    """(phones, positions, phones, phones): output of phone, position, left and right neighbor; -1 where a phone has
-    fewer states than the longest."""
+    """(phones, positions, phones, phones) output by phone, position, left and right neighbor; -1 at positions that a
+    phone does not have."""
 
     @property
     def size(self) -> int:
-        """Number of outputs V, which is that of tied states."""
+        """Number of outputs V, which is the number of tied states."""
         return int(self.table.max()) + 1
 
     @property
     def positions(self) -> int:
-        """States of the longest phone."""
+        """Number of states of the longest phone."""
         return self.table.shape[1]
 
     def num_states(self, phone: int) -> int:
-        """States of a phone."""
+        """Return the number of states of a phone."""
         return int((self.table[phone, :, 0, 0] != NO_STATE).sum())
 
     @cached_property
@@ -64,30 +64,30 @@ class Tying:
         return self.table.reshape(-1)
 
     def context_state(self, phone: int, position: int, left: int, right: int) -> int:
-        """The integer that stands for a state in context."""
+        """Return the index of a state in context."""
         return int(np.ravel_multi_index((phone, position, left, right), self.table.shape))
 
     def without_context(self, states: Integers) -> Integers:
-        """Phone and position of states in context, as one integer: `phone * positions + position`."""
+        """Remove the context of states: returns `phone * positions + position`."""
         return states // len(self.phones) ** 2
 
     @cached_property
     def monophone_of(self) -> Integers:
-        """(V,) phone and position of each output, as :meth:`without_context` gives them."""
+        """(V,) phone and position of each output, encoded as in :meth:`without_context`."""
         used = np.flatnonzero(self.outputs != NO_STATE).astype(np.int32)
         result = np.zeros(self.size, np.int32)
         result[self.outputs[used]] = self.without_context(used)
         return result
 
     def origin(self, coarse: Tying) -> npt.NDArray[np.int64]:
-        """(V,) output of another tying, with no more outputs than this one has, that each output is a part of."""
+        """Return the (V,) outputs of a coarser tying that contain each output of this one."""
         used = self.outputs != NO_STATE
         result = np.zeros(self.size, np.int64)
         result[self.outputs[used]] = coarse.outputs[used]
         return result
 
     def name(self, output: int) -> str:
-        """An output's phone, and its position counted from 1."""
+        """Name an output by its phone and its position, counted from 1."""
         phone, position = divmod(int(self.monophone_of[output]), self.positions)
         return f"{self.phones[phone]}.{position + 1}"
 
@@ -98,21 +98,22 @@ class Tying:
 
 
 def monophones(phones: Sequence[str], states: int = 3, silence_states: int = 3) -> Tying:
-    """States that are the same in every context.
+    """Make a tying whose states are the same in every context.
 
     Arguments
     ---------
     phones : sequence of str
-        Silence first.
+        Names of the phones, silence first.
     states : int
-        Of each phone; it lasts as many frames at least. 3 at 10 ms a frame, as is usual; 1 at 40 ms.
+        Number of states of each phone, which is also its shortest duration in frames: usually 3 at 10 ms per frame,
+        and 1 at 40 ms.
     silence_states : int
-        Of silence.
+        Number of states of silence.
 
     Raises
     ------
     ValueError
-        If a phone would have no states.
+        If a number of states is below 1.
     """
     if min(states, silence_states) < 1:
         raise ValueError(f"a phone has at least one state, but states is {states}, silence_states {silence_states}.")
@@ -126,14 +127,14 @@ def monophones(phones: Sequence[str], states: int = 3, silence_states: int = 3) 
 
 
 def read_tying(path: str | PathLike[str]) -> Tying:
-    """Read what :meth:`Tying.write` wrote; nothing in it is executed.
+    """Read a file of :meth:`Tying.write`; no code in it is executed.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is none of these files.
+        If it is not such a file.
     """
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -141,4 +142,4 @@ def read_tying(path: str | PathLike[str]) -> Tying:
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{path}: holds no tied states ({error}); restore it, or train anew.") from error
+        raise ValueError(f"{path}: holds no tied states ({error}); restore it, or train again.") from error

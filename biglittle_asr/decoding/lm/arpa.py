@@ -1,8 +1,8 @@
-r"""ARPA files: n-gram language models as text. Reads them with the line of every fault, and writes them.
+r"""Reads and writes ARPA files, which are n-gram language models as text. Errors name the line.
 
-Format: a part `\data\` with the number of n-grams of each order, a part of n-grams for each order (log10 probability,
-words, log10 backoff weight), and `\end\`. Whatever stands above `\data\` is a comment. Fields are separated by tabs or
-spaces. As in KenLM, other white space, such as a no-break space or a vertical tab, is a character of words.
+A file has a section `\data\` with the number of n-grams of each order, a section of n-grams for each order (log10
+probability, words, log10 backoff weight), and `\end\`. Text above `\data\` is a comment. Tabs or spaces separate
+fields. As in KenLM, other white space, such as a no-break space or a vertical tab, is part of a word.
 """
 
 from __future__ import annotations
@@ -21,41 +21,41 @@ from biglittle_asr.files import FIELD, write_atomically
 BYTE_ORDER_MARK = "\ufeff"
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
 SPECIAL_WORDS = frozenset((SENTENCE_START, SENTENCE_END, UNKNOWN, "<UNK>"))
-"""Words that nobody says. KenLM takes the unknown word in either case."""
+"""Special words, which are never spoken. KenLM accepts the unknown word in upper and lower case."""
 SPACES = " \t\r\n"
-"""What KenLM separates fields and lines by."""
+"""KenLM's separators of fields and lines."""
 NEVER = -99.0
-"""What ARPA files write for the logarithm of zero."""
+"""The logarithm of zero in ARPA files."""
 
 
 @dataclass(frozen=True)
 class Arpa:
-    """What the head of an ARPA file says, and its unigrams."""
+    """Header and unigrams of an ARPA file."""
 
     path: Path
     counts: tuple[int, ...]
-    """N-grams of each order."""
+    """Number of n-grams of each order."""
     words: Mapping[str, float]
-    """log10 probability of each word, special ones included."""
+    """log10 probability of each word, including special words."""
     data_line: int
-    """Line of `\\data\\`, from 1; what stands above it is a comment."""
+    """Line number of `\\data\\`, from 1; the lines above it are comments."""
     compressed: bool
-    """Whether the file is one of gzip's."""
+    """Whether the file is compressed by gzip."""
 
     @property
     def order(self) -> int:
-        """Words of the longest n-grams."""
+        """Number of words in the longest n-grams."""
         return len(self.counts)
 
 
 def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
-    r"""Read the head and the unigrams of an ARPA file, plain or gzip.
+    r"""Read the header and the unigrams of an ARPA file, plain or compressed by gzip.
 
     Arguments
     ---------
     path : path
     whole : bool
-        Check the n-grams of all orders as well, which for large files takes minutes.
+        Check the n-grams of all orders too, which takes minutes for large files.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
     OSError
         If it cannot be read.
     ValueError
-        If it is no ARPA file; the message has the line.
+        If it is not a valid ARPA file. The message names the line.
 
     Example
     -------
@@ -82,14 +82,14 @@ def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
             if line == "\\data\\":
                 break
         else:
-            raise ValueError(f"{path}: is no ARPA file, for it has no line \\data\\; give an ARPA or KenLM file.")
+            raise ValueError(f"{path}: is not an ARPA file, as it has no line \\data\\; give an ARPA or KenLM file.")
         data_line, counts = lines.number, _read_counts(lines)
         words: dict[str, float] = {}
         for order in range(1, len(counts) + 1 if whole else 2):
             for gram, log_prob in _read_grams(lines, order, counts):
                 if order == 1:
                     if gram[0] in words:
-                        raise lines.error(f"the word '{gram[0]}' stands there a second time")
+                        raise lines.error(f"the word '{gram[0]}' occurs a second time")
                     words[gram[0]] = log_prob
                 elif not all(word in words for word in gram):
                     unknown = next(word for word in gram if word not in words)
@@ -103,7 +103,7 @@ def read_arpa(path: str | Path, *, whole: bool = False) -> Arpa:
 
 
 def write_arpa(path: Path, orders: Sequence[Mapping[tuple[str, ...], tuple[float, float | None]]]) -> None:
-    """Write an ARPA file, whole or not at all.
+    """Write an ARPA file atomically.
 
     Arguments
     ---------
@@ -128,10 +128,10 @@ def write_arpa(path: Path, orders: Sequence[Mapping[tuple[str, ...], tuple[float
 
 
 def write_for_kenlm(arpa: Arpa, path: Path) -> None:
-    """Copy an ARPA file to one that KenLM reads: without comments, not compressed, with tabs, and of order 2 at least.
+    """Copy an ARPA file into the form that KenLM reads: uncompressed, without comments, with tabs, of order 2 or more.
 
-    A model of single words gets the one bigram `<s> </s>`, with the probability that backing off gives it, so that the
-    model stays what it is.
+    A unigram model gets a single bigram, `<s> </s>`, with the probability that backing off gives it. The copy assigns
+    the same probabilities as the original.
     """
     bigram = arpa.words[SENTENCE_END]
     order = 0
@@ -158,7 +158,7 @@ def write_for_kenlm(arpa: Arpa, path: Path) -> None:
 
 
 class _Lines:
-    """The lines of a file, without surrounding white space and empty ones, and where one is."""
+    """Lines of a file with their numbers, stripped of white space, without empty lines."""
 
     def __init__(self, path: Path, file: TextIO) -> None:
         self.path, self.number, self.line = path, 0, ""
@@ -169,7 +169,7 @@ class _Lines:
             try:
                 line = self._file.readline()
             except (EOFError, gzip.BadGzipFile) as error:
-                raise ValueError(f"{self.path}: is cut off or damaged; fetch it again.") from error
+                raise ValueError(f"{self.path}: is truncated or damaged; download it again.") from error
             if not line:
                 return
             self.number += 1
@@ -184,7 +184,7 @@ class _Lines:
             raise self.error("is not UTF-8") from error
 
     def error(self, fault: str) -> ValueError:
-        return ValueError(f"{self.path}:{self.number}: {fault}; correct the ARPA file, or fetch it again.")
+        return ValueError(f"{self.path}:{self.number}: {fault}; correct the ARPA file, or download it again.")
 
 
 def _read_counts(lines: _Lines) -> tuple[int, ...]:
@@ -202,7 +202,7 @@ def _read_counts(lines: _Lines) -> tuple[int, ...]:
 
 
 def _read_grams(lines: _Lines, order: int, counts: tuple[int, ...]) -> Iterator[tuple[list[str], float]]:
-    """The n-grams of one order, up to the head of the next, which must be there."""
+    """Yield the n-grams of one order, up to the header of the next section, which is required."""
     following = "\\end\\" if order == len(counts) else f"\\{order + 1}-grams:"
     found = 0
     for line in lines:
@@ -210,20 +210,20 @@ def _read_grams(lines: _Lines, order: int, counts: tuple[int, ...]) -> Iterator[
             if line != following:
                 raise lines.error(f"'{line}' where {following} should be")
             if found != counts[order - 1]:
-                raise lines.error(f"{found} {order}-grams end here, where the head promises {counts[order - 1]}")
+                raise lines.error(f"{found} {order}-grams end here, but the header promises {counts[order - 1]}")
             return
         lines.check_encoding()
         fields = FIELD.findall(line)
         if len(fields) not in (order + 1, order + 2):
-            raise lines.error(f"'{line}' is no {order}-gram: a log10 probability and {order} words belong there")
+            raise lines.error(f"'{line}' is not a {order}-gram: a log10 probability and {order} words belong there")
         log_prob = _number(fields[0])
         if log_prob is None or log_prob > 0:
-            raise lines.error(f"'{fields[0]}' is no log10 of a probability")
+            raise lines.error(f"'{fields[0]}' is not the log10 of a probability")
         if len(fields) == order + 2 and _number(fields[-1]) is None:
-            raise lines.error(f"'{fields[-1]}' is no backoff weight")
+            raise lines.error(f"'{fields[-1]}' is not a backoff weight")
         found += 1
         yield fields[1 : order + 1], log_prob
-    raise lines.error(f"the file ends amid its {order}-grams")
+    raise lines.error(f"the file ends in the middle of its {order}-grams")
 
 
 def _number(text: str) -> float | None:
@@ -236,7 +236,7 @@ def _number(text: str) -> float | None:
 
 @contextmanager
 def _open(path: Path) -> Iterator[TextIO]:
-    # A comment may be in any encoding, and a file of another kind as well.
+    # A comment may be in any encoding, and so may another kind of file.
     opener = gzip.open if _is_compressed(path) else open
     with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as text:
         yield text

@@ -1,6 +1,6 @@
-"""N-gram language models for decoding: ARPA and KenLM's binary files, scored by the KenLM in flashlight-text.
+"""N-gram language models for decoding: ARPA and KenLM binary files, scored by the KenLM in flashlight-text.
 
-Both are data; reading them executes nothing.
+Reading these files executes no code from them.
 """
 
 from __future__ import annotations
@@ -21,35 +21,35 @@ from biglittle_asr.tokens.tokenizer import WORD_START
 
 KENLM_MAGIC = b"mmap lm http://kheafield.com/code"
 KENLM_PARAMETERS = struct.Struct("<B3xfI?3xI")
-"""Order, and whether the words stand at the file's end, are first and fourth; behind them is the number of unigrams."""
+"""The order is first, whether the words are at the end of the file fourth, and the number of unigrams last."""
 KENLM_PARAMETERS_OFFSET = 88
 
 
 @dataclass(frozen=True)
 class LanguageModel:
-    """A language model file that looks right."""
+    """A language model file that has passed a quick check."""
 
     path: Path
     words: frozenset[str] | None
-    """Without <s>, </s> and <unk>. None for a KenLM file that was built without its words."""
+    """Words other than <s>, </s> and <unk>; None for a KenLM file that was built without its words."""
     arpa: Arpa | None
-    """None for a KenLM file."""
+    """Header and unigrams; None for a KenLM file."""
 
     @property
     def of_tokens(self) -> bool:
-        """Whether it is a model of characters or word pieces: these mark where words begin, by ▁."""
+        """Whether it is a model of characters or word pieces, which mark the beginning of words by ▁."""
         return self.words is not None and any(word.startswith(WORD_START) for word in self.words)
 
 
 def open_language_model(path: str | Path) -> LanguageModel:
-    r"""Look into an ARPA file (plain or gzip) or a KenLM binary file.
+    r"""Open an ARPA file (plain or gzip) or a KenLM binary file, and check it quickly.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is neither; of an ARPA file, the message has the line.
+        If it is neither. For an ARPA file, the message names the line.
 
     Example
     -------
@@ -71,14 +71,14 @@ def open_language_model(path: str | Path) -> LanguageModel:
 
 
 def load_kenlm(model: LanguageModel, names: Sequence[str]) -> Any:
-    """Load a model into KenLM, as a language model of flashlight's whose index i is the word `names[i]`.
+    """Load a model into KenLM as a flashlight language model in which index i is the word `names[i]`.
 
-    Its scores are log10; words that it does not know score as <unk>.
+    Its scores are log10 probabilities; unknown words score as <unk>.
 
     Raises
     ------
     ValueError
-        If KenLM cannot read it; of an ARPA file, the message has the line.
+        If KenLM cannot read it. For an ARPA file, the message names the line.
     """
     from flashlight.lib.text.dictionary import Dictionary
 
@@ -95,14 +95,14 @@ def load_kenlm(model: LanguageModel, names: Sequence[str]) -> Any:
             reason = str(error).strip().splitlines()[-1].rstrip(".")
         if model.arpa is not None:
             read_arpa(model.path, whole=True)
-            # Right in itself, but not as KenLM wants it, such as with spaces where it wants tabs.
+            # The file is valid, but not in the form that KenLM needs, such as with spaces instead of tabs.
             if path != copy:
                 write_for_kenlm(model.arpa, copy)
                 try:
                     return _load(copy, dictionary)
                 except RuntimeError as error:
                     reason = str(error).strip().splitlines()[-1].rstrip(".")
-    raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it anew.")
+    raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it again.")
 
 
 def _load(path: Path, dictionary: Any) -> Any:
@@ -113,8 +113,8 @@ def _load(path: Path, dictionary: Any) -> Any:
 
 
 def _binary_words(path: Path) -> frozenset[str] | None:
-    """The words of a KenLM binary file: strings at its end, each with a zero behind it, the first of them <unk>."""
-    damaged = ValueError(f"{path}: is a damaged KenLM file; build it anew.")
+    """Read the words of a KenLM binary file: zero-terminated strings at its end, of which the first is <unk>."""
+    damaged = ValueError(f"{path}: is a damaged KenLM file; build it again.")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         words = _words_at_end(content)
     if words is not None and not words:
@@ -126,7 +126,7 @@ def _binary_words(path: Path) -> frozenset[str] | None:
 
 
 def _words_at_end(content: mmap.mmap) -> list[bytes] | None:
-    """None where the file was built without words, an empty list where they are not what the head promises."""
+    """Find the words; None if the file was built without words, an empty list if they contradict the header."""
     head = KENLM_PARAMETERS_OFFSET + KENLM_PARAMETERS.size
     if len(content) < head + 8:
         return []
@@ -137,7 +137,7 @@ def _words_at_end(content: mmap.mmap) -> list[bytes] | None:
     place = len(content)
     while (place := content.rfind(b"<unk>\0", 0, place)) >= 0:
         found = content[place:].split(b"\0")[:-1]
-        # A model whose text has no <unk> does not count it.
+        # The header does not count <unk> if the training text has none.
         if len(found) in (count, count + 1):
             return found
     return []
@@ -145,7 +145,7 @@ def _words_at_end(content: mmap.mmap) -> list[bytes] | None:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """KenLM draws a progress bar on standard error, by its file descriptor; it says what is wrong by exceptions."""
+    """Silence KenLM's progress bar, which it writes to the file descriptor of standard error. Errors are exceptions."""
     sys.stderr.flush()
     kept = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,9 +1,9 @@
-"""Trains n-gram language models: modified Kneser-Ney smoothing, interpolated.
+"""Trains n-gram language models with interpolated modified Kneser-Ney smoothing.
 
 S. F. Chen and J. Goodman, "An empirical study of smoothing techniques for language modeling", Computer Speech and
-Language 13 (1999), section 3; the arithmetic is that of KenLM's lmplz, number for number: unigrams are interpolated
-with the uniform distribution over all words, </s> and the unknown word among them. Everything is kept in memory, which
-does for some hundred million words; for more, take lmplz.
+Language 13 (1999), section 3. The numbers equal those of KenLM's lmplz: unigrams are interpolated with the uniform
+distribution over all words, including </s> and the unknown word. Everything is kept in memory, which is enough for
+about a hundred million words; use lmplz for more.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from biglittle_asr.decoding.lm.arpa import NEVER, SENTENCE_END, SENTENCE_START, SPECIAL_WORDS, UNKNOWN
 
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
-"""Discounts of n-grams counted once, twice, more often, where a text is too small or too regular to estimate them;
-lmplz's --discount_fallback has the same."""
+"""Discounts of n-grams counted once, twice and more often, used if a text is too small or too regular to estimate them.
+They are the defaults of lmplz's --discount_fallback."""
 
 Gram = tuple[str, ...]
 
@@ -27,20 +27,20 @@ class NGramModel:
     """A trained model."""
 
     orders: list[dict[Gram, tuple[float, float | None]]]
-    """For each order, n-gram -> (log10 probability, log10 backoff weight or None where no n-gram goes on from it)."""
+    """For each order, n-gram -> (log10 probability, log10 backoff weight or None if no longer n-gram extends it)."""
     fallback_orders: tuple[int, ...]
-    """Orders whose discounts could not be estimated and are `FALLBACK_DISCOUNTS`."""
+    """Orders that use `FALLBACK_DISCOUNTS`, as their discounts could not be estimated."""
 
     def __str__(self) -> str:
         return ", ".join(f"{len(grams)} {order}-grams" for order, grams in enumerate(self.orders, start=1))
 
     def remarks(self, order: int) -> Iterator[str]:
-        """What is not as whoever asked for N-grams of this order may expect, in a sentence each."""
+        """Describe, one sentence each, how the model differs from a normal one of the requested order."""
         if len(self.orders) < order:
             yield f"no sentence has words for {order}-grams; the longest are of {len(self.orders)}."
         if self.fallback_orders:
             orders = ", ".join(f"{each}-grams" for each in self.fallback_orders)
-            yield f"too little text to estimate the discounts of {orders}; they are a guess."
+            yield f"too little text to estimate the discounts of {orders}; defaults are used."
 
 
 def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramModel:
@@ -51,13 +51,13 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
     sentences : iterable of sequence of str
         Words of each sentence.
     order : int
-        Words of the longest n-grams; 3 is usual for speech, more pays with millions of words of text. Less if no
-        sentence, with its start and end, has so many.
+        Number of words in the longest n-grams. 3 is usual for speech; more helps with millions of words of text. The
+        model's order is lower if no sentence, with its start and end, has so many words.
 
     Returns
     -------
     NGramModel
-        For :func:`biglittle_asr.decoding.lm.arpa.write_arpa`.
+        Its orders can be written by :func:`biglittle_asr.decoding.lm.arpa.write_arpa`.
 
     Raises
     ------
@@ -68,14 +68,14 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
     -------
     >>> model = train_ngrams([["CALL", "ANN"], ["CALL", "BOB"]], order=2)
     >>> str(model), list(model.remarks(order=2))
-    ('6 1-grams, 5 2-grams', ['too little text to estimate the discounts of 1-grams, 2-grams; they are a guess.'])
+    ('6 1-grams, 5 2-grams', ['too little text to estimate the discounts of 1-grams, 2-grams; defaults are used.'])
     """
     if order < 1:
-        raise ValueError(f"order: {order} is no number of words; take 1 or more.")
+        raise ValueError(f"order: {order} is not a number of words; use 1 or more.")
     counts = _count(sentences, order)
     orders: list[dict[Gram, tuple[float, float | None]]] = []
     fallback = []
-    # Of the unigrams: the uniform distribution over words, with </s> and <unk>, without <s>.
+    # Unigrams back off to the uniform distribution over words, including </s> and <unk>, but not <s>.
     lower: dict[Gram, float] = {(): 1 / (len(counts[0]) + 1)}
     for size, grams in enumerate(counts, start=1):
         discounts = estimate_discounts(grams.values())
@@ -106,19 +106,17 @@ def train_ngrams(sentences: Iterable[Sequence[str]], order: int = 3) -> NGramMod
 
 
 def _count(sentences: Iterable[Sequence[str]], order: int) -> list[Counter[Gram]]:
-    """Adjusted counts of each order (Chen and Goodman, equation 15, and KenLM's treatment of the sentence's start).
+    """Adjusted counts of each order (Chen and Goodman, equation 15, and KenLM's treatment of the sentence start).
 
-    Of the highest order, and of n-grams that begin with <s>: how often they occur. Of others: how many different words
-    stand in front of them.
+    For the highest order, and for n-grams that begin with <s>, the count is the number of occurrences. For other
+    n-grams, it is the number of different words that precede them.
     """
     counts: list[Counter[Gram]] = [Counter() for _ in range(order)]
     found = False
     for sentence in sentences:
         for word in sentence:
             if word in SPECIAL_WORDS:
-                raise ValueError(
-                    f"'{word}' occurs as a word, but has a meaning of its own in language models; drop it."
-                )
+                raise ValueError(f"'{word}' occurs as a word, but is reserved in language models; remove it.")
         found = True
         padded = (SENTENCE_START, *sentence, SENTENCE_END)
         for end in range(1, len(padded)):
@@ -130,7 +128,7 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> list[Counter[Gram]
                     counts[size - 1][padded[start : end + 1]] += 1
     if not found:
         raise ValueError("there is no sentence to train a language model on; give more text.")
-    # All n-grams of the next lower order then begin with <s>, so that their counts are those of the highest.
+    # If an order has no n-grams, those of the next lower order all begin with <s>, so their counts are occurrences.
     while not counts[-1]:
         counts.pop()
     for size in range(len(counts) - 1, 0, -1):
@@ -140,17 +138,17 @@ def _count(sentences: Iterable[Sequence[str]], order: int) -> list[Counter[Gram]
 
 
 def estimate_discounts(counts: Iterable[int]) -> tuple[float, float, float] | None:
-    """Discounts of n-grams counted once, twice, and more often (Chen and Goodman, equation 17).
+    """Estimate the discounts of n-grams counted once, twice, and more often (Chen and Goodman, equation 17).
 
     Arguments
     ---------
     counts : iterable of int
-        Of all n-grams of an order.
+        Counts of all n-grams of an order.
 
     Returns
     -------
     tuple of float, or None
-        None where no n-gram is counted once, twice or three times, or the formula leaves 0 to count.
+        None if no n-gram is counted once, twice or three times, or a discount is negative or exceeds its count.
 
     Example
     -------

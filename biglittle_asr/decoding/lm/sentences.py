@@ -1,4 +1,4 @@
-"""Text to train language models on: sentences as words, or as a model's tokens."""
+"""Training text of language models: sentences as words, or as a model's tokens."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from biglittle_asr.tokens.tokenizer import WORD_START, Tokenizer
 
 
 def read_sentences(path: Path) -> Iterator[list[str]]:
-    r"""Words of each sentence of a text file (a sentence a line) or of a manifest (file name in .csv; its column wrd).
+    r"""Read the words of each sentence from a text file (one sentence per line) or a manifest (.csv, column wrd).
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is no UTF-8 text, no such manifest, or a word is <s>, </s> or <unk>; the message has the line.
+        If it is not UTF-8 text or not such a manifest, or a word is <s>, </s> or <unk>. The message names the line.
 
     Example
     -------
@@ -40,7 +40,7 @@ def read_sentences(path: Path) -> Iterator[list[str]]:
         special = SPECIAL_WORDS.intersection(words)
         if special:
             raise ValueError(
-                f"{place}: '{min(special)}' stands in the text, but has a meaning of its own in language "
+                f"{place}: '{min(special)}' occurs in the text, but is reserved in language "
                 "models; give sentences of plain words."
             )
         if words:
@@ -48,7 +48,7 @@ def read_sentences(path: Path) -> Iterator[list[str]]:
 
 
 def token_sentences(sentences: Iterable[list[str]], tokenizer: Tokenizer) -> Iterator[list[str]]:
-    """Names of each sentence's tokens, for a language model of tokens.
+    """Convert sentences to the names of their tokens, for a language model of tokens.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def token_sentences(sentences: Iterable[list[str]], tokenizer: Tokenizer) -> Ite
 
 
 def token_names(tokenizer: Tokenizer) -> list[str]:
-    """What each token is called in a language model of tokens: its text, with ▁ for a space.
+    """Return each token's name in a language model of tokens: its text, with ▁ for a space.
 
-    The blank, which no language model knows, is "<blank>".
+    The blank is "<blank>", which no language model contains.
 
     Example
     -------

@@ -1,1 +1,1 @@
-"""Recognized words by time, as NIST scores conversations: STM, CTM, GLM, and alignments of texts with alternatives."""
+"""NIST's scoring of conversations by time: STM, CTM and GLM files, and alignment of texts with alternatives."""

@@ -1,4 +1,4 @@
-"""Which recognized words belong to which segment of the reference: by channel, and by time."""
+"""Assigns recognized words to segments of the reference, by channel and by time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from biglittle_asr.scoring.nist.ctm import Recognized, TimedWord
 from biglittle_asr.scoring.nist.stm import Segment
 
 OVERLAP = 0.01
-"""Seconds by which words may overlap without a remark; recognizers round to that."""
+"""Overlap in seconds that is not remarked on, as recognizers round times to 10 ms."""
 
 Channels = dict[tuple[str, str], tuple[list[Segment], list[Recognized]]]
 """Segments and recognized words of each channel of each recording."""
@@ -21,19 +21,19 @@ Channels = dict[tuple[str, str], tuple[list[Segment], list[Recognized]]]
 def channels_of(
     references: Sequence[Segment], hypotheses: Sequence[Recognized], fold: Callable[[str], str]
 ) -> Channels:
-    """Sort segments and words into channels.
+    """Group segments and words by channel.
 
     Arguments
     ---------
     references, hypotheses : sequences
-        Their order stays.
+        Segments and words; each channel keeps their order.
     fold : callable
         Makes names of recordings and channels comparable, such as `str.lower`.
 
     Returns
     -------
     dict
-        By name of recording and channel, sorted by them.
+        Segments and words by (recording, channel), sorted by these names.
 
     Example
     -------
@@ -44,7 +44,7 @@ def channels_of(
     """
     channels: Channels = {}
     sides: tuple[Sequence[Segment], Sequence[Recognized]] = (references, hypotheses)
-    # Folding every word's recording anew would take longer than reading it.
+    # Names are folded once per channel: once per word would take longer than reading the file.
     keys: dict[tuple[str, str], tuple[list[Any], list[Any]]] = {}
     for side, entries in enumerate(sides):
         for entry in entries:
@@ -56,19 +56,19 @@ def channels_of(
 
 
 def check_channels(channels: Channels, missing_as_empty: bool) -> None:
-    """Refuse words without segments, and segments without words.
+    """Refuse channels that have words without segments, or segments without words.
 
     Arguments
     ---------
     channels : Channels
-        To check.
+        Segments and words of each channel.
     missing_as_empty : bool
-        Whether a channel in which words were spoken may lack recognized ones.
+        Whether a channel with spoken words may have no recognized words.
 
     Raises
     ------
     ValueError
-        If a channel has words but no segments, or spoken words but no recognized ones.
+        If a channel has recognized words but no segments, or spoken words but no recognized words.
     """
     for (recording, channel), (spoken, recognized) in channels.items():
         if not spoken:
@@ -92,19 +92,19 @@ def check_channels(channels: Channels, missing_as_empty: bool) -> None:
 def assigned(
     spoken: list[Segment], recognized: list[Recognized], outside: list[Recognized]
 ) -> Iterator[tuple[Segment, list[Recognized]]]:
-    """Give every word of a channel to the first segment whose end is after the word's middle, the rest to the last.
+    """Assign every word of a channel to the first segment that ends after the word's middle, or else to the last one.
 
     Arguments
     ---------
     spoken, recognized : lists
-        Of one channel.
+        Segments and words of one channel.
     outside : list
-        Gets the words that lie in no segment: those in a gap went to the next segment.
+        Words that lie in no segment are appended to it. A word in a gap counts in the next segment.
 
     Returns
     -------
     iterator of Segment and list
-        Each segment, with its words.
+        Each segment with its words.
 
     Example
     -------
@@ -116,7 +116,7 @@ def assigned(
     >>> [word.word for word in outside]
     ['at 0.9', 'at 3.5']
     """
-    # sclite has ends of segments in single precision.
+    # sclite stores the ends of segments in single precision.
     ends = np.array([segment.end for segment in spoken], dtype=np.float32).tolist()
     begin = 0
     for number, (segment, end) in enumerate(zip(spoken, ends, strict=True), start=1):
@@ -137,14 +137,14 @@ def assigned(
 
 
 def remarks(channels: Channels, outside: list[Recognized]) -> Iterator[str]:
-    """Sentences on words and segments out of order, words that lie in no segment, and words that overlap.
+    """Describe words and segments out of order, words that lie in no segment, and words that overlap.
 
     Arguments
     ---------
     channels : Channels
         All segments and words.
     outside : list
-        What `assigned` found in no segment. Of a channel out of order it tells nothing.
+        Words that `assigned` found in no segment. Those of channels out of order are not reported.
     """
     words = sum(len(recognized) for _, recognized in channels.values())
     disordered: set[tuple[str, str]] = set()
@@ -185,6 +185,6 @@ def remarks(channels: Channels, outside: list[Recognized]) -> Iterator[str]:
 
 
 def _some(items: Sequence[Segment | Recognized], whole: int, noun: str = "word") -> str:
-    """Such as "3 of 20 words (the first is at hyp.ctm:7) lie"."""
+    """Begin a sentence, such as "3 of 20 words (the first is at hyp.ctm:7) lie"."""
     place = f" (the first is at {items[0].place})" if ":" in items[0].place else ""
     return f"{len(items)} of {whole} {noun}{'' if whole == 1 else 's'}{place} {'lies' if len(items) == 1 else 'lie'}"

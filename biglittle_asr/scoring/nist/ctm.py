@@ -1,4 +1,4 @@
-r"""NIST's conversation time marks (CTM): recognized words with their times, one word a line.
+r"""NIST's conversation time marks (CTM): recognized words with their times, one word per line.
 
     sw_4390 A 1.10 0.25 well 0.98
     sw_4390 A * * <ALT_BEGIN>
@@ -8,8 +8,9 @@ r"""NIST's conversation time marks (CTM): recognized words with their times, one
     sw_4390 A 1.44 0.06 have
     sw_4390 A * * <ALT_END>
 
-Recording, channel, start and duration in seconds, word, confidence if any (two more fields, type and speaker, are
-passed over). Alternatives stand between the three marks, and may nest; one without words says that there may be none.
+The fields are recording, channel, start and duration in seconds, word, and an optional confidence. Two more fields,
+type and speaker, are ignored. Three marks delimit alternatives, which may nest. An alternative without words means that
+there may be no word.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from biglittle_asr.scoring.nist.stm import decimal
 from biglittle_asr.scoring.texts import WORD, read_text_file, seconds
 
 BEGIN, NEXT, END = "<ALT_BEGIN>", "<ALT>", "<ALT_END>"
-"""Marks of alternatives."""
+"""Marks that delimit alternatives."""
 NO_WORD = "@"
-"""Stands for no word at all."""
+"""Means that there is no word."""
 
 FRACTION = re.compile(r"[01]?\.\d+|[01]\.")
-"""What confidences look like."""
+"""Matches a confidence."""
 
 NOISES = frozenset(("[NOISE]", "[LAUGHTER]", "[VOCALIZED-NOISE]", "<UNK>"))
-"""What recognizers write for sounds that are no words, and for words that they do not know."""
+"""Tokens that recognizers write for noises and for unknown words."""
 HESITATIONS = frozenset("UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
-"""What Kaldi's recipes for Switchboard do not have scored; references of Hub5'00 need not have them."""
+"""Hesitations that Kaldi's Switchboard recipes remove before scoring; in references of Hub5'00 they are optional."""
 
 
 class TimedWord(NamedTuple):
@@ -44,9 +45,9 @@ class TimedWord(NamedTuple):
     recording: str
     channel: str
     start: float
-    """Seconds."""
+    """Start in seconds."""
     duration: float
-    """Seconds."""
+    """Duration in seconds."""
     word: str
     confidence: float | None = None
     place: str = "the hypothesis"
@@ -54,21 +55,21 @@ class TimedWord(NamedTuple):
 
     @property
     def middle(self) -> float:
-        """Seconds; it decides which segment the word belongs to."""
+        """Middle of the word in seconds, which decides its segment."""
         return self.start + self.duration / 2.0
 
     @property
     def words(self) -> Iterator[TimedWord]:
-        """The word alone."""
+        """Iterates over the word alone."""
         yield self
 
 
 @dataclass(frozen=True)
 class Alternatives:
-    """Sequences of words of which the hypothesis claims any one."""
+    """Sequences of words, any one of which may be right."""
 
     options: list[list[TimedWord | Alternatives]]
-    """At least one; an empty one stands for no word."""
+    """At least one option; an empty option means no word."""
     recording: str
     channel: str
     place: str = "the hypothesis"
@@ -76,24 +77,24 @@ class Alternatives:
 
     @property
     def words(self) -> Iterator[TimedWord]:
-        """The words of all alternatives."""
+        """Iterates over the words of all options."""
         for option in self.options:
             for item in option:
                 yield from item.words
 
     @property
     def start(self) -> float:
-        """Seconds; that of the first word, 0 if there is none."""
+        """Start of the first word in seconds; 0 without words."""
         return next((word.start for word in self.words), 0.0)
 
     @property
     def middle(self) -> float:
-        """Seconds; the alternatives move together, by the latest middle of a word in them."""
+        """Latest middle of a word in seconds; 0 without words. It decides the segment of all options."""
         return max((word.middle for word in self.words), default=0.0)
 
 
 Recognized = TimedWord | Alternatives
-"""What a hypothesis consists of."""
+"""An item of a hypothesis."""
 
 
 def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
@@ -114,9 +115,9 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
     FileNotFoundError
         If the file is missing.
     ValueError
-        If it is not UTF-8, a line lacks a field or has one too many, a time or confidence is no number, a duration is
-        negative, a line has a confidence but no word, or alternatives do not begin and end within a channel; file and
-        line number are named.
+        If it is not UTF-8, a line has too few or too many fields, a time or confidence is not a number, a duration is
+        negative, a line has a confidence but no word, or alternatives do not begin and end within a channel. The
+        message names file and line.
 
     Example
     -------
@@ -133,8 +134,8 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
         fields = WORD.findall(line)
         if not 5 <= len(fields) <= 8:
             raise ValueError(
-                f"{place}: {len(fields)} fields are no CTM line; write recording, channel, start, duration, word, and "
-                "a confidence if there is one."
+                f"{place}: {len(fields)} fields are not a CTM line; write recording, channel, start, duration, word, "
+                "and a confidence if there is one."
             )
         recording, channel, start, duration, word = fields[:5]
         inside = open_alternatives[-1].options[-1] if open_alternatives else items
@@ -162,7 +163,7 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
 
 
 def _check_words(words: Sequence[TimedWord]) -> None:
-    """Refuse a confidence in the word's place, where other words have their confidences behind them."""
+    """Refuse a confidence in the place of a word, if other words are followed by confidences."""
     if any(word.confidence is not None for word in words):
         for word in words:
             if word.confidence is None and FRACTION.fullmatch(word.word):
@@ -191,17 +192,17 @@ def _confidence(field: str, place: str) -> float | None:
 
 
 def without_hesitations(items: Sequence[Recognized]) -> list[Recognized]:
-    """Leave out noises, hesitations and fragments, as Kaldi's recipes do before they score Hub5'00.
+    """Remove noises, hesitations and fragments, as Kaldi's recipes do before they score Hub5'00.
 
     Arguments
     ---------
     items : sequence of TimedWord and Alternatives
-        As `read_ctm` gives them.
+        As returned by `read_ctm`.
 
     Returns
     -------
     list of TimedWord and Alternatives
-        Without words that are, in any case, in `NOISES` or `HESITATIONS`, or that end in a hyphen.
+        Items without words in `NOISES` or `HESITATIONS` (upper or lower case) and without words that end in a hyphen.
 
     Example
     -------
@@ -227,7 +228,7 @@ def write_ctm(path: str | PathLike[str], items: Sequence[Recognized]) -> None:
     path : path
         Replaced if it exists.
     items : sequence of TimedWord and Alternatives
-        Recordings, channels and words without white space; times are written in full.
+        Items whose recordings, channels and words have no white space. Times are not rounded.
 
     Raises
     ------
@@ -252,7 +253,7 @@ def _lines(item: Recognized) -> Iterator[str]:
         return
     for number, option in enumerate(item.options):
         yield f"{channel} * * {NEXT if number else BEGIN}"
-        # NIST's tools misread an alternative without lines.
+        # NIST's tools misread an option without lines.
         for part in option or [TimedWord(item.recording, item.channel, item.start, 0.0, NO_WORD)]:
             yield from _lines(part)
     yield f"{channel} * * {END}"

@@ -1,4 +1,4 @@
-r"""NIST's global mapping rules (GLM): spellings that count as the same word, on either side.
+r"""NIST's global mapping rules (GLM): spellings that count as the same word, in references and hypotheses.
 
     ;; The first line's first word marks comments from here on.
     * name "example"
@@ -7,12 +7,12 @@ r"""NIST's global mapping rules (GLM): spellings that count as the same word, on
     ;; INPUT_DEPENDENT_APPLICATION = "ctm"
     [UH] => [%HESITATION] / [ ] __ [ ]
 
-A rule replaces its left side by its right side wherever the text before and after is as the brackets around __ say,
-in words or within them. Rules are tried in the file's order at every character from left to right; what one has put
-in, no other sees. Below INPUT_DEPENDENT_APPLICATION, rules hold only for "stm" or "ctm", "ref" or "hyp" as it says (a
-regular expression). `filter_stm` and `filter_ctm` do what NIST's csrfilt does around the rules: letters A to Z become
-upper case, hyphens within words become spaces, brackets are put around every optionally deletable word, and a
-word of a CTM that became several shares its time among them.
+A rule replaces its left side by its right side wherever the text before and after it matches the brackets around __,
+also within words. At every character, from left to right, rules are tried in the file's order. Text that a rule has
+inserted is not searched again. Rules below INPUT_DEPENDENT_APPLICATION apply only to the kinds of text that its
+regular expression matches: "stm" and "ref", or "ctm" and "hyp". `filter_stm` and `filter_ctm` also do the rest of
+NIST's csrfilt: letters a to z become upper case, hyphens within words become spaces, every optionally deletable word
+gets its own brackets, and words that replace one word of a CTM share its time.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ from biglittle_asr.scoring.nist.stm import Segment
 from biglittle_asr.scoring.texts import read_text_file
 
 LETTERS = {lower: lower - 32 for lower in range(ord("a"), ord("z") + 1)}
-"""From a to z to A to Z: csrfilt leaves other letters alone."""
+"""Maps a to z to A to Z; csrfilt does not change other letters."""
 
 
 class Rule(NamedTuple):
     """One line of a GLM."""
 
     source: str
-    """What is replaced; not empty."""
+    """Text to replace; not empty."""
     target: str
-    """By what; may be empty."""
+    """Replacement; may be empty."""
     before: str = ""
-    """What must stand right before the source."""
+    """Text required right before the source."""
     after: str = ""
-    """What must stand right after the source."""
+    """Text required right after the source."""
     applies_to: str | None = None
-    """Regular expression that finds something in "stm" or "ref", "ctm" or "hyp"; None for both sides."""
+    """Regular expression searched for in "stm" and "ref", or in "ctm" and "hyp"; None for a rule of both sides."""
 
 
 @dataclass(frozen=True)
 class RuleSet:
-    """Rules that hold for one kind of text."""
+    """Rules for one kind of text."""
 
     rules: Sequence[Rule]
-    """In the order in which they are tried."""
+    """Rules in the order in which they are tried."""
     case_sensitive: bool = True
     keeps_rest: bool = True
-    """Whether text that no rule replaces stays."""
+    """Whether to keep text that no rule replaces."""
     faults: Mapping[str, str] = field(default_factory=dict)
-    """What is wrong with some of the rules, by their targets."""
+    """Error messages of faulty rules, by target."""
 
     def apply(self, text: str) -> str:
-        """The text with all rules applied.
+        """Apply all rules to a text.
 
         Raises
         ------
         ValueError
-            If a rule that applies is at fault; file and line number are named.
+            If a rule that applies is faulty. The message names file and line.
 
         Example
         -------
@@ -100,7 +100,7 @@ class RuleSet:
 
     @cached_property
     def _index(self) -> tuple[dict[str, list[Rule]], dict[str, list[Rule]]]:
-        """Rules by the first two characters of their source, and those of one character by that one."""
+        """Rules by the first two characters of their source, and rules by a source of one character."""
         rules = [rule if self.case_sensitive else _upper(rule) for rule in self.rules]
         starts: dict[str, list[Rule]] = {rule.source[:2]: [] for rule in rules if len(rule.source) > 1}
         singles: dict[str, list[Rule]] = {}
@@ -125,22 +125,22 @@ class Glm:
     """A GLM file."""
 
     rules: list[Rule]
-    """In the file's order."""
+    """Rules in the file's order."""
     case_sensitive: bool = True
     keeps_rest: bool = True
-    """Whether text that no rule replaces stays."""
+    """Whether to keep text that no rule replaces."""
     faults: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """What is wrong with rules that cannot be applied, by their targets: their braces do not match."""
+    """Error messages of rules whose braces do not match, by target."""
 
     def rules_for(self, *kinds: str) -> RuleSet:
-        """Rules that hold for a text of any of these kinds, such as "stm" and "ref".
+        """Select the rules for a text of any of these kinds, such as "stm" and "ref".
 
         Example
         -------
         >>> Glm([Rule("UH", "UM", applies_to="ctm"), Rule("A", "B")]).rules_for("stm", "ref").rules
         [Rule(source='A', target='B', before='', after='', applies_to=None)]
         """
-        # csrfilt takes an empty expression to find nothing.
+        # In csrfilt, an empty expression matches nothing.
         held = {
             expression: expression is None or (expression != "" and any(re.search(expression, kind) for kind in kinds))
             for expression in {rule.applies_to for rule in self.rules}
@@ -155,7 +155,7 @@ def read_glm(path: str | PathLike[str]) -> Glm:
     Arguments
     ---------
     path : path
-        Text in UTF-8; the first line's first word is what comments start with, usually two semicolons.
+        Text in UTF-8. The first word of the first line is the comment mark, usually two semicolons.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def read_glm(path: str | PathLike[str]) -> Glm:
         If the file is missing.
     ValueError
         If it is not UTF-8 or has no lines, a rule has no arrow or nothing left of it, or a setting has no value in
-        quotes; file and line number are named.
+        quotes. The message names file and line.
 
     Example
     -------
@@ -198,7 +198,7 @@ def read_glm(path: str | PathLike[str]) -> Glm:
             rules.append(rule._replace(applies_to=applies_to))
             if not _braces_match(rule.target):
                 faults[rule.target] = (
-                    f"{place}: the rule puts in '{rule.target}', whose braces do not match; behind alternatives with "
+                    f"{place}: the rule puts in '{rule.target}', whose braces do not match; after alternatives with "
                     "slashes, a rule needs its context, such as / [ ] __ [ ]."
                 )
     return Glm(rules, settings["CASE_SENSITIVE"], settings["COPY_NO_HIT"], faults)
@@ -208,7 +208,7 @@ def _checked_expression(expression: str, place: str) -> str:
     try:
         re.compile(expression)
     except re.error as error:
-        raise ValueError(f"{place}: '{expression}' is no regular expression ({error}); correct it.") from None
+        raise ValueError(f"{place}: '{expression}' is not a valid regular expression ({error}); correct it.") from None
     return expression
 
 
@@ -226,9 +226,9 @@ def _read_rule(line: str, place: str) -> Rule:
     left, arrow, right = line.partition("=>")
     source = _unbounded(left.strip())
     if not arrow or not source:
-        raise ValueError(f"{place}: '{line.strip()}' is no rule; write it as in [UH] => [UM] / [ ] __ [ ].")
+        raise ValueError(f"{place}: '{line.strip()}' is not a rule; write it as in [UH] => [UM] / [ ] __ [ ].")
     before = after = ""
-    # The last slash begins the context, unless it stands inside of brackets; csrfilt looks only at what follows it.
+    # The last slash begins the context unless it is inside brackets; csrfilt decides by what follows the slash.
     slash = line.rfind("/")
     if slash >= 0 and not line.find("]", slash) < line.find("[", slash):
         right = line[line.index("=>") : slash]
@@ -251,22 +251,22 @@ def _braces_match(text: str) -> bool:
 
 
 def _without_first_word(text: str) -> str:
-    """What follows the arrow, the slash or the line's gap."""
+    """Remove the arrow, the slash or the gap at the start."""
     return "".join(text.split(maxsplit=1)[1:]).rstrip()
 
 
 def _unbounded(text: str) -> str:
-    """Without the brackets or quotes around it."""
+    """Remove the brackets or quotes around a text."""
     return text[1:-1] if len(text) > 1 and text[0] + text[-1] in ("[]", '""') else text
 
 
 def filter_stm(segments: Iterable[Segment], glm: Glm, case_sensitive: bool = False) -> list[Segment]:
-    """References as they are compared.
+    """Normalize references for comparison.
 
     Arguments
     ---------
     segments : iterable of Segment
-        As read.
+        Segments as read.
     glm : Glm
         Mapping rules.
     case_sensitive : bool
@@ -275,14 +275,14 @@ def filter_stm(segments: Iterable[Segment], glm: Glm, case_sensitive: bool = Fal
     Returns
     -------
     list of Segment
-        The same segments with other texts; those that do not count are left alone, whatever the rules make of their
+        Segments with normalized texts. Segments that are not scored stay unchanged, so that rules cannot alter their
         mark.
 
     Raises
     ------
     ValueError
-        If brackets around optionally deletable words, or braces of a rule that applies, do not match; file and line
-        number are named.
+        If brackets around optionally deletable words, or braces of a rule that applies, do not match. The message
+        names file and line.
 
     Example
     -------
@@ -301,28 +301,28 @@ def filter_stm(segments: Iterable[Segment], glm: Glm, case_sensitive: bool = Fal
 
 
 def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = False) -> list[Recognized]:
-    """Hypotheses as they are compared: a word may become several, alternatives, or none.
+    """Normalize hypotheses for comparison. A word may become several words, alternatives, or none.
 
     Arguments
     ---------
     items : iterable of TimedWord and Alternatives
-        As read.
+        Items as read.
     glm : Glm
-        Mapping rules; each word is seen alone, with a space before and after it.
+        Mapping rules. They are applied to each word alone, with a space before and after it.
     case_sensitive : bool
         Whether letters keep their case.
 
     Returns
     -------
     list of TimedWord and Alternatives
-        Words that became several have equal parts of the time. Unlike csrfilt, which takes its confidence for the
-        word, a word that became none is gone.
+        Normalized items. Words that replace one word share its time equally. A word replaced by nothing is removed;
+        csrfilt would take its confidence for the word.
 
     Raises
     ------
     ValueError
-        If brackets around optionally deletable words, or braces of a rule that applies, do not match; file and line
-        number are named.
+        If brackets around optionally deletable words, or braces of a rule that applies, do not match. The message
+        names file and line.
 
     Example
     -------
@@ -331,7 +331,7 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
     [('WAL', 1.0, 0.25), ('MART', 1.25, 0.25)]
     """
     rules = glm.rules_for("ctm", "hyp")
-    # Words come again and again.
+    # Filter each distinct word once.
     known: dict[tuple[str, bool], list[list[str]]] = {}
     result: list[Recognized] = []
     for item in items:
@@ -359,14 +359,14 @@ def _filter(text: str, rules: RuleSet, case_sensitive: bool, place: str) -> str:
     if not case_sensitive:
         text = text.translate(LETTERS)
     text = rules.apply(f" {text} ")
-    # A hyphen at the open end of a fragment stays.
+    # Keep a hyphen at the open end of a fragment.
     text = re.sub(r"([^( ])-(?=[^) ])", r"\1 ", text)
     return _bracket_each(text) if "(" in text else text
 
 
 def _bracket_each(text: str) -> str:
-    """Put brackets around every word that stands in brackets, and take the spaces out of them."""
-    # Where a rule has put alternatives into brackets, their words are what may be deleted.
+    """Give each word within brackets its own brackets, without spaces inside them."""
+    # If a rule has put alternatives into brackets, each of their words becomes optionally deletable.
     text = re.sub(r"\(([^()]*[{}][^()]*)\)", _bracket_alternatives, text)
     found = 1
     while found:
@@ -380,19 +380,19 @@ def _bracket_alternatives(found: re.Match[str]) -> str:
 
 
 def _options(text: str, confidence_missing: bool) -> list[list[str]]:
-    """Alternatives of what one word has become; they do not nest, as csrfilt takes every slash for a border."""
+    """Split the replacement of one word into alternatives. They do not nest, as csrfilt splits at every slash."""
     words = re.sub(r"([{}])", r" \1 ", text).split()
     if confidence_missing:
         if len(words) == 1:
             return [words]
         if words and re.fullmatch(r"[0-9.-]*", words[-1]):
-            # csrfilt takes a number at the end for the confidence.
+            # csrfilt takes a number at the end as the confidence.
             words.pop()
     return [part.replace("{", " ").replace("}", " ").split() for part in " ".join(words).split("/")]
 
 
 def _retimed(item: TimedWord, options: list[list[str]]) -> list[Recognized]:
-    """The words that one word has become, each with its part of the time."""
+    """Return the words that replace one word, each with its share of the time."""
     if len(options) > 1:
         return [Alternatives([_spread(item, option) for option in options], item.recording, item.channel, item.place)]
     if len(options[0]) == 1 and item.confidence is None:
@@ -401,7 +401,7 @@ def _retimed(item: TimedWord, options: list[list[str]]) -> list[Recognized]:
 
 
 def _spread(item: TimedWord, words: Sequence[str]) -> list[Recognized]:
-    # csrfilt writes thousandths of a second, which decides in which segment some words fall.
+    # Round to milliseconds as csrfilt does, since rounding decides the segment of some words.
     share = item.duration / max(len(words), 1)
     return [
         TimedWord(

@@ -1,19 +1,19 @@
-"""Word graphs aligned at least cost, many pairs at a time: NIST's costs, and its choice among equals.
+"""Minimum-cost alignment of word graphs, with NIST's costs and tie-breaking, for many pairs at once.
 
-| | cost |
+| step | cost |
 |---|---|
 | same word | 0 |
 | substitution | 4 |
 | insertion, deletion | 3 |
-| insertion, deletion of an optionally deletable word, which counts as correct | 2 |
-| insertion, deletion of `@`, which does not count | 0.001 |
+| insertion, deletion of an optionally deletable word (counts as correct) | 2 |
+| insertion, deletion of `@` (does not count) | 0.001 |
 
-Of alignments that cost the same, sclite takes the one whose last step, then whose last but one, and so on, is a pair
-rather than an insertion, and an insertion rather than a deletion; of alternatives, the first. It adds up costs in
-single precision, which can break ties once `@` is there; so does this module.
+Among alignments of equal cost, sclite compares steps from the last to the first. It prefers a pair to an insertion, an
+insertion to a deletion, and the first of several alternatives. Like sclite, this module adds up costs in single
+precision, since rounding can break ties that involve `@`.
 
-Pairs of similar size are aligned together. A table has a cell for each reference and each hypothesis word; the cells
-of one anti-diagonal do not depend on one another, so they are computed at once, for all pairs.
+Pairs of similar size share a table, which has a cell for each reference word and each hypothesis word. Cells on one
+anti-diagonal do not depend on each other, so they are computed at once, for all pairs.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from biglittle_asr.scoring.nist.wordgraph import START, Vocabulary, WordGraph
 
 SUBSTITUTION_COST, NULL_PAIR_COST = np.float32(4), np.float32(1)
 EDIT_COST, OPTIONAL_COST, NULL_COST = np.float32(3), np.float32(2), np.float32(0.001)
-"""Of insertions and deletions."""
+"""Costs of insertions and deletions."""
 
 NOTHING, RIGHT, SUBSTITUTED, DELETED, INSERTED = range(5)
-"""What a step of an alignment counts as."""
+"""Outcomes of a step of an alignment."""
 OPERATIONS = ("", CORRECT, SUBSTITUTION, DELETION, INSERTION)
-"""Marks of these."""
+"""The mark of each outcome."""
 
 CELLS_AT_ONCE = 1 << 21
-"""Largest number of cells aligned at a time, unless a single pair has more: some 50 MB."""
+"""Largest number of cells aligned at once (about 50 MB), unless a single pair has more."""
 
 
 @dataclass(frozen=True)
 class Alignments:
-    """Aligned pairs, in the order in which they were given."""
+    """Alignments of N pairs, in the order given."""
 
     counts: np.ndarray
-    """Steps that are correct, substitutions, deletions and insertions: int array of shape (N, 4)."""
+    """Numbers of correct words, substitutions, deletions and insertions: int array of shape (N, 4)."""
     _graphs: tuple[Sequence[WordGraph], Sequence[WordGraph]]
     _texts: list[str]
-    """Of each word's number."""
+    """Text of each word number."""
     _tables: list[_Steps]
     _locations: list[tuple[int, int]]
-    """Of each pair, its table and its column there."""
+    """Table and column of each pair."""
 
     def word_pairs(self, pair: int) -> list[WordPair]:
-        """The alignment of one pair, word by word; `@` is left out."""
+        """Return the alignment of one pair, word by word, without `@`."""
         words, recognized = (graphs[pair].words for graphs in self._graphs)
         return [
             WordPair(OPERATIONS[outcome], self._texts[words[reference]], self._texts[recognized[hypothesis]])
@@ -61,11 +61,11 @@ class Alignments:
         ]
 
     def places(self, pair: int) -> list[tuple[str, int]]:
-        """Of each word pair, the operation, and the place of its word in the reference's graph (0: none)."""
+        """Return each word pair's operation and position in the reference's graph (0 if it has no reference word)."""
         return [(OPERATIONS[outcome], reference) for outcome, reference, _ in self._steps(pair)]
 
     def _steps(self, pair: int) -> Iterator[tuple[int, int, int]]:
-        """Steps that count: as what, and positions in reference and hypothesis, 0 where a side has no word."""
+        """Yield outcome, reference position and hypothesis position of each counted step (0 if a side has no word)."""
         table, column = self._locations[pair]
         steps = self._tables[table]
         outcomes = steps.outcomes[:, column]
@@ -75,11 +75,11 @@ class Alignments:
 
 @dataclass(frozen=True)
 class _Steps:
-    """Alignments of one table, from their last steps to their first: arrays of shape (steps, pairs)."""
+    """Alignments of one table, from the last step to the first: arrays of shape (steps, pairs)."""
 
     outcomes: np.ndarray
     references: np.ndarray
-    """Positions in the reference, 0 where a step has none."""
+    """Positions in the reference; 0 if a step has no reference word."""
     hypotheses: np.ndarray
 
 
@@ -91,9 +91,9 @@ def align_graphs(
     Arguments
     ---------
     references, hypotheses : sequences of WordGraph
-        Of the same length N.
+        Both of length N.
     vocabulary : Vocabulary
-        That numbered the words of both.
+        The vocabulary that numbered the words of both.
 
     Returns
     -------
@@ -126,11 +126,11 @@ def align_graphs(
 
 
 def _similar(references: Sequence[WordGraph], hypotheses: Sequence[WordGraph]) -> Iterator[list[int]]:
-    """Numbers of pairs that go into one table: alike in branching and in size."""
+    """Group pairs of similar branching and size into tables; yields the pair numbers of each table."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for pair, (reference, hypothesis) in enumerate(zip(references, hypotheses, strict=True)):
         branches = (reference.branches - 1).bit_length(), (hypothesis.branches - 1).bit_length()
-        # Two sizes for each doubling.
+        # Two size classes per doubling.
         sizes = (len(side.words) ** 2 // 2 for side in (reference, hypothesis))
         groups.setdefault((*branches, *(size.bit_length() for size in sizes)), []).append(pair)
     for group in groups.values():
@@ -140,7 +140,7 @@ def _similar(references: Sequence[WordGraph], hypotheses: Sequence[WordGraph]) -
 
 
 class _Words:
-    """What alignment needs to know of words, as arrays by their numbers."""
+    """Properties of words that alignment needs, as arrays indexed by word number."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
@@ -150,7 +150,7 @@ class _Words:
         self._equal: dict[tuple[int, int], bool] = {}
 
     def equal(self, reference: int, hypothesis: int) -> bool:
-        """Whether two words of which one is a fragment are equal."""
+        """Whether two words match, if one of them is a fragment."""
         pair = reference, hypothesis
         if pair not in self._equal:
             self._equal[pair] = self.vocabulary.equal(*pair)
@@ -158,13 +158,13 @@ class _Words:
 
 
 CellBefore = Callable[[np.ndarray], np.ndarray]
-"""From numbers of cells to those of the cells from which they were reached."""
+"""Maps cell numbers to the numbers of their predecessors."""
 
 
 class _Table:
-    """Costs of N pairs; R and H words of the longest reference and hypothesis, the start included.
+    """Costs of N pairs. R and H are the lengths of the longest reference and hypothesis, including the start.
 
-    Cells are numbered pair by pair within one place, place (r, h) after (r, h - 1): number ((r * H) + h) * N + n.
+    Place (r, h) of pair n has the cell number ((r * H) + h) * N + n.
     """
 
     def __init__(self, references: list[WordGraph], hypotheses: list[WordGraph], words: _Words) -> None:
@@ -181,7 +181,7 @@ class _Table:
             self.substitution[both] = NULL_PAIR_COST
 
     def _equal_words(self) -> np.ndarray:
-        """Bool array of shape (R, H, N)."""
+        """Compare all words of each pair: bool array of shape (R, H, N)."""
         classes = self.words.classes
         equal = classes[self.references][:, None] == classes[self.hypotheses][None]
         if self.words.fragments.any():
@@ -194,26 +194,26 @@ class _Table:
         return equal
 
     def steps(self) -> _Steps:
-        """The best alignments."""
+        """Compute the best alignments."""
         linear = all(graph.previous is None for graph in (*self.reference_graphs, *self.hypothesis_graphs))
         costs, cell_before = self._fill_lines() if linear else self._fill_graphs()
         return self._trace(self._ends(costs), cell_before)
 
     def _diagonals(self, margin: int) -> Iterator[tuple[int, int, int]]:
-        """Each anti-diagonal after the first cell, with its first and last r, leaving out a margin of r and of h."""
+        """Yield each anti-diagonal after the first cell with its first and last r; r and h start at `margin`."""
         for diagonal in range(1, self.R + self.H - 1):
             first, last = max(margin, diagonal - self.H + 1), min(self.R - 1, diagonal - margin)
             if first <= last:
                 yield diagonal, first, last
 
     def _places(self, diagonal: int, first: int, last: int, back: int = 0) -> slice:
-        """Places on an anti-diagonal, or so many before them."""
+        """Slice of the places on an anti-diagonal, shifted by `back` places."""
         step = self.H - 1
         start = diagonal + first * step - back
         return slice(start, start + (last - first) * step + 1, step or 1)
 
     def _fill_lines(self) -> tuple[np.ndarray, CellBefore]:
-        """Costs of all cells, and the way back through them, where no text has alternatives."""
+        """Compute costs and predecessors of all cells, for texts without alternatives."""
         H, N = self.H, self.N
         costs = np.empty((self.R * H, N), dtype=np.float32)
         costs[:H] = np.cumsum(np.where(np.arange(H)[:, None] > 0, self.insertion, np.float32(0)), axis=0)
@@ -236,9 +236,9 @@ class _Table:
         return costs, lambda cells: cells - back[flat[cells]] * N
 
     def _fill_graphs(self) -> tuple[np.ndarray, CellBefore]:
-        """Costs of all cells, and the way back through them, where texts have alternatives."""
+        """Compute costs and predecessors of all cells, for texts with alternatives."""
         R, H, N = self.R, self.H, self.N
-        # One more place, which nothing can start from, stands for words before that are not there.
+        # An extra place of infinite cost stands for predecessors that do not exist.
         nowhere = R * H * N
         costs = np.full((R * H + 1, N), np.inf, dtype=np.float32)
         back = np.zeros((R * H, N), dtype=np.int64)
@@ -252,7 +252,7 @@ class _Table:
         limit = nowhere + pairs
 
         def best(options: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-            """The first of the cheapest cells, and its cost."""
+            """Return the cost of the cheapest cell, and the first such cell."""
             chosen = np.minimum(next(options), limit)
             cost = flat[chosen]
             for option in options:
@@ -280,7 +280,7 @@ class _Table:
         return costs, lambda cells: steps_back[cells]
 
     def _ends(self, costs: np.ndarray) -> np.ndarray:
-        """The cell in which each pair's best alignment ends: int array of shape (N,)."""
+        """Find the cell in which each pair's best alignment ends: int array of shape (N,)."""
         cells = []
         for pair, (reference, hypothesis) in enumerate(zip(self.reference_graphs, self.hypothesis_graphs, strict=True)):
             places = [r * self.H + h for r in reference.last for h in hypothesis.last]
@@ -289,10 +289,10 @@ class _Table:
         return np.array(cells)
 
     def _trace(self, cells: np.ndarray, cell_before: CellBefore) -> _Steps:
-        """What the steps to these cells count as."""
+        """Trace the alignments back from these cells."""
         path = [cells]
         while (cells >= self.N).any():
-            # Pairs that are back in their first cell wait there for the others.
+            # Pairs that have reached their first cell wait there for the others.
             cells = np.where(cells >= self.N, cell_before(cells), cells)
             path.append(cells)
         places = np.stack(path) // self.N
@@ -309,14 +309,14 @@ class _Table:
         outcomes = np.where(deleted, np.where(optional[words], RIGHT, DELETED), outcomes)
         outcomes = np.where(inserted, np.where(optional[recognized], RIGHT, INSERTED), outcomes)
         nulls = self.words.nulls
-        # The start counts as null here, so that a null with no partner is one.
+        # The start counts as null here, so that a null without a partner is not counted.
         uncounted = (nulls[words] | (words == START)) & (nulls[recognized] | (recognized == START))
         outcomes = np.where(uncounted | ~moved, NOTHING, outcomes)
         return _Steps(outcomes.astype(np.uint8), references.astype(np.int32), hypotheses.astype(np.int32))
 
 
 def _padded(graphs: list[WordGraph]) -> np.ndarray:
-    """Word numbers, with the start after each end: int array of shape (words, pairs)."""
+    """Stack word numbers, padded with the start: int array of shape (words, pairs)."""
     padded = np.full((len(graphs), max(len(graph.words) for graph in graphs)), START)
     for pair, graph in enumerate(graphs):
         padded[pair, : len(graph.words)] = graph.words
@@ -324,7 +324,7 @@ def _padded(graphs: list[WordGraph]) -> np.ndarray:
 
 
 def _before(graphs: list[WordGraph], length: int, factor: int, nowhere: int) -> np.ndarray:
-    """Positions before each word times `factor`, `nowhere` filling up: int array of shape (branches, length, pairs)."""
+    """Predecessors of each word times `factor`, padded with `nowhere`: int array of shape (branches, length, pairs)."""
     before = np.full((max(graph.branches for graph in graphs), length, len(graphs)), nowhere, dtype=np.int64)
     for pair, graph in enumerate(graphs):
         size = len(graph.words)

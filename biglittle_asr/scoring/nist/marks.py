@@ -1,9 +1,9 @@
-"""Texts with NIST's marks, outside of STM files: alternatives, optionally deletable words and tags in trn files.
+"""NIST's marks in trn files: alternatives, optionally deletable words and tags.
 
     well { i've / i have } seen (uh) that;tag { um / @ } (jane-01)
 
-The marks mean what they mean in STM files (`stm.py`), and texts with marks are aligned at NIST's costs. So counts are
-those of `sclite -r ref.trn trn -h hyp.trn trn`.
+Marks have the same meaning as in STM files (`stm.py`), and texts with marks are aligned at NIST's costs. The counts
+equal those of `sclite -r ref.trn trn -h hyp.trn trn`.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from biglittle_asr.scoring.nist.graph_alignment import align_graphs
 from biglittle_asr.scoring.nist.wordgraph import Vocabulary, graph_of_text, without_tags
 
 OPTIONAL = re.compile(r"\([^()]+\)")
-"""A word that `optional` lets be deleted."""
+"""An optionally deletable word."""
 
 
 def has_marks(text: str) -> bool:
-    """Whether alternatives, `@` or tags make a text mean something else than its words.
+    """Whether a text has alternatives, `@` or tags.
 
-    Brackets around a word are no such mark, as they count only where that is asked for.
+    Brackets around a word do not count here, as they have a meaning only on request.
 
     Example
     -------
@@ -36,7 +36,7 @@ def has_marks(text: str) -> bool:
 
 
 def optional_word(texts: Iterable[str]) -> str | None:
-    """The first word in brackets, if there is one.
+    """Find the first word in brackets; None if there is none.
 
     Example
     -------
@@ -63,20 +63,20 @@ def align_marked(
     ids, references, hypotheses, speakers : sequences of the same length
         Either text may be empty, and either may have marks.
     case_sensitive : bool
-        Whether "Yes" and "yes" are two words.
+        Whether "Yes" and "yes" are different words.
     optional, fragments : bool
-        As of :class:`~biglittle_asr.scoring.nist.wordgraph.Vocabulary`.
+        As in :class:`~biglittle_asr.scoring.nist.wordgraph.Vocabulary`.
 
     Returns
     -------
     list of AlignedUtterance
-        In the order given. Characters are counted in the alternatives that were taken, without optionally deletable
-        words that the hypothesis lacks.
+        In the order given. Characters are counted in the alternatives that the alignment chose, without optionally
+        deletable words that the hypothesis lacks.
 
     Raises
     ------
     ValueError
-        If braces do not match, hold no words, or stand within a word; the utterance is named.
+        If braces do not match, hold no words, or are within a word. The message names the utterance.
 
     Example
     -------
@@ -105,13 +105,13 @@ def align_marked(
 
 
 def _compared(pairs: Sequence[WordPair]) -> tuple[str, str]:
-    """Reference and hypothesis as the alignment reads them, without brackets."""
+    """Return reference and hypothesis as they were aligned, without brackets."""
     sides: tuple[list[str], list[str]] = ([], [])
     for operation, reference, hypothesis in pairs:
         if operation != CORRECT:
             words = reference, hypothesis
         elif reference and hypothesis:
-            # A fragment, or a word in brackets, is right as it stands.
+            # A matching fragment or bracketed word is correct although its characters differ.
             words = reference, reference
         else:
             words = "", ""

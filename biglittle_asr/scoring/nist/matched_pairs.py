@@ -1,9 +1,9 @@
-"""Whether two systems differ: NIST's matched-pairs test on the errors in segments of sentences (MAPSSWE).
+"""Significance test between two systems: NIST's matched-pairs sentence-segment word error test (MAPSSWE).
 
-What both systems heard of the same utterances is cut where both have two words right in a row; errors in one piece are
-then independent of those in the next. Under the hypothesis that the systems are equally good, the mean difference of
-errors per piece, over its standard error, is normally distributed (Gillick and Cox, "Some statistical issues in the
-comparison of speech recognition algorithms", ICASSP 1989).
+Utterances are cut where both systems have two words in a row correct, so that errors in one piece are independent of
+those in the next. If the systems are equally good, the mean difference of errors per piece, divided by its standard
+error, is normally distributed (Gillick and Cox, "Some statistical issues in the comparison of speech recognition
+algorithms", ICASSP 1989).
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
     from biglittle_asr.scoring.nist.score import NistScore
 
 WORDS_BETWEEN = 2
-"""Words that both systems have right between two pieces."""
+"""Number of consecutive words, correct in both systems, that separate two pieces."""
 SIGNIFICANCE = 0.05
-"""Probability under which a difference counts as one."""
+"""A difference with a p-value below this is significant."""
 
 
 @dataclass(frozen=True)
 class MatchedPairs:
-    """Outcome of the test of a system against another one."""
+    """Result of the test of one system against another."""
 
     pieces: int
-    """Pieces with an error of either system."""
+    """Number of pieces in which either system has an error."""
     mean: float
-    """Mean difference of errors per piece: positive if the system has more than the other."""
+    """Mean difference of errors per piece; positive if the system has more errors than the other."""
     z: float
-    """The mean over its standard error; 0 where the differences do not vary."""
+    """The mean divided by its standard error; 0 if the differences do not vary."""
     p: float
-    """Probability of a difference at least so large, in either direction, between systems that are equally good."""
+    """Two-sided probability of a difference at least this large between equally good systems."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The test as it stands in JSON."""
+        """Return the result for JSON."""
         return asdict(self)
 
     def sentence(self, name: str, other: str) -> str:
-        """The outcome in words.
+        """Describe the result in a sentence.
 
         Example
         -------
@@ -66,7 +66,7 @@ def compare_systems(score: NistScore, other: NistScore) -> MatchedPairs:
     Arguments
     ---------
     score, other : NistScore
-        Of the same references, scored with the same options.
+        Scores of the same references, with the same options.
 
     Returns
     -------
@@ -93,22 +93,22 @@ def compare_systems(score: NistScore, other: NistScore) -> MatchedPairs:
 
 
 Steps = Sequence[tuple[str, int]]
-"""Operation and place in the reference of each column of an alignment; place 0 where the reference has no word."""
+"""Operation and reference position of each column of an alignment; position 0 means no reference word."""
 
 
 def pieces(steps: Steps, other_steps: Steps) -> Iterator[tuple[int, int]]:
-    """Errors of two systems in each piece of an utterance that has any.
+    """Count the errors of two systems in each piece of an utterance that has errors.
 
     Arguments
     ---------
     steps, other_steps : sequences of (operation, place)
-        Alignments of both with the same reference. Where it has alternatives, the systems may have taken different
-        ones; such words do not part pieces.
+        Alignments of both systems with the same reference. Words that are in only one of them, because the systems
+        match different alternatives, do not separate pieces.
 
     Returns
     -------
     iterator of two int
-        Errors of the one and of the other.
+        Errors of the system and of the other one.
 
     Example
     -------
@@ -140,7 +140,7 @@ def pieces(steps: Steps, other_steps: Steps) -> Iterator[tuple[int, int]]:
 
 
 def _until_shared(steps: Steps, shared: set[int]) -> Iterator[tuple[list[str], str | None]]:
-    """For each word that both alignments have, the operations before it and its own; then those after the last."""
+    """Yield, for each shared word, the operations before it and its own; then the operations after the last one."""
     before: list[str] = []
     for operation, place in steps:
         if place in shared:

@@ -1,4 +1,4 @@
-"""A score as text for people: a table in a box such as sclite's."""
+"""A score as a boxed table in the style of sclite."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ RATES: Sequence[Callable[[Counts], float | None]] = (
     lambda counts: counts.wer,
     lambda counts: counts.ser,
 )
-"""Of the columns Corr, Sub, Del, Ins, Err and S.Err."""
+"""Rates of the columns Corr, Sub, Del, Ins, Err and S.Err."""
 
 
 def format_box(score: Score, title: str = "") -> str:
-    """Percentages by speaker, in all, over speakers, and by label.
+    """Write percentages per speaker, overall, averaged over speakers, and per label.
 
     Arguments
     ---------
     score : Score
-        What to show.
+        Score to show.
     title : str
-        For the first line, such as the name of the hypothesis file; left out if empty.
+        First line, such as the name of the hypothesis file; omitted if empty.
 
     Returns
     -------
     str
-        Lines without a newline at the end. A rate without words is a hyphen.
+        Lines without a newline at the end. A rate without words is shown as a hyphen.
     """
     width = max(len(" Sum/Avg"), *(len(name) + 2 for name in (*score.speakers, *score.labels)))
     spoken = [counts for counts in score.speakers.values() if counts.words]

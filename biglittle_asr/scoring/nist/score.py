@@ -1,7 +1,7 @@
-"""NIST's scoring of conversations: recognized words against segments of speech, by time and then by alignment.
+"""NIST's scoring of conversations: recognized words are assigned to segments by time, then aligned.
 
-The references are an STM file, the hypotheses a CTM file, and the mapping rules a GLM file. Counts are those of NIST's
-sclite, and with mapping rules those of its hubscr.pl; `docs/scoring.md` tells the rules, and the few exceptions.
+References come from an STM file, hypotheses from a CTM file, and mapping rules from a GLM file. Counts equal those of
+NIST's sclite, or with mapping rules those of its hubscr.pl. `docs/scoring.md` lists the rules and the few exceptions.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from biglittle_asr.scoring.nist.wordgraph import Vocabulary, WordGraph, graph_of
 from biglittle_asr.scoring.score import Score
 
 TEST_SETS = {"sw": "Switchboard", "en": "CallHome"}
-"""The parts of Hub5'00, by what stands before the underscore in the names of their recordings."""
+"""Parts of Hub5'00, by the prefix before the underscore in their recordings' names."""
 
 
 @dataclass(frozen=True)
 class NistScore(Score):
-    """What `score_nist` found.
+    """Result of `score_nist`.
 
-    Speakers are in the order of recordings, channels and times. Labels are the STM's, and Switchboard and CallHome. An
-    utterance's ID is the speaker's name and a number, as sclite's.
+    Speakers are in the order of recordings, channels and times. Labels are those of the STM, and also Switchboard and
+    CallHome. An utterance's ID is the speaker's name and a number, as in sclite.
     """
 
     unit: ClassVar[str] = "segments"
@@ -43,27 +43,27 @@ class NistScore(Score):
     legend: ClassVar[str] = LEGEND
 
     remarks: list[str]
-    """Sentences on what is odd about the hypotheses, though it was scored."""
+    """Sentences about oddities of the input that were scored all the same."""
     references: list[Segment] = field(repr=False)
-    """All segments as they were compared, in the order of recordings, channels and times."""
+    """All segments after normalization, in the order of recordings, channels and times."""
     hypotheses: list[Recognized] = field(repr=False)
-    """The words as they were compared, in the order of recordings, channels and times."""
+    """All recognized words after normalization, in the order of recordings, channels and times."""
     alignments: Alignments = field(repr=False)
-    """The alignments of the segments that count."""
+    """Alignments of the scored segments."""
 
     def table(self, title: str = "") -> str:
-        """Percentages by speaker, in all, and by label, as sclite's .sys file has them."""
+        """Write percentages per speaker, overall and per label, as in sclite's .sys file."""
         return format_box(self, title)
 
     def write_filtered(self, folder: str | PathLike[str], comments: Sequence[str] = ()) -> None:
-        """Write the files as they were compared, so that sclite can be run on them.
+        """Write the normalized references and hypotheses, so that sclite can be run on them.
 
         Arguments
         ---------
         folder : path
-            Gets ref.stm and hyp.ctm; made if it does not exist.
+            Folder for ref.stm and hyp.ctm; created if it does not exist.
         comments : sequence of str
-            The STM's, which explain its labels.
+            Comments of the STM, which explain its labels.
 
         Raises
         ------
@@ -92,28 +92,26 @@ def score_nist(
     Arguments
     ---------
     references : sequence of Segment
-        As `read_stm` gives them. With mapping rules, the order of lines does not matter, as segments and words are
-        sorted by their starts, which is what hubscr.pl does; without, those of a channel are taken as they come, which
-        is what sclite does.
+        As returned by `read_stm`. With mapping rules, segments and words are sorted by start, as hubscr.pl does.
+        Without them, each channel keeps its order of lines, as in sclite.
     hypotheses : sequence of TimedWord and Alternatives
-        As `read_ctm` gives them.
+        As returned by `read_ctm`.
     glm : Glm
-        Mapping rules for both; without them, words are compared as they are.
+        Mapping rules for references and hypotheses. Without them, words are compared as they are.
     fragments : bool
-        Whether a word with a hyphen at either end is right wherever the other word continues there (sclite's -F);
-        if not given, with mapping rules only.
+        Whether a fragment, such as "th-", matches every word that it begins or ends (sclite's -F). By default only
+        with mapping rules.
     optional : bool
-        Whether words in brackets may be deleted and inserted freely (sclite's -D); if not given, with mapping rules
-        only.
+        Whether words in brackets may be deleted and inserted freely (sclite's -D). By default only with mapping rules.
     bootstrap : int
-        Sets of speakers drawn for the interval of the WER; 0 for no interval.
+        Number of sets of speakers drawn for the interval of the WER; 0 for no interval.
     seed : int
-        Of the bootstrap.
+        Seed of the bootstrap.
     case_sensitive : bool
-        Whether "Yes" and "yes" are two words; recordings, channels, speakers and labels then keep their case as well.
+        Whether "Yes" and "yes" are different words. The case of recordings, channels, speakers and labels then matters
+        too.
     missing_as_empty : bool
-        Whether a channel without any recognized word counts as one in which nothing was recognized, instead of being
-        an error.
+        Whether a channel without recognized words counts as empty instead of raising an error.
 
     Returns
     -------
@@ -122,8 +120,8 @@ def score_nist(
     Raises
     ------
     ValueError
-        If no segment counts, words are in a channel that has no segments, a channel with spoken words has no
-        recognized ones, brackets or braces do not match, or `bootstrap` is negative.
+        If there is no segment to score, a channel has recognized words but no segments, a channel has spoken words but
+        no recognized words, brackets or braces do not match, or `bootstrap` is negative.
 
     Example
     -------
@@ -139,7 +137,7 @@ def score_nist(
     (7, 7, ['Switchboard'])
     """
     if glm is not None:
-        # Sorted before they are filtered, so that the words that one word becomes stay together.
+        # Sort before filtering, so that the words that replace one word stay together.
         references = filter_stm(sorted(references, key=attrgetter("start")), glm, case_sensitive)
         hypotheses = filter_ctm(sorted(hypotheses, key=attrgetter("start")), glm, case_sensitive)
     fold: Callable[[str], str] = str if case_sensitive else str.lower
@@ -178,7 +176,7 @@ def score_nist(
     )
 
 
-# The names that they had before.
+# Former names.
 Hub5Score = NistScore
 score_hub5 = score_nist
 
@@ -210,7 +208,7 @@ def _grouped(names: Iterator[tuple[str, ...]], counts: list[Counts]) -> dict[str
 
 
 def _label_names(segment: Segment, spellings: dict[str, str], fold: Callable[[str], str]) -> tuple[str, ...]:
-    """The segment's labels, as they are spelled first, and its part of Hub5'00."""
+    """Return the segment's labels, in their first spelling, and its part of Hub5'00."""
     labels = [spellings.setdefault(fold(label), label) for label in segment.labels]
     prefix, underscore, _ = segment.recording.partition("_")
     if underscore and prefix.lower() in TEST_SETS:

@@ -1,12 +1,12 @@
-r"""NIST's segment time marks (STM): what was said in each segment of each channel, one segment a line.
+r"""NIST's segment time marks (STM): the reference transcript of each segment of each channel, one segment per line.
 
     ;; LABEL "en" "CallHome" "Conversations of CallHome English"
     sw_4390 A sw_4390_A 1.06 3.47 <O,sw> WELL (%HESITATION) { I'VE / I HAVE } SEEN TH- THAT
 
-Recording, channel, speaker, start and end in seconds, labels if any, words. The words may hold alternatives in braces
-(which may nest, and of which `@` is one without words), optionally deletable words in brackets, and fragments with a
-hyphen at their open end; `word;tag` is that word. A segment with IGNORE_TIME_SEGMENT_IN_SCORING, which may lack its
-underscores, does not count.
+The fields are recording, channel, speaker, start and end in seconds, optional labels, and words. Among the words,
+braces hold alternatives, which may nest, and `@` means no word. Brackets hold an optionally deletable word. A fragment
+has a hyphen at its open end. `word;tag` is the word without the tag. A segment with IGNORE_TIME_SEGMENT_IN_SCORING,
+with or without underscores, is not scored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NamedTuple
 from biglittle_asr.scoring.texts import WHITE_SPACE, read_text_file, seconds
 
 IGNORED = ("ignore_time_segment_in_scoring", "ignoretimesegmentinscoring")
-"""One of these stands, in any case, in the text of segments that do not count."""
+"""Marks of segments that are not scored, in upper or lower case."""
 
 
 class Segment(NamedTuple):
@@ -31,18 +31,18 @@ class Segment(NamedTuple):
     channel: str
     speaker: str
     start: float
-    """Seconds."""
+    """Start in seconds."""
     end: float
-    """Seconds."""
+    """End in seconds."""
     labels: tuple[str, ...]
-    """Such as ("O", "sw"); empty where the line has none."""
+    """Labels such as ("O", "sw"); empty if the line has none."""
     text: str
     place: str = "the reference"
     """File and line, for messages."""
 
     @property
     def ignored(self) -> bool:
-        """Whether the segment does not count."""
+        """Whether the segment is not scored."""
         return any(mark in self.text.lower() for mark in IGNORED)
 
 
@@ -51,9 +51,9 @@ class Stm:
     """An STM file."""
 
     segments: list[Segment]
-    """In the file's order."""
+    """Segments in the file's order."""
     comments: list[str]
-    """Lines that start with two semicolons; those that say LABEL or CATEGORY explain the labels."""
+    """Lines that start with two semicolons. Those with LABEL or CATEGORY explain the labels."""
 
 
 def read_stm(path: str | PathLike[str]) -> Stm:
@@ -74,8 +74,8 @@ def read_stm(path: str | PathLike[str]) -> Stm:
     FileNotFoundError
         If the file is missing.
     ValueError
-        If it is not UTF-8, or a line lacks a field, has a time that is no number, or ends before it starts; file and
-        line number are named.
+        If it is not UTF-8, or a line lacks a field, has a time that is not a number, or ends before it starts. The
+        message names file and line.
 
     Example
     -------
@@ -92,7 +92,7 @@ def read_stm(path: str | PathLike[str]) -> Stm:
         fields = re.split(f"[{WHITE_SPACE}]+", line.strip(WHITE_SPACE), maxsplit=5)
         if len(fields) < 5:
             raise ValueError(
-                f"{place}: {len(fields)} fields are no STM line; write recording, channel, speaker, start, end, "
+                f"{place}: {len(fields)} fields are not an STM line; write recording, channel, speaker, start, end, "
                 "optional <labels>, and words."
             )
         start, end = (seconds(field, place, name) for field, name in ((fields[3], "start"), (fields[4], "end")))
@@ -119,7 +119,7 @@ def write_stm(path: str | PathLike[str], segments: Sequence[Segment], comments: 
     path : path
         Replaced if it exists.
     segments : sequence of Segment
-        Recording, channel and speaker without white space; times are written in full.
+        Segments whose recording, channel and speaker have no white space. Times are not rounded.
     comments : sequence of str
         Lines that start with two semicolons.
 
@@ -144,7 +144,7 @@ def write_stm(path: str | PathLike[str], segments: Sequence[Segment], comments: 
 
 
 def decimal(value: float) -> str:
-    """Seconds with two decimals, or as many more as give the same number when read again.
+    """Write seconds with two decimals, or with as many as are needed to read back the same number.
 
     Example
     -------

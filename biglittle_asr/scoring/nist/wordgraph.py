@@ -1,7 +1,7 @@
-"""Texts with alternatives as word graphs, of whole numbers, for `graph_alignment.py`.
+"""Word graphs of texts with alternatives, for `graph_alignment.py`. Words are integers.
 
-A graph is a list of words, each with the words that may come right before it. Word 0 is the start, which is no word.
-Words stand in an order in which those before come first; the order of alternatives is the text's, as it decides ties.
+A graph is a list of words, each with its possible predecessors. Position 0 is the start, which is not a word. Words are
+in topological order. Alternatives keep the order of the text, as it decides ties.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from biglittle_asr.scoring.nist.ctm import NO_WORD, Alternatives, Recognized
 from biglittle_asr.scoring.texts import WHITE_SPACE, WORD
 
 START = 0
-"""Number of the start in a vocabulary, and in a graph."""
+"""Number of the start in a vocabulary and in a graph."""
 
 
 class WordGraph(NamedTuple):
-    """The texts that one segment allows."""
+    """All texts that one segment allows."""
 
     words: list[int]
-    """Numbers of a `Vocabulary`; the first is the start."""
+    """Word numbers of a `Vocabulary`; the first is the start."""
     previous: list[tuple[int, ...]] | None
-    """Of each word, positions in `words` that may come right before it; None if that is always the one before."""
+    """Positions of each word's possible predecessors; None if each word has only the one before it."""
     last: tuple[int, ...]
-    """Positions that may end the segment."""
+    """Positions of the possible last words."""
 
     @property
     def branches(self) -> int:
-        """The most words that come right before any."""
+        """Largest number of predecessors of a word."""
         return max(map(len, self.previous)) if self.previous is not None else 1
 
 
 class Vocabulary(dict[str, int]):
-    """Numbers words as they are spelled, and knows of each what alignment needs.
+    """Numbers words by spelling, and holds the properties that alignment needs.
 
     Arguments
     ---------
     case_sensitive : bool
-        Whether "Yes" and "yes" are two words.
+        Whether "Yes" and "yes" are different words.
     optional : bool
-        Whether words in brackets may be deleted and inserted freely; otherwise brackets are letters as others.
+        Whether words in brackets may be deleted and inserted freely. Otherwise brackets are ordinary characters.
     fragments : bool
-        Whether a word with a hyphen at either end is right wherever the other word continues there.
+        Whether a fragment, such as "th-" or "-at", matches every word that it begins or ends.
 
     Example
     -------
@@ -62,7 +62,7 @@ class Vocabulary(dict[str, int]):
         self.texts: list[str] = [""]
         """Each word without tags."""
         self.compared: list[str] = [""]
-        """Each word as it is compared: without brackets, and in lower case unless case counts."""
+        """Each word as compared: without brackets, and in lower case unless case matters."""
         self._classes: dict[str, int] = {"": 0}
         self._class_of, self._null, self._optional, self._fragment = [0], [False], [False], [False]
 
@@ -77,18 +77,18 @@ class Vocabulary(dict[str, int]):
         self._class_of.append(self._classes.setdefault(self.compared[-1], len(self._classes)))
         self._null.append(text == NO_WORD)
         self._optional.append(bracketed)
-        # Of the words in brackets, sclite knows those as fragments whose end is open.
+        # In brackets, sclite recognizes only fragments with an open end.
         self._fragment.append(
             self.fragments and (text.startswith("-") or text.endswith("-") or (bracketed and compared[-1:] == "-"))
         )
         return number
 
     def numbers(self, tokens: Sequence[str]) -> list[int]:
-        """Numbers of words."""
+        """Return the numbers of words."""
         return list(map(self.__getitem__, tokens))
 
     def equal(self, reference: int, hypothesis: int) -> bool:
-        """Whether two words are the same, or one a fragment of the other."""
+        """Whether two words are equal, or one is a fragment of the other."""
         first, second = self.compared[reference], self.compared[hypothesis]
         if self._fragment[reference] or self._fragment[hypothesis]:
             for fragment, other in ((first, second), (second, first)):
@@ -99,24 +99,24 @@ class Vocabulary(dict[str, int]):
         return first == second
 
     def classes(self) -> np.ndarray:
-        """Of each number, that of its class of equal words: int array of shape (V,)."""
+        """Return each word's class of equal words: int array of shape (V,)."""
         return np.array(self._class_of)
 
     def nulls(self) -> np.ndarray:
-        """Of each number, whether it stands for no word: bool array of shape (V,)."""
+        """Return whether each word is `@`: bool array of shape (V,)."""
         return np.array(self._null)
 
     def optionals(self) -> np.ndarray:
-        """Of each number, whether it may be deleted and inserted freely: bool array of shape (V,)."""
+        """Return whether each word may be deleted and inserted freely: bool array of shape (V,)."""
         return np.array(self._optional)
 
     def fragment_marks(self) -> np.ndarray:
-        """Of each number, whether it is a fragment: bool array of shape (V,)."""
+        """Return whether each word is a fragment: bool array of shape (V,)."""
         return np.array(self._fragment)
 
 
 def without_tags(token: str) -> str:
-    r"""`word;tag;tag` and `word*` are that word; `\;` is a semicolon.
+    r"""Remove the tags of `word;tag;tag` and the star of `word*`; `\;` is a semicolon.
 
     Example
     -------
@@ -162,7 +162,7 @@ class _GraphBuilder:
             self.ends = ends
 
     def add_text(self, tokens: list[str], position: int, place: str, depth: int = 0) -> int:
-        """Append words and alternatives up to where this alternative ends, and tell where that is."""
+        """Append words and alternatives up to the end of this alternative, and return the position of its end."""
         while position < len(tokens):
             token = tokens[position]
             if depth and token in ("/", "}"):
@@ -182,7 +182,7 @@ class _GraphBuilder:
                 if position == len(tokens):
                     raise ValueError(f"{place}: alternatives lack their closing brace; write them as in {{ UM / UH }}.")
                 closing = tokens[position]
-                # An alternative without words is none at all, as opposed to @.
+                # An alternative without words is ignored, unlike @.
                 if self.ends != start:
                     ends += self.ends
             if not ends:
@@ -193,14 +193,14 @@ class _GraphBuilder:
 
 
 def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference") -> WordGraph:
-    """What an STM's text allows.
+    """Build the graph of an STM's text.
 
     Arguments
     ---------
     text : str
         Words and alternatives, such as "well { i've / i have / @ } seen".
     vocabulary : Vocabulary
-        Numbers the words.
+        The vocabulary that numbers the words.
     place : str
         File and line, for messages.
 
@@ -211,7 +211,7 @@ def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference
     Raises
     ------
     ValueError
-        If braces do not match, hold no words, or stand within a word.
+        If braces do not match, hold no words, or are within a word.
 
     Example
     -------
@@ -229,12 +229,12 @@ def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference
 
 
 def _tokens(text: str, place: str) -> list[str]:
-    """Words, braces, and the slashes within braces."""
+    """Split a text into words, braces, and slashes within braces."""
     tokens: list[str] = []
     depth = 0
     for piece in re.split(rf"([{{}}{WHITE_SPACE}])", text):
         if piece == "{" and tokens and tokens[-1] not in ("{", "}", "/", " "):
-            raise ValueError(f"{place}: a brace stands within a word, behind '{tokens[-1]}'; put a space between.")
+            raise ValueError(f"{place}: a brace is inside a word, after '{tokens[-1]}'; put a space between.")
         depth += (piece == "{") - (piece == "}")
         if piece and piece in WHITE_SPACE:
             tokens.append(" ")
@@ -246,7 +246,7 @@ def _tokens(text: str, place: str) -> list[str]:
 
 
 def graph_of_recognized(items: Sequence[Recognized], vocabulary: Vocabulary) -> WordGraph:
-    """What the part of a CTM that fell into a segment allows.
+    """Build the graph of the recognized words of a segment.
 
     Example
     -------

@@ -66,7 +66,7 @@ def test_training_skips_and_counts_bad_images_and_evaluation_refuses_them(image_
     (image_sets / "train" / "ape" / "0.png").write_bytes(b"no image")
     (image_sets / "val" / "bee" / "1.png").write_bytes(b"no image")
     arguments = tiny(PLAIN, image_sets, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"bee/1.png: is no image .*evaluate without such images \(--skip_bad True"):
+    with pytest.raises(ValueError, match=r"bee/1.png: is not a readable image.*without such images \(--skip_bad True"):
         train(arguments)
     brain = train([*arguments, "--skip_bad=True", "--test_only"])
     assert (brain.score.images, brain.score.skipped) == (5, 1)

@@ -260,7 +260,7 @@ def test_word_pieces_are_kept_unless_another_number_is_wanted(tmp_path: Path) ->
         assert kept.state() == load_tokenizer(tmp_path / f"{name}.json").state() == base.state()
     assert train_tokenizer(texts, tmp_path / "own.json", "bpe", 38, base).size == 38
     assert train_tokenizer(texts, tmp_path / "others.json", "character", None, base).kind == "character"
-    with pytest.raises(ValueError, match="bpe pieces cannot write 'QUIT', for they lack a character of it"):
+    with pytest.raises(ValueError, match="bpe pieces cannot spell 'QUIT', as they lack a character of it"):
         train_tokenizer(["QUIT"], tmp_path / "lacking.json", "bpe", 40, base)
     assert not (tmp_path / "lacking.json").exists()
 
