@@ -34,7 +34,7 @@ from biglittle_asr.inference.folder.store import write_card
 from biglittle_asr.messages import audio_progress
 from biglittle_asr.scoring import Hub5Score, Score, TimedWord, write_ctm
 from biglittle_asr.tasks.engine.processes import count_processes, gather
-from biglittle_asr.tasks.speech.brain import RecognitionBrain
+from biglittle_asr.tasks.speech.brain import UtteranceBrain
 from biglittle_asr.tasks.speech.data import Datasets
 from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folder
 
@@ -45,7 +45,7 @@ SCORES_NAME = "scores.json"
 
 
 def evaluate_recipe(
-    brain: RecognitionBrain,
+    brain: UtteranceBrain,
     recognizer: Recognizer,
     datasets: Datasets,
     manifests: Mapping[str, Path],
@@ -62,7 +62,7 @@ def evaluate_recipe(
 
     Arguments
     ---------
-    brain : RecognitionBrain
+    brain : UtteranceBrain
         Its weights are chosen.
     recognizer : Recognizer
         With these weights.
