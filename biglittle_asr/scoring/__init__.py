@@ -12,7 +12,7 @@ Utterances by ID, aligned with the fewest errors:
 - `alignment.py`: references and hypotheses word by word (jiwer)
 - `score.py`: `score_texts`, from texts by utterance ID to a `Score`
 
-Recognized words by time, as NIST scores conversations:
+Recognized words with their times, as NIST scores conversations:
 - `nist/stm.py`, `nist/ctm.py`: segments of references, words of hypotheses
 - `nist/glm.py`: mapping rules, and what csrfilt does with them
 - `nist/wordgraph.py`, `nist/graph_alignment.py`: texts with alternatives, and their alignment at NIST's costs

@@ -1,1 +1,1 @@
-"""Recognized words by time, as NIST scores conversations: STM, CTM, GLM, and alignments of texts with alternatives."""
+"""Recognized words with times, scored as NIST does: STM, CTM, GLM, and alignments of texts with alternatives."""
