@@ -146,7 +146,7 @@ def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _profile_model(name: str, word: str, overrides: dict[str, Any], options: argparse.Namespace) -> _Profile:
     import torch
 
-    from biglittle_asr.models import BigLittleEncoder, CTCModel, list_encoders, list_models
+    from biglittle_asr.models import BigLittleEncoder, CTCModel
     from biglittle_asr.nnet.sparse import freeze, sparsify
     from biglittle_asr.profiling import count_costs, encoder_costs, head_costs
 
@@ -158,8 +158,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
         return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
 
     # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
-    named = word in (*list_encoders(), *list_models())
-    module = make("meta" if named else None).eval()
+    module = make("meta" if network.named else None).eval()
     acoustic = isinstance(module, BigLittleEncoder | CTCModel)
     if acoustic and options.image_size is not None:
         raise ValueError(f"{word}: takes audio, so --image-size does not apply.")
@@ -176,7 +175,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
 
     def measured() -> tuple[torch.nn.Module, list[torch.Tensor]]:
         # Frozen: a sparse layer makes its mask in every pass, which a trained network need not.
-        frozen = freeze(make() if named else module)
+        frozen = freeze(make() if network.named else module)
         if not acoustic:
             return frozen, [torch.randn(options.batch, channels, size, size)]
         features = torch.randn(options.batch, 1000, encoder.config.input_size)

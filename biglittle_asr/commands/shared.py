@@ -40,8 +40,7 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
         "--image_size",
         type=positive_count,
         metavar="N",
-        help="of image models, in pixels (default: that of the recipe or model folder, or 224); says also that an "
-        "image model is meant by a name that an encoder has as well",
+        help="of image models, in pixels (default: that of the recipe or model folder, or 224)",
     )
 
 

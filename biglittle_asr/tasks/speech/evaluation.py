@@ -187,9 +187,7 @@ def _report_by_utterance(name: str, score: Score, results: Sequence[Result], out
 
 
 @main_process_only
-def _report_nist(
-    score: NistScore, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path
-) -> None:
+def _report_nist(score: NistScore, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path) -> None:
     """Write hub5_test.txt and the words that were scored, and log what NIST's way of scoring finds."""
     write_ctm(output_folder / "test.ctm", words)
     score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {stm.name}")
