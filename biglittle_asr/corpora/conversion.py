@@ -27,7 +27,8 @@ from biglittle_asr.audio.files import (
 from biglittle_asr.audio.resample import SAMPLE_RATES, Resampler
 from biglittle_asr.corpora.checks import Finding, cut_overshoot
 from biglittle_asr.corpora.manifest import RECORD_NAME
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.splitting import stable_hash
+from biglittle_asr.corpora.utterance import Utterance
 
 logger = logging.getLogger(__name__)
 

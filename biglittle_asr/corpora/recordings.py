@@ -19,7 +19,8 @@ from biglittle_asr.audio.files import (
 from biglittle_asr.corpora.checks import Finding
 from biglittle_asr.corpora.lists import LIST_SUFFIXES, ListRow, read_list, read_text
 from biglittle_asr.corpora.manifest import RECORD_NAME
-from biglittle_asr.corpora.utterance import Utterance, walk_files
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import walk_files
 
 logger = logging.getLogger(__name__)
 
