@@ -121,13 +121,13 @@ def read_lines(path: str | os.PathLike[str], advice: str = "check the data folde
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Iterable[str] = (), what: str = "file", advice: str = "check the path"
+    path: str | os.PathLike[str], columns: Iterable[str] = (), advice: str = "check the path"
 ) -> list[dict[str, str]]:
     r"""Rows of a CSV file by the columns that its first line names.
 
     Arguments
     ---------
-    path, what, advice
+    path, advice
         As of :func:`read_text`.
     columns : iterable of str
         Columns that must be there.
@@ -146,7 +146,7 @@ def read_table(
     >>> read_table(path)
     [{'epoch': '1', 'loss': '0.5'}]
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, what, advice), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path, advice=advice), newline=""), strict=True)
     rows: list[dict[str, str]] = []
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
@@ -162,24 +162,20 @@ def read_table(
     return rows
 
 
-def read_json(
-    path: str | os.PathLike[str], what: str = "file", advice: str = "check the path", largest: int | None = None
-) -> Any:
+def read_json(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> Any:
     """Read a file of strict JSON, as :func:`parse_json` takes it.
 
     Arguments
     ---------
     path, what, advice
         As of :func:`read_text`.
-    largest : int, optional
-        Bytes that the file may have, for a file that another program has written.
 
     Raises
     ------
     FileNotFoundError, OSError
         As of :func:`read_text`.
     ValueError
-        If it is a folder, too large, or no strict JSON; the message names the file.
+        If it is a folder, or no strict JSON; the message names the file.
 
     Example
     -------
@@ -189,7 +185,7 @@ def read_json(
     {'a': 1}
     """
     try:
-        return parse_json(_read(path, what, advice, largest))
+        return parse_json(_read(path, what, advice))
     except InvalidJSON as error:
         raise InvalidJSON(f"{os.fspath(path)}: {error}") from None
 
@@ -357,14 +353,9 @@ def force_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: str | os.PathLike[str], what: str, advice: str, largest: int | None = None) -> bytes:
+def _read(path: str | os.PathLike[str], what: str, advice: str) -> bytes:
     with _opened(path, what, advice) as file:
-        if largest is None:
-            return file.read()
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise ValueError(f"{os.fspath(path)}: has more than {largest} bytes, too many for such a file; {advice}.")
-    return data
+        return file.read()
 
 
 @contextmanager

@@ -458,7 +458,7 @@ def test_recordings_are_converted(tmp_path, monkeypatch, rate, channels, suffix)
         np.testing.assert_allclose(samples[middle], tone(len(samples))[middle], atol=0.01)
     assert not read_rows(out / "report.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "_write_atomically", lambda path, *_: pytest.fail(f"converted {path} again"))
+        patch.setattr(conversion, "_write", lambda path, *_: pytest.fail(f"converted {path} again"))
         prepare("folder", data, out)
         # An interrupted run goes on with what it has.
         (out / "prepared.json").unlink()

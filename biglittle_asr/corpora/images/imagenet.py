@@ -101,8 +101,8 @@ def arrange(
 def _validation_classes(data_folder: Path) -> list[str]:
     """Wnids of the validation images, in the order of their numbers.
 
-    torchvision's `parse_devkit_archive` does this for its own data set: it wants the archive itself, with the MD5 sum of
-    image-net.org's, and writes its results beside it. A devkit may be unpacked, and a data folder read-only.
+    torchvision's `parse_devkit_archive` does this for its own data set: it wants the archive itself, with its MD5 sum,
+    and writes the result beside it. Here a devkit may be unpacked, and the data folder read-only.
     """
     meta = _devkit_file(data_folder, "meta.mat")
     truth = _devkit_file(data_folder, GROUND_TRUTH)

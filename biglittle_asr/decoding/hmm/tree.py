@@ -100,7 +100,7 @@ class ContextStatistics:
         return np.array(order, np.int32), counts, means, within
 
 
-def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, min_gain: float = 0.0) -> Tying:
+def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100) -> Tying:
     """Tie the states of all phones by decision trees.
 
     Arguments
@@ -110,8 +110,6 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
         Tied states at most, those of silence included.
     min_frames : int
         Frames that each must have been seen in.
-    min_gain : float
-        Log-likelihood that a split must gain.
 
     Returns
     -------
@@ -147,7 +145,7 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
     heapq.heapify(best)
     while best and silences + len(leaves) < size:
         gain, index, split = heapq.heappop(best)
-        if -gain <= min_gain:
+        if -gain <= 0:
             break
         halves = leaves[index].halves(*split[1:], questions)
         leaves[index] = halves[0]
