@@ -1,18 +1,16 @@
-"""What users are told: parts of messages, and progress bars."""
+"""What users are told: parts of messages."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 LONGEST_TEXT = 64
 """Characters of a value that a message gives."""
 LISTED = 5
 """Names that a message gives."""
-PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 def show(value: Any) -> str:
@@ -82,34 +80,3 @@ def visible(text: str) -> str:
         character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
         for character in text
     )
-
-
-@contextmanager
-def audio_progress(description: str, enabled: bool = True) -> Iterator[Callable[[float, float], None]]:
-    """A progress bar over seconds of audio, done and in all; gives the function that moves it.
-
-    Arguments
-    ---------
-    description : str
-        Stands before the bar.
-    enabled : bool
-        Whether a bar may be drawn; none is drawn in any case where standard error is no terminal.
-
-    Example
-    -------
-    >>> with audio_progress("transcribing", enabled=False) as progress:
-    ...     progress(30.0, 60.0)
-    """
-    from tqdm import tqdm
-
-    # Drawn before it is known how much there is; the format takes numbers only.
-    disable = None if enabled else True
-    with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
-
-        def move(done: float, total: float) -> None:
-            bar.total = total
-            # Sums of durations are not exact, and tqdm complains of more than all.
-            bar.n = min(done, total)
-            bar.update(0)
-
-        yield move

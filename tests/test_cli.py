@@ -11,7 +11,7 @@ from conftest import Terminal
 
 from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
-from biglittle_asr.messages import audio_progress
+from biglittle_asr.inference.transcription import audio_progress
 from biglittle_asr.scoring import FORMATS
 
 ROOT = Path(__file__).parents[1]

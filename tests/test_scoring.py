@@ -8,8 +8,8 @@ from hub5_examples import HAS_SCTK, counts_of_sclite, random_trn
 
 from biglittle_asr.cli import main
 from biglittle_asr.scoring import FORMATS, read_pair, read_utt2spk, score_texts
+from biglittle_asr.scoring.alignment import Counts
 from biglittle_asr.scoring.bootstrap import wer_interval
-from biglittle_asr.scoring.counts import Counts
 from biglittle_asr.scoring.lookalikes import count_look_alikes
 
 NIST_COUNTED = "segments words correct substitutions deletions insertions errors segments_with_errors".split()

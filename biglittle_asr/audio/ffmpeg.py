@@ -1,6 +1,7 @@
 """Audio that libsndfile does not know, decoded by ffmpeg where it is installed: MPEG-4, WebM, AAC, AMR and others.
 
-A file is given to ffmpeg only if its first bytes are those of a format in :data:`FORMATS`, for ffmpeg takes almost any
+A file is given to ffmpeg only if its first bytes are those of one that
+:func:`~biglittle_asr.audio.containers.recognize` knows, for ffmpeg takes almost any
 file for some audio; and what it decodes is taken only if it had nothing to complain about.
 """
 
@@ -11,50 +12,9 @@ import shutil
 import subprocess
 import tempfile
 from os import PathLike
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-MAGIC_BYTES = 48
-
-
-class Format(NamedTuple):
-    """A format for ffmpeg to decode."""
-
-    name: str
-    """In messages."""
-    demuxer: str
-    """As `ffmpeg -f` has it."""
-    place: int
-    """Where its mark begins."""
-    mark: bytes
-    """The bytes that tell it."""
-    needed: bool = True
-    """False where libsndfile reads some such files; ffmpeg is asked for the others."""
-
-
-FORMATS = (
-    Format("MPEG-4 audio", "mov", 4, b"ftyp"),
-    Format("Matroska or WebM audio", "matroska", 0, b"\x1a\x45\xdf\xa3"),
-    Format("Windows Media audio", "asf", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-    Format("AMR audio", "amr", 0, b"#!AMR"),
-    Format("AC-3 audio", "ac3", 0, b"\x0b\x77"),
-    Format("AAC audio", "aac", 0, b"\xff\xf1"),
-    Format("AAC audio", "aac", 0, b"\xff\xf9"),
-    Format("Speex audio", "ogg", 28, b"Speex   "),
-    Format("FLAC in Ogg", "ogg", 28, b"\x7fFLAC", needed=False),
-    Format("CAF audio", "caf", 0, b"caff", needed=False),
-)
-
-
-def recognize(magic: bytes) -> Format | None:
-    r"""The format of a file that begins with these bytes; None if ffmpeg is of no help.
-
-    Example
-    -------
-    >>> recognize(b"\0\0\0\x1cftypM4A ").name
-    'MPEG-4 audio'
-    >>> recognize(b"RIFF")
-    """
-    return next((each for each in FORMATS if magic.startswith(each.mark, each.place)), None)
+from biglittle_asr.audio.containers import Format
 
 
 def is_installed() -> bool:
@@ -69,7 +29,7 @@ def decode(path: str | PathLike[str], form: Format) -> BinaryIO:
     ---------
     path : path
     form : Format
-        What :func:`recognize` found it to be.
+        What the file is.
 
     Returns
     -------

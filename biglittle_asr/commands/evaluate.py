@@ -23,7 +23,6 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
-from biglittle_asr.messages import audio_progress
 
 BATCH_SIZE = 64
 """Images at once, by default."""
@@ -128,7 +127,7 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.corpora.manifest import read_manifest
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_nist, find_references
-    from biglittle_asr.inference.transcription import Failure
+    from biglittle_asr.inference.transcription import Failure, audio_progress
     from biglittle_asr.scoring import NistScore, Score
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)

@@ -15,7 +15,6 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
-from biglittle_asr.messages import audio_progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +69,7 @@ def run(options: argparse.Namespace) -> None:
 
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.inputs import find_recordings
-    from biglittle_asr.inference.transcription import Failure, transcribe
+    from biglittle_asr.inference.transcription import Failure, audio_progress, transcribe
     from biglittle_asr.inference.transcripts import Output
     from biglittle_asr.profiling import Stopwatch
 

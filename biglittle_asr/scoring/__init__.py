@@ -1,8 +1,7 @@
 """Scoring: word, character and sentence error rates, by speaker and in all. Usable alone, without torch.
 
 What both ways of scoring share:
-- `counts.py`: what is counted, and the rates made of it
-- `columns.py`: what alignments are made of
+- `alignment.py`: what is counted and the rates made of it, what alignments are made of
 - `bootstrap.py`: the confidence interval, by resampling speakers
 - `report.py`: tables and alignments as text
 - `lookalikes.py`: words that look alike and differ
@@ -21,7 +20,7 @@ Recognized words with their times, as NIST scores conversations:
 - `nist/marks.py`: the same alignment for trn files with alternatives
 """
 
-from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.alignment import Counts
 from biglittle_asr.scoring.nist.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, read_glm
 from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems

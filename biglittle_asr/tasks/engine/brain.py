@@ -28,12 +28,17 @@ from torch.nn.parallel import DistributedDataParallel
 from biglittle_asr.files import write_atomically
 from biglittle_asr.nnet.normalization import uncounted
 from biglittle_asr.profiling import Stopwatch
-from biglittle_asr.tasks.engine.batches import EpochBatches, Failure
+from biglittle_asr.tasks.engine.batches import (
+    EpochBatches,
+    Failure,
+    count_processes,
+    gather,
+    mean_over_processes,
+    seed_all,
+)
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.engine.failures import Failures
 from biglittle_asr.tasks.engine.logs import draw_epoch, log_epoch, restart_board, rewrite_log
-from biglittle_asr.tasks.engine.processes import count_processes, gather, mean_over_processes
-from biglittle_asr.tasks.engine.randomness import seed_all
 
 logger = get_logger(__name__)
 

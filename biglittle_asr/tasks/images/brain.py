@@ -31,13 +31,11 @@ from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.shards import has_shards
-from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches
+from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches, mean_over_processes, seed_all
 from biglittle_asr.tasks.engine.brain import NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
-from biglittle_asr.tasks.engine.processes import mean_over_processes
-from biglittle_asr.tasks.engine.randomness import seed_all
 
 logger = get_logger(__name__)
 

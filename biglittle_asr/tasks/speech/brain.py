@@ -23,11 +23,11 @@ from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.scoring import Score, score_texts
+from biglittle_asr.tasks.engine.batches import gather, mean_over_processes
 from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, ResumableBrain
 from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
-from biglittle_asr.tasks.engine.processes import gather, mean_over_processes
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, collate, train_loader_options
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 

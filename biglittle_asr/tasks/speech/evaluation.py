@@ -31,9 +31,9 @@ from biglittle_asr.inference.evaluation import (
 )
 from biglittle_asr.inference.folder.packing import MODEL
 from biglittle_asr.inference.folder.store import write_card
-from biglittle_asr.messages import audio_progress
+from biglittle_asr.inference.transcription import audio_progress
 from biglittle_asr.scoring import NistScore, Score, TimedWord, write_ctm
-from biglittle_asr.tasks.engine.processes import count_processes, gather
+from biglittle_asr.tasks.engine.batches import count_processes, gather
 from biglittle_asr.tasks.speech.brain import UtteranceBrain
 from biglittle_asr.tasks.speech.data import Datasets
 from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folder
