@@ -310,7 +310,7 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
     glm : Glm
         Mapping rules; each word is seen alone, with a space before and after it.
     case_sensitive : bool
-        Whether letters keep their case.
+        As of :func:`filter_stm`.
 
     Returns
     -------
@@ -318,11 +318,7 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
         Words that became several have equal parts of the time. Unlike csrfilt, which takes its confidence for the
         word, a word that became none is gone.
 
-    Raises
-    ------
-    ValueError
-        If brackets around optionally deletable words, or braces of a rule that applies, do not match; file and line
-        number are named.
+    Raises as :func:`filter_stm`.
 
     Example
     -------

@@ -206,6 +206,20 @@ class ResumableBrain(sb.Brain, ABC):
 
     # Loading
 
+    def fit_epochs(
+        self, train: Any, dev: Any, train_options: Mapping[str, Any], dev_options: Mapping[str, Any]
+    ) -> None:
+        """Train, from the last checkpoint if there is one, watching dev; with the options of the sets' loaders.
+
+        Raises
+        ------
+        ValueError
+            If more than 1 % of the training examples cannot be read, or the loss is not finite.
+        """
+        options = {"train_loader_kwargs": dict(train_options), "valid_loader_kwargs": dict(dev_options)}
+        self.fit(self.hparams.epoch_counter, train, dev, **options)
+        self.failures.report_lost()
+
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
         """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
         readable, collate, names = self.read(dataset)

@@ -245,24 +245,12 @@ class ImageBrain(ResumableBrain):
         super().__init__(model, {"average": self.average}, CURVES, hparams, run_opts)
 
     def fit_sets(self, hparams: Mapping[str, Any]) -> None:
-        """Train, from the last checkpoint if there is one, watching the validation set.
-
-        Raises
-        ------
-        ValueError
-            If more than 1 % of the training images cannot be read, or the loss is not finite.
-        """
+        """Train and watch the validation set, see :meth:`fit_epochs`."""
         if self.test_only:
             return
         batches = whole_batches(len(self.sets.train.files), hparams["batch_size"], hparams["seed"])
-        self.fit(
-            self.hparams.epoch_counter,
-            self.sets.train,
-            self.sets.val,
-            train_loader_kwargs={**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)},
-            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
-        )
-        self.failures.report_lost()
+        options = {**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)}
+        self.fit_epochs(self.sets.train, self.sets.val, options, hparams["valid_dataloader_opts"])
 
     def evaluate_sets(self, hparams: Mapping[str, Any]) -> ImageScore:
         """Evaluate the last epoch's weights (their moving average, if there is one) on the validation images.

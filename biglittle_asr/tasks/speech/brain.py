@@ -136,29 +136,10 @@ class UtteranceBrain(ResumableBrain):
     # Training and evaluation
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
-        """Train, from the last checkpoint if there is one, watching dev.
-
-        Arguments
-        ---------
-        datasets : Datasets
-        hparams : mapping
-            What the recipe's YAML file defines.
-
-        Raises
-        ------
-        ValueError
-            If more than 1 % of the training utterances cannot be read, or the loss is not finite.
-        """
-        if self.test_only:
-            return
-        self.fit(
-            self.hparams.epoch_counter,
-            datasets.train,
-            datasets.dev,
-            train_loader_kwargs=train_loader_options(datasets.train, hparams),
-            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
-        )
-        self.failures.report_lost()
+        """Train and watch dev, see :meth:`fit_epochs`; of `hparams`, the loaders' options are read."""
+        if not self.test_only:
+            options = train_loader_options(datasets.train, hparams)
+            self.fit_epochs(datasets.train, datasets.dev, options, hparams["valid_dataloader_opts"])
 
     @main_process_only
     def log_scores(self, scores: Mapping[str, Score]) -> None:
@@ -366,7 +347,7 @@ class RecognitionBrain(UtteranceBrain):
         return [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
-        """Train, from the last checkpoint if there is one, watching dev.
+        """Train and watch dev, see :meth:`fit_epochs`.
 
         Arguments
         ---------
