@@ -82,8 +82,8 @@ def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tu
         if sum(sizes[each] for each in chosen) >= dev_utterances:
             break
         chosen.add(person)
-    option = f"dev_utterances: {dev_utterances} of the {len(utterances)} training utterances (whole speakers)"
-    return split_off(utterances, _person, chosen, option)
+    counted = f"{dev_utterances} of the {len(utterances)} training utterances (whole speakers)"
+    return split_off(utterances, _person, chosen, "dev_utterances", counted, example=6)
 
 
 def _is_an4(folder: Path) -> bool:

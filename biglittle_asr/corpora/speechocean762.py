@@ -148,8 +148,8 @@ def split_by_age(
         for group in ((True, "f"), (False, "m"), (True, "m"), (False, "f"))
     ]
     in_turn = [name for name in chain.from_iterable(zip_longest(*groups)) if name is not None]
-    option = f"dev_speakers: {dev_speakers} of the {len(in_turn)} training speakers"
-    return split_off(utterances, lambda each: each.speaker, in_turn[: max(dev_speakers, 0)], option)
+    chosen, counted = in_turn[: max(dev_speakers, 0)], f"{dev_speakers} of the {len(in_turn)} training speakers"
+    return split_off(utterances, lambda each: each.speaker, chosen, "dev_speakers", counted)
 
 
 def _find(data_folder: str | PathLike[str]) -> Path:

@@ -22,7 +22,12 @@ def stable_hash(text: str) -> str:
 
 
 def split_off(
-    utterances: Sequence[Utterance], unit: Callable[[Utterance], str], chosen: Collection[str], option: str
+    utterances: Sequence[Utterance],
+    unit: Callable[[Utterance], str],
+    chosen: Collection[str],
+    option: str,
+    counted: str,
+    example: int = 1,
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off a development set of whole units: speakers, or conversations.
 
@@ -34,7 +39,11 @@ def split_off(
     chosen : collection of str
         Units that become dev.
     option : str
-        What the user has chosen them by, for the message.
+        Of the corpus, by which the user has chosen how many.
+    counted : str
+        How many of how many, for the message.
+    example : int
+        A value of the option that makes sense.
 
     Returns
     -------
@@ -50,7 +59,7 @@ def split_off(
     -------
     >>> from pathlib import Path
     >>> both = [Utterance(name, Path(name), name, "YES", "list:1") for name in ("anna", "bea")]
-    >>> train, dev = split_off(both, lambda each: each.speaker, ["bea"], "dev_speakers: 1 of 2 speakers")
+    >>> train, dev = split_off(both, lambda each: each.speaker, ["bea"], "dev_speakers", "1 of 2 speakers")
     >>> train[0].id, dev[0].id
     ('anna', 'bea')
     """
@@ -58,7 +67,10 @@ def split_off(
     train = [each for each in utterances if unit(each) not in units]
     dev = [each for each in utterances if unit(each) in units]
     if not train or not dev:
-        raise ValueError(f"{option} leave no {'train' if dev else 'dev'} set; choose another number.")
+        raise ValueError(
+            f"{option}: {counted} leave no {'train set; lower' if dev else 'dev set; raise'} it, in a recipe with "
+            f"--corpus_options '{{{option}: {example}}}'."
+        )
     return train, dev
 
 

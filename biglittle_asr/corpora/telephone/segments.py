@@ -202,8 +202,8 @@ def split_by_conversation(
     (6, 2, 1)
     """
     conversations = sorted({_conversation(each) for each in utterances}, key=stable_hash)
-    option = f"dev_conversations: {dev_conversations} of {len(conversations)} conversations"
-    return split_off(utterances, _conversation, conversations[: max(dev_conversations, 0)], option)
+    chosen, counted = conversations[: max(dev_conversations, 0)], f"{dev_conversations} of {len(conversations)}"
+    return split_off(utterances, _conversation, chosen, "dev_conversations", f"{counted} conversations")
 
 
 def _conversation(utterance: Utterance) -> str:
