@@ -51,7 +51,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
     OSError
         If it cannot be read.
     ValueError
-        If it is a folder, or not UTF-8; the message names the line.
+        If it is a folder, or not UTF-8, or has a NUL character, as UTF-16 has; the message names the line.
 
     Example
     -------
@@ -62,9 +62,12 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
     """
     data = _read(path, what, advice)
     try:
-        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error.object[: error.start].count(b"\n") + 1) from error
+    if "\0" in text:
+        raise _not_utf8(path, text.partition("\0")[0].count("\n") + 1)
+    return text
 
 
 def text_lines(

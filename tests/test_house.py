@@ -25,7 +25,7 @@ from test_tasks import write_tones
 from biglittle_asr.cli import main
 from biglittle_asr.inference import save_model, transcribe
 from biglittle_asr.inference.inputs import find_recordings
-from biglittle_asr.inference.transcripts import Output
+from biglittle_asr.inference.transcripts import TranscriptWriter
 from biglittle_asr.recipe.keys import CTC_KEYS
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
@@ -147,6 +147,27 @@ def test_no_circle_of_imports() -> None:
         TopologicalSorter({module: first_imports(module) for module in MODULES}).prepare()
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+# Names
+
+HOMONYMS = frozenset(
+    """
+    add_arguments collate decode extra_files main read read_alignments run
+    Batch Failure Format Segment Summary Turn Word
+    """.split()
+)
+"""Functions and classes of one name in several modules: their rooms say which is meant."""
+
+
+def test_a_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    shared = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert shared.keys() == HOMONYMS, {name: shared[name] for name in shared.keys() - HOMONYMS}
 
 
 # What stays out of a program that does not need it
@@ -279,5 +300,5 @@ def test_a_recording_takes_the_tour_that_contributing_describes(
         assert main(["transcribe", str(tmp_path / "model"), str(tmp_path / "a.wav")]) == 0
 
     stations = tour("A recording, from `biglittle transcribe` to printed words")
-    on_the_way = (find_recordings, transcribe, Output.add, Output.finish)
+    on_the_way = (find_recordings, transcribe, TranscriptWriter.add, TranscriptWriter.finish)
     assert stations == {"commands/transcribe.py"} | functions_run(transcribe_file, on_the_way)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.networks import find_network, override
-from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, seconds
+from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, positive_seconds
 from biglittle_asr.files import read_table
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=count, default=10, help="forward passes to time, at most (default: %(default)s; 0: none)"
     )
     parser.add_argument(
-        "--seconds", type=seconds, default=5.0, help="to time them in, at most, or one pass (default: %(default)g)"
+        "--seconds",
+        type=positive_seconds,
+        default=5.0,
+        help="to time them in, at most, or one pass (default: %(default)g)",
     )
     parser.add_argument("--batch", type=positive_count, default=1, help="to time (default: %(default)s)")
     parser.add_argument("--threads", type=positive_count, help="to time with (default: PyTorch's choice)")

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from biglittle_asr.audio.files import AUDIO_SUFFIXES, WHOLE, Segment
 from biglittle_asr.corpora.checks import Finding
-from biglittle_asr.corpora.lists import LIST_SUFFIXES, ListRow, read_list, read_text
+from biglittle_asr.corpora.lists import LIST_SUFFIXES, ListRow, read_list
 from biglittle_asr.corpora.manifest import RECORD_NAME
 from biglittle_asr.corpora.utterance import Utterance
 from biglittle_asr.corpora.walk import is_litter, walk_files
+from biglittle_asr.files import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def _read_pairs(
             try:
                 text = read_text(written[0])
             except ValueError as error:
-                problem = str(error).removeprefix(f"{written[0]}: ").rstrip(".")
+                problem = str(error).removeprefix(str(written[0])).lstrip(":0123456789 ").rstrip(".")
                 unpaired.append(_left_over(data, written[0], problem, "characters"))
                 continue
             recordings.append(TranscribedRecording(make_id(name), name, sounds[0], text, str(written[0])))

@@ -17,14 +17,13 @@ from biglittle_asr.decoding.hmm.tying import Reals
 from biglittle_asr.models import HybridModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.hybrid.mmi import Denominator, mmi_loss
-from biglittle_asr.tasks.speech.brain import Progress as UtteranceProgress
-from biglittle_asr.tasks.speech.brain import UtteranceBrain
+from biglittle_asr.tasks.speech.brain import UtteranceBrain, UtteranceProgress
 
 logger = get_logger(__name__)
 
 
 @dataclass
-class Progress(UtteranceProgress):
+class FrameProgress(UtteranceProgress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     correct: int = 0
@@ -37,7 +36,7 @@ class Progress(UtteranceProgress):
 
 
 @dataclass(frozen=True)
-class Output:
+class FrameOutput:
     """What the network says of an utterance."""
 
     id: str
@@ -75,8 +74,8 @@ class HybridBrain(UtteranceBrain):
     """
 
     loss_name: ClassVar[str] = "weighted cross-entropy (nats per frame)"
-    progress_type = Progress
-    progress: Progress
+    progress_type = FrameProgress
+    progress: FrameProgress
     model: HybridModel
 
     def __init__(
@@ -117,7 +116,7 @@ class HybridBrain(UtteranceBrain):
             for each, count in zip(likelihoods, frames.tolist(), strict=True)
         ]
 
-    def inspect_training(self, progress: Progress) -> None:
+    def inspect_training(self, progress: FrameProgress) -> None:
         """Note how many frames were right."""
         self.train_accuracy = progress.accuracy
 
@@ -140,7 +139,7 @@ class HybridBrain(UtteranceBrain):
 
         Yields
         ------
-        Output or Failure
+        FrameOutput or Failure
             The latter for those that cannot be read.
         """
         self.modules.eval()
@@ -154,7 +153,7 @@ class HybridBrain(UtteranceBrain):
             likelihoods = self.model.log_likelihoods(log_probs)
             arrays = [each.float().cpu().numpy() for each in (likelihoods, log_probs, vectors)]
             for row, count in enumerate(frames.tolist()):
-                yield Output(
+                yield FrameOutput(
                     examples.id[row],
                     examples.wrd[row],
                     examples.spk_id[row],

@@ -32,8 +32,7 @@ from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.shards import has_shards
 from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches, mean_over_processes, seed_all
-from biglittle_asr.tasks.engine.brain import NonFiniteLossError, ResumableBrain
-from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
+from biglittle_asr.tasks.engine.brain import NonFiniteLossError, Progress, ResumableBrain
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
 
@@ -187,7 +186,7 @@ def whole_batches(total: int, size: int, seed: int) -> Callable[[int], list[list
 
 
 @dataclass
-class Progress(BrainProgress):
+class ImageProgress(Progress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     loss_sum: float = 0.0
@@ -228,8 +227,8 @@ class ImageBrain(ResumableBrain):
     examples: ClassVar[str] = "images"
     error: ClassVar[str] = "top1_error"
     fate: ClassVar[str] = "not counted"
-    progress_type = Progress
-    progress: Progress
+    progress_type = ImageProgress
+    progress: ImageProgress
     model: ImageClassifier
 
     def __init__(self, model: ImageClassifier, sets: ImageSets, hparams: dict[str, Any], run_opts: Any = None) -> None:

@@ -24,8 +24,7 @@ from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.scoring import Score, score_texts
 from biglittle_asr.tasks.engine.batches import gather, mean_over_processes
-from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, ResumableBrain
-from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
+from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, Progress, ResumableBrain
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, collate, train_loader_options
@@ -48,7 +47,7 @@ RATES = {"dev_wer": "dev WER", "dev_cer": "dev CER"}
 
 
 @dataclass
-class Progress(BrainProgress):
+class UtteranceProgress(Progress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     loss_sum: float = 0.0
@@ -94,8 +93,8 @@ class UtteranceBrain(ResumableBrain):
     """Of the search for the final scores, if it is another."""
     decoding: str = ""
     """The same, for the model card."""
-    progress_type = Progress
-    progress: Progress
+    progress_type = UtteranceProgress
+    progress: UtteranceProgress
     model: Any
 
     def __init__(self, model: Any, hparams: dict[str, Any], run_opts: Any = None) -> None:
@@ -380,11 +379,11 @@ class RecognitionBrain(UtteranceBrain):
             # Here, where the optimizer exists, which belongs to every checkpoint.
             self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
 
-    def inspect_training(self, progress: Progress) -> None:
+    def inspect_training(self, progress: UtteranceProgress) -> None:
         """Report targets that did not fit their frames."""
         self._report_left_out(progress)
 
-    def _report_left_out(self, progress: Progress) -> None:
+    def _report_left_out(self, progress: UtteranceProgress) -> None:
         if not progress.left_out:
             return
         message = (
@@ -403,7 +402,7 @@ class RecognitionBrain(UtteranceBrain):
         ValueError
             If more than 1 % do not.
         """
-        progress = Progress(utterances=len(dataset))
+        progress = UtteranceProgress(utterances=len(dataset))
         for name in dataset.data_ids:
             row = dataset.data[name]
             samples = round(row["duration"] * self.hparams.sample_rate)
