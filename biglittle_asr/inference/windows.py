@@ -113,9 +113,8 @@ def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterat
     reach = -(-compute_features.mel.n_fft // (2 * hop)) + (2 * DELTA_SPAN if compute_features.deltas else 0)
     for samples, before, is_last in _overlapping(blocks, FEATURE_BLOCK * hop, reach * hop, reach * hop):
         first = before // hop
-        yield compute_features(samples[None], _length(samples))[0][
-            0, first : None if is_last else first + FEATURE_BLOCK
-        ]
+        last = None if is_last else first + FEATURE_BLOCK
+        yield compute_features(samples[None], _length(samples))[0][0, first:last]
 
 
 def encoder_windows(

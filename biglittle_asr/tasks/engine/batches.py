@@ -1,4 +1,4 @@
-"""Batches, random numbers and sums of a training: the same however it is interrupted, and over processes it is spread.
+"""Batches, random numbers and sums of a training, which are the same after an interruption, and in several processes.
 
 The batches of an epoch follow from seed and epoch. Every utterance of every epoch is augmented with generators seeded
 for it alone, every step likewise. So neither the number of loading processes nor an interruption changes a number, and

@@ -204,7 +204,7 @@ class ResumableBrain(sb.Brain, ABC):
     def inspect_training(self, progress: Any) -> None:
         """Look at what training counted in an epoch, over all processes; a task may refuse to go on."""
 
-    # Loading
+    # Training
 
     def fit_epochs(
         self, train: Any, dev: Any, train_options: Mapping[str, Any], dev_options: Mapping[str, Any]
@@ -219,6 +219,8 @@ class ResumableBrain(sb.Brain, ABC):
         options = {"train_loader_kwargs": dict(train_options), "valid_loader_kwargs": dict(dev_options)}
         self.fit(self.hparams.epoch_counter, train, dev, **options)
         self.failures.report_lost()
+
+    # Loading
 
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
         """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
