@@ -51,7 +51,7 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
     OSError
         If it cannot be read.
     ValueError
-        If it is a folder, or not UTF-8. The message names the line.
+        If it is a folder, or not UTF-8, or has a NUL character, as UTF-16 has. The message names the line.
 
     Example
     -------
@@ -62,9 +62,12 @@ def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "c
     """
     data = _read(path, what, advice)
     try:
-        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
+        text = data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise _not_utf8(path, error.object[: error.start].count(b"\n") + 1) from error
+    if "\0" in text:
+        raise _not_utf8(path, text.partition("\0")[0].count("\n") + 1)
+    return text
 
 
 def text_lines(
@@ -121,13 +124,13 @@ def read_lines(path: str | os.PathLike[str], advice: str = "check the data folde
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Iterable[str] = (), what: str = "file", advice: str = "check the path"
+    path: str | os.PathLike[str], columns: Iterable[str] = (), advice: str = "check the path"
 ) -> list[dict[str, str]]:
     r"""Read the rows of a CSV file, by the column names in its first line.
 
     Arguments
     ---------
-    path, what, advice
+    path, advice
         As in :func:`read_text`.
     columns : iterable of str
         Required columns.
@@ -146,7 +149,7 @@ def read_table(
     >>> read_table(path)
     [{'epoch': '1', 'loss': '0.5'}]
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, what, advice), newline=""), strict=True)
+    reader = csv.DictReader(io.StringIO(read_text(path, advice=advice), newline=""), strict=True)
     rows: list[dict[str, str]] = []
     try:
         missing = [name for name in columns if name not in (reader.fieldnames or ())]
@@ -162,24 +165,20 @@ def read_table(
     return rows
 
 
-def read_json(
-    path: str | os.PathLike[str], what: str = "file", advice: str = "check the path", largest: int | None = None
-) -> Any:
+def read_json(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> Any:
     """Read a file of strict JSON; see :func:`parse_json`.
 
     Arguments
     ---------
     path, what, advice
         As in :func:`read_text`.
-    largest : int, optional
-        Largest size in bytes, for files written by other programs.
 
     Raises
     ------
     FileNotFoundError, OSError
         As in :func:`read_text`.
     ValueError
-        If it is a folder, too large, or not strict JSON. The message names the file.
+        If it is a folder, or not strict JSON. The message names the file.
 
     Example
     -------
@@ -189,7 +188,7 @@ def read_json(
     {'a': 1}
     """
     try:
-        return parse_json(_read(path, what, advice, largest))
+        return parse_json(_read(path, what, advice))
     except InvalidJSON as error:
         raise InvalidJSON(f"{os.fspath(path)}: {error}") from None
 
@@ -357,14 +356,9 @@ def force_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: str | os.PathLike[str], what: str, advice: str, largest: int | None = None) -> bytes:
+def _read(path: str | os.PathLike[str], what: str, advice: str) -> bytes:
     with _opened(path, what, advice) as file:
-        if largest is None:
-            return file.read()
-        data = file.read(largest + 1)
-    if len(data) > largest:
-        raise ValueError(f"{os.fspath(path)}: has more than {largest} bytes, too many for such a file; {advice}.")
-    return data
+        return file.read()
 
 
 @contextmanager

@@ -1,18 +1,16 @@
-"""Parts of messages to users, and progress bars."""
+"""Parts of messages to users."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 LONGEST_TEXT = 64
 """Largest number of characters of a value that a message quotes."""
 LISTED = 5
 """Largest number of names that a message lists."""
-PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 
 def show(value: Any) -> str:
@@ -82,34 +80,3 @@ def visible(text: str) -> str:
         character if character == " " or unicodedata.category(character)[0] not in "CZ" else ascii(character)[1:-1]
         for character in text
     )
-
-
-@contextmanager
-def audio_progress(description: str, enabled: bool = True) -> Iterator[Callable[[float, float], None]]:
-    """Show a progress bar over seconds of audio; yields the function that updates it with (done, total).
-
-    Arguments
-    ---------
-    description : str
-        Text before the bar.
-    enabled : bool
-        Whether to draw a bar. None is drawn if standard error is not a terminal.
-
-    Example
-    -------
-    >>> with audio_progress("transcribing", enabled=False) as progress:
-    ...     progress(30.0, 60.0)
-    """
-    from tqdm import tqdm
-
-    # The bar is drawn before the total is known, but its format needs a number.
-    disable = None if enabled else True
-    with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
-
-        def move(done: float, total: float) -> None:
-            bar.total = total
-            # Sums of durations are not exact, and tqdm complains if they exceed the total.
-            bar.n = min(done, total)
-            bar.update(0)
-
-        yield move

@@ -21,7 +21,7 @@ import soundfile
 from biglittle_asr.cli import main
 from biglittle_asr.inference import save_model, transcribe
 from biglittle_asr.inference.inputs import find_recordings
-from biglittle_asr.inference.transcripts import Output
+from biglittle_asr.inference.transcripts import TranscriptWriter
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.tasks.speech.ctc import CTCBrain
@@ -39,7 +39,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
-    {"messages": "tqdm", "moved": "", "threads": ""},
+    {"messages": "", "moved": "", "threads": ""},
     {PACKAGE: "", "files": "", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
@@ -54,7 +54,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"decoding": "flashlight kaldi_decoder kaldi_native_io kaldifst kaldilm numpy speechbrain torch torchaudio"},
     {"profiling": "matplotlib torch"},
-    {"inference": "numpy ruamel safetensors speechbrain torch"},
+    {"inference": "numpy ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
@@ -167,6 +167,27 @@ def test_what_tests_share_is_in_support() -> None:
     }
 
 
+# Names
+
+HOMONYMS = frozenset(
+    """
+    add_arguments collate decode extra_files main read read_alignments run
+    Batch Failure Format Segment Summary Turn Word
+    """.split()
+)
+"""Functions and classes of one name in several modules: their rooms say which is meant."""
+
+
+def test_a_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(module)
+    shared = {name: modules for name, modules in places.items() if len(modules) > 1}
+    assert shared.keys() == HOMONYMS, {name: shared[name] for name in shared.keys() - HOMONYMS}
+
+
 # What stays out of a program that does not need it
 
 HEAVY = ("matplotlib", "pandas", "speechbrain", "torchaudio", "torchvision")
@@ -222,6 +243,13 @@ def test_networks_need_no_package_but_torch_and_numpy() -> None:
 # Tours
 
 
+LONGEST_TOURS = {
+    "A training batch, from manifest row to loss and WER": 25,
+    "A recording, from `biglittle transcribe` to printed words": 24,
+}
+"""Tours, and how many files they may pass through: they get shorter, not longer."""
+
+
 def functions_run(work: Callable[[], object], inside: Sequence[Callable[..., object]]) -> set[str]:
     """Files of the package with functions that run while one of some functions does."""
     codes = {inspect.unwrap(function).__code__ for function in inside}
@@ -246,10 +274,12 @@ def functions_run(work: Callable[[], object], inside: Sequence[Callable[..., obj
 
 
 def tour(title: str) -> set[str]:
-    """The files that a section of CONTRIBUTING.md names."""
+    """The files that a section of CONTRIBUTING.md names, no more than it may."""
     text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text.split(f"\n### {title}\n")[1].split("\n#")[0]
-    return set(re.findall(r"`([\w/]+\.py)`", section))
+    files = set(re.findall(r"`([\w/]+\.py)`", section))
+    assert len(files) <= LONGEST_TOURS[title]
+    return files
 
 
 def test_a_training_batch_takes_the_tour_that_contributing_describes(tmp_path: Path) -> None:
@@ -288,5 +318,5 @@ def test_a_recording_takes_the_tour_that_contributing_describes(
         assert main(["transcribe", str(tmp_path / "model"), str(tmp_path / "a.wav")]) == 0
 
     stations = tour("A recording, from `biglittle transcribe` to printed words")
-    on_the_way = (find_recordings, transcribe, Output.add, Output.finish)
+    on_the_way = (find_recordings, transcribe, TranscriptWriter.add, TranscriptWriter.finish)
     assert stations == {"commands/transcribe.py"} | functions_run(transcribe_file, on_the_way)

@@ -30,7 +30,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "CTM": ("a A 0.0 0.1 yes 0.9\nb A 0.0 0.1 no\n", read_ctm),
     "GLM": (";; rules\n[A] => [B] / [ ] __ [ ]\nC => D\n", lambda path: read_glm(path).rules),
     "pronunciations": ("A AH\nA(2) EY\nTEA T IY\n", lambda path: read_lexicon(path).pronunciations),
-    "words": ("A\nTEA\n", words.read_lexicon),
+    "words": ("A\nTEA\n", words.read_words),
     "hotwords": ("A 2.5\nTEA\n", read_hotwords),
     "text of language models": ("YES NO\nGO\n", lambda path: list(read_sentences(path))),
     "lines of corpora": ("a one\nb two\n", read_lines),

@@ -586,3 +586,50 @@ def stream_part(file: StreamBytes) -> Part:
     if header[:4] == b"FORM":
         return Part(header, place, file.size)
     return Part(wav_header(header, byte_order, file.size - place), place, file.size)
+
+
+# What ffmpeg is needed for
+
+OTHER_MAGIC_BYTES = 48
+"""Enough to tell :data:`OTHER_FORMATS`."""
+
+
+class Format(NamedTuple):
+    """A format that libsndfile does not read, for ffmpeg to decode."""
+
+    name: str
+    """In messages."""
+    demuxer: str
+    """As `ffmpeg -f` has it."""
+    place: int
+    """Where its mark begins."""
+    mark: bytes
+    """The bytes that tell it."""
+    needed: bool = True
+    """False where libsndfile reads some such files; ffmpeg is asked for the others."""
+
+
+OTHER_FORMATS = (
+    Format("MPEG-4 audio", "mov", 4, b"ftyp"),
+    Format("Matroska or WebM audio", "matroska", 0, b"\x1a\x45\xdf\xa3"),
+    Format("Windows Media audio", "asf", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
+    Format("AMR audio", "amr", 0, b"#!AMR"),
+    Format("AC-3 audio", "ac3", 0, b"\x0b\x77"),
+    Format("AAC audio", "aac", 0, b"\xff\xf1"),
+    Format("AAC audio", "aac", 0, b"\xff\xf9"),
+    Format("Speex audio", "ogg", 28, b"Speex   "),
+    Format("FLAC in Ogg", "ogg", 28, b"\x7fFLAC", needed=False),
+    Format("CAF audio", "caf", 0, b"caff", needed=False),
+)
+
+
+def recognize(magic: bytes) -> Format | None:
+    r"""The format of a file that begins with these bytes; None if ffmpeg is of no help.
+
+    Example
+    -------
+    >>> recognize(b"\0\0\0\x1cftypM4A ").name
+    'MPEG-4 audio'
+    >>> recognize(b"RIFF")
+    """
+    return next((each for each in OTHER_FORMATS if magic.startswith(each.mark, each.place)), None)

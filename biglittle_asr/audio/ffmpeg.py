@@ -11,50 +11,9 @@ import shutil
 import subprocess
 import tempfile
 from os import PathLike
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
-MAGIC_BYTES = 48
-
-
-class Format(NamedTuple):
-    """A format for ffmpeg to decode."""
-
-    name: str
-    """Name in messages."""
-    demuxer: str
-    """Name for `ffmpeg -f`."""
-    place: int
-    """Offset of the marker."""
-    mark: bytes
-    """Bytes that identify the format."""
-    needed: bool = True
-    """False if libsndfile can read some files of the format; ffmpeg then decodes only the others."""
-
-
-FORMATS = (
-    Format("MPEG-4 audio", "mov", 4, b"ftyp"),
-    Format("Matroska or WebM audio", "matroska", 0, b"\x1a\x45\xdf\xa3"),
-    Format("Windows Media audio", "asf", 0, b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"),
-    Format("AMR audio", "amr", 0, b"#!AMR"),
-    Format("AC-3 audio", "ac3", 0, b"\x0b\x77"),
-    Format("AAC audio", "aac", 0, b"\xff\xf1"),
-    Format("AAC audio", "aac", 0, b"\xff\xf9"),
-    Format("Speex audio", "ogg", 28, b"Speex   "),
-    Format("FLAC in Ogg", "ogg", 28, b"\x7fFLAC", needed=False),
-    Format("CAF audio", "caf", 0, b"caff", needed=False),
-)
-
-
-def recognize(magic: bytes) -> Format | None:
-    r"""Recognize the format of a file by its first bytes; None if it is not in :data:`FORMATS`.
-
-    Example
-    -------
-    >>> recognize(b"\0\0\0\x1cftypM4A ").name
-    'MPEG-4 audio'
-    >>> recognize(b"RIFF")
-    """
-    return next((each for each in FORMATS if magic.startswith(each.mark, each.place)), None)
+from biglittle_asr.audio.containers import Format
 
 
 def is_installed() -> bool:
@@ -69,7 +28,7 @@ def decode(path: str | PathLike[str], form: Format) -> BinaryIO:
     ---------
     path : path
     form : Format
-        The file's format, from :func:`recognize`.
+        Format of the file, from :func:`~biglittle_asr.audio.containers.recognize`.
 
     Returns
     -------

@@ -24,12 +24,14 @@ import soundfile
 
 from biglittle_asr.audio import ffmpeg, sphere
 from biglittle_asr.audio.containers import (
+    OTHER_MAGIC_BYTES,
     DamageError,
     FileBytes,
     StreamBytes,
     View,
     examine,
     has_another_flac,
+    recognize,
     stream_part,
 )
 from biglittle_asr.shards import ShardMember
@@ -195,9 +197,9 @@ class AudioFile:
         self.channels: int = self._sound.channels
 
     def _open_file(self) -> None:
-        magic = os.pread(self._file.fileno(), ffmpeg.MAGIC_BYTES, 0)
+        magic = os.pread(self._file.fileno(), OTHER_MAGIC_BYTES, 0)
         header = sphere.read_header(self._file.fileno()) if magic.startswith(sphere.MAGIC) else None
-        other = ffmpeg.recognize(magic)
+        other = recognize(magic)
         if header is not None and sphere.is_compressed(header):
             self._replace(self._decode(sphere.decompress))
         elif other is not None and other.needed:

@@ -6,7 +6,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-from biglittle_asr.commands.networks import find_network, override
+from biglittle_asr.commands.networks import IMAGE, find_network, override
 from biglittle_asr.commands.shared import add_image_size
 
 
@@ -27,12 +27,11 @@ def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
     import torch
 
-    from biglittle_asr.models import BigLittleEncoder, CTCModel, ImageClassifier, list_encoders, list_models
+    from biglittle_asr.models import BigLittleEncoder, CTCModel, ImageClassifier
     from biglittle_asr.profiling import draw_network, save_drawing
 
     found = find_network(options.model, dict(map(override, options.overrides)), options.image_size)
-    named = options.model in (*list_encoders(), *list_models())
-    with torch.device("meta") if named else nullcontext():
+    with torch.device("meta") if found.named else nullcontext():
         network = found.build()
     if isinstance(network, CTCModel):
         network = network.encoder
@@ -40,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.model}: is a {type(network).__name__}; only encoders and image models are drawn.")
     if isinstance(network, BigLittleEncoder) and options.image_size is not None:
         raise ValueError(f"{options.model}: takes audio, so --image-size does not apply.")
-    output = options.output or Path(f"{Path(options.model).stem}.svg")
+    output = options.output or Path(f"{Path(options.model.removeprefix(IMAGE)).stem}.svg")
     name = " ".join([options.model, *options.overrides])
     save_drawing(draw_network(network, name, found.image_size), output)
     print(output)

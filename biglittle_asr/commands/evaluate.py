@@ -23,7 +23,6 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
-from biglittle_asr.messages import audio_progress
 
 BATCH_SIZE = 64
 """Images at once, by default."""
@@ -127,9 +126,9 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
 def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.corpora.manifest import read_manifest
     from biglittle_asr.inference import load_model
-    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_by_time, find_references
-    from biglittle_asr.inference.transcription import Failure
-    from biglittle_asr.scoring import Hub5Score, Score
+    from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_nist, find_references
+    from biglittle_asr.inference.transcription import Failure, audio_progress
+    from biglittle_asr.scoring import NistScore, Score
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     references = None if options.by_utterance else find_references(manifest)
@@ -141,14 +140,14 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
         failures.append(failure)
         tell(str(failure.error))
 
-    score: Score | Hub5Score
+    score: Score | NistScore
     with audio_progress("evaluating") as progress:
         given = {"batch_seconds": options.batch_seconds, "bootstrap": options.bootstrap, "progress": progress}
         if references is None:
             score = evaluate(recognizer, rows, **given, report=report)
         else:
             tell(f"scoring as NIST does, by {' and '.join(path.name for path in references if path is not None)}.")
-            score, _ = evaluate_by_time(recognizer, rows, *references, **given, report=report)
+            score, _ = evaluate_nist(recognizer, rows, *references, **given, report=report)
     if options.output is not None:
         score.write(options.output, f"{options.model} on {options.data}")
     print_score(score, options)

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biglittle_asr.commands.shared import tell
 from biglittle_asr.messages import first_line, unknown
 
 if TYPE_CHECKING:
     import torch
+
+
+IMAGE = "image:"
+"""Stands before an image model's name, which it need not unless an encoder has that name as well."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +23,16 @@ class Network:
     """What a word on the command line stands for."""
 
     build: Callable[[], torch.nn.Module]
+    named: bool = False
+    """Whether the word is a name, and the network's weights random."""
     image_size: int = 224
     """Height and width in pixels of the images that it takes, if it takes any; by default those of ImageNet."""
 
 
 def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -> Network:
     """The network that a word on the command line stands for, and the size of its images, unless one is asked for.
+
+    A name that an encoder and an image model have is the encoder's; the image model is `image:resnet34`.
 
     Raises
     ------
@@ -32,10 +41,15 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
     """
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
-    if word in list_encoders() and not (image_size is not None and word in list_models()):
-        return Network(lambda: create_encoder(word, **overrides))
-    if word in list_models():
-        return Network(lambda: create_model(word, **overrides), image_size or Network.image_size)
+    if image_size is not None and word in list_encoders() and word in list_models():
+        # As the image model was asked for before it had a name of its own.
+        tell(f"{word}: is an encoder; with --image-size, {IMAGE}{word} is taken for it: write that.")
+        word = IMAGE + word
+    if word in list_encoders():
+        return Network(lambda: create_encoder(word, **overrides), named=True)
+    name = word.removeprefix(IMAGE)
+    if name in list_models():
+        return Network(lambda: create_model(name, **overrides), True, image_size or Network.image_size)
     path = Path(word)
     if path.is_dir():
         from biglittle_asr.inference import Classifier
@@ -45,13 +59,13 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
             raise ValueError(f"{word}: a model folder is what it is; leave out {next(iter(overrides))}.")
         model = read_model(path)
         if isinstance(model, Classifier):
-            return Network(lambda: model.model, image_size or model.crop)
+            return Network(lambda: model.model, image_size=image_size or model.crop)
         return Network(lambda: _countable(model.model))
     if path.is_file() or path.suffix in (".yaml", ".yml"):
         from biglittle_asr.recipe.network import load_network, read_image_size
 
         size = image_size or read_image_size(path, overrides) or Network.image_size
-        return Network(lambda: _countable(load_network(path, overrides)), size)
+        return Network(lambda: _countable(load_network(path, overrides)), image_size=size)
     listing = (
         "recipes (FILE.yaml), model folders, options of a model (KEY=VALUE), "
         f"the encoders {', '.join(list_encoders())}, and the image models {', '.join(list_models())}"

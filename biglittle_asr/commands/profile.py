@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.networks import find_network, override
-from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, seconds
+from biglittle_asr.commands.shared import add_image_size, add_json, count, positive_count, positive_seconds
 from biglittle_asr.files import read_table
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runs", type=count, default=10, help="forward passes to time, at most (default: %(default)s; 0: none)"
     )
     parser.add_argument(
-        "--seconds", type=seconds, default=5.0, help="to time them in, at most, or one pass (default: %(default)g)"
+        "--seconds",
+        type=positive_seconds,
+        default=5.0,
+        help="to time them in, at most, or one pass (default: %(default)g)",
     )
     parser.add_argument("--batch", type=positive_count, default=1, help="to time (default: %(default)s)")
     parser.add_argument("--threads", type=positive_count, help="to time with (default: PyTorch's choice)")
@@ -146,7 +149,7 @@ def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
 def _profile_model(name: str, word: str, overrides: dict[str, Any], options: argparse.Namespace) -> _Profile:
     import torch
 
-    from biglittle_asr.models import BigLittleEncoder, CTCModel, list_encoders, list_models
+    from biglittle_asr.models import BigLittleEncoder, CTCModel
     from biglittle_asr.nnet.sparse import freeze, sparsify
     from biglittle_asr.profiling import count_costs, encoder_costs, head_costs
 
@@ -158,8 +161,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
         return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
 
     # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
-    named = word in (*list_encoders(), *list_models())
-    module = make("meta" if named else None).eval()
+    module = make("meta" if network.named else None).eval()
     acoustic = isinstance(module, BigLittleEncoder | CTCModel)
     if acoustic and options.image_size is not None:
         raise ValueError(f"{word}: takes audio, so --image-size does not apply.")
@@ -176,7 +178,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
 
     def measured() -> tuple[torch.nn.Module, list[torch.Tensor]]:
         # Frozen: a sparse layer makes its mask in every pass, which a trained network need not.
-        frozen = freeze(make() if named else module)
+        frozen = freeze(make() if network.named else module)
         if not acoustic:
             return frozen, [torch.randn(options.batch, channels, size, size)]
         features = torch.randn(options.batch, 1000, encoder.config.input_size)

@@ -11,7 +11,7 @@ from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output,
 from biglittle_asr.messages import visible
 
 if TYPE_CHECKING:
-    from biglittle_asr.scoring.columns import AlignedUtterance
+    from biglittle_asr.scoring.alignment import AlignedUtterance
 
 ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
 """Options that make sense for STM and CTM alone."""

@@ -40,8 +40,7 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
         "--image_size",
         type=positive_count,
         metavar="N",
-        help="of image models, in pixels (default: that of the recipe or model folder, or 224); says also that an "
-        "image model is meant by a name that an encoder has as well",
+        help="of image models, in pixels (default: that of the recipe or model folder, or 224)",
     )
 
 
@@ -61,7 +60,7 @@ def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch-seconds",
         "--batch_seconds",
-        type=seconds,
+        type=positive_seconds,
         default=120.0,
         metavar="SECONDS",
         help="audio of a batch, which changes no word (default: %(default)g)",
@@ -196,7 +195,7 @@ def positive_count(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
+def positive_seconds(text: str) -> float:
     """Type of an argument: a duration above 0."""
     try:
         seconds = float(text)

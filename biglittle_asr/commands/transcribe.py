@@ -10,12 +10,11 @@ from biglittle_asr.commands.shared import (
     add_decoding,
     add_model,
     positive_count,
-    seconds,
+    positive_seconds,
     set_decoding,
     tell,
     usable_device,
 )
-from biglittle_asr.messages import audio_progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
-        type=seconds,
+        type=positive_seconds,
         default=60.0,
         metavar="SECONDS",
         help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
@@ -70,8 +69,8 @@ def run(options: argparse.Namespace) -> None:
 
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.inputs import find_recordings
-    from biglittle_asr.inference.transcription import Failure, transcribe
-    from biglittle_asr.inference.transcripts import Output
+    from biglittle_asr.inference.transcription import Failure, audio_progress, transcribe
+    from biglittle_asr.inference.transcripts import TranscriptWriter
     from biglittle_asr.profiling import Stopwatch
 
     recognizer = load_model(options.model, usable_device(options.device))
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> None:
         recognizer.stopwatch = Stopwatch(synchronize=torch.cuda.synchronize if on_gpu else None)
     with TemporaryDirectory(prefix="biglittle") as spool:
         recordings = find_recordings(options.audio, Path(spool), options.channel, tell)
-        output = Output(options.format, options.output, len(recordings) > 1)
+        output = TranscriptWriter(options.format, options.output, len(recordings) > 1)
         failures: list[Failure] = []
 
         def fail(failure: Failure) -> None:

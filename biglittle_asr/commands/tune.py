@@ -22,7 +22,6 @@ from biglittle_asr.commands.shared import (
     tell,
     usable_device,
 )
-from biglittle_asr.messages import audio_progress
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.tuning import Trial, Tuning
@@ -100,6 +99,7 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS
+    from biglittle_asr.inference.transcription import audio_progress
     from biglittle_asr.inference.tuning import tune
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)

@@ -67,12 +67,8 @@ def prepare(
         One of `list_corpora()`.
     data_folder : path
         The corpus as it was downloaded and unpacked; nothing is written there.
-    output_folder : path
-        Where the manifests go; made if it is not there.
-    sample_rate : int, optional
-        Hz that audio must have; what most of the files have if not given.
-    strict : bool
-        Refuse a corpus with faults.
+    output_folder, sample_rate, strict
+        As of :func:`~biglittle_asr.corpora.manifest.write_manifests`.
     **options
         The corpus's own, see `read` in its module (`dev_utterances` of AN4, `splits` of LibriSpeech).
 

@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.splitting import split_off, stable_hash
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import find_corpus
 from biglittle_asr.files import read_lines
 
 TRANSCRIPT_LINE = re.compile(r"(?P<words>.*?)\s*\((?P<id>[^()\s]+)\)")
@@ -44,7 +46,7 @@ def read(data_folder: str | PathLike[str], dev_utterances: int = 100) -> dict[st
     ValueError
         If list and transcripts disagree, a line is malformed, or `dev_utterances` leaves no train or no dev.
     """
-    folder = _find(Path(data_folder))
+    folder, _ = find_corpus(data_folder, "an4", _is_an4, "holds no AN4 corpus", ADVICE)
     train, dev = split_by_speaker(_read_set(folder, "train"), dev_utterances)
     return {"train": train, "dev": dev, "test": _read_set(folder, "test")}
 
@@ -62,15 +64,7 @@ def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tu
     dev_utterances : int
         Speakers are taken until they have at least this many utterances.
 
-    Returns
-    -------
-    train, dev : lists of Utterance
-        In the order given.
-
-    Raises
-    ------
-    ValueError
-        If either would be empty.
+    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------
@@ -88,23 +82,12 @@ def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tu
         if sum(sizes[each] for each in chosen) >= dev_utterances:
             break
         chosen.add(person)
-    train = [utterance for utterance in utterances if _person(utterance) not in chosen]
-    dev = [utterance for utterance in utterances if _person(utterance) in chosen]
-    if not train or not dev:
-        raise ValueError(
-            f"dev_utterances: {dev_utterances} of the {len(utterances)} training utterances (whole speakers) leave "
-            f"{'no train' if dev else 'no dev'} set; choose another number."
-        )
-    return train, dev
+    counted = f"{dev_utterances} of the {len(utterances)} training utterances (whole speakers)"
+    return split_off(utterances, _person, chosen, "dev_utterances", counted, example=6)
 
 
-def _find(data_folder: Path) -> Path:
-    data_folder = data_folder.expanduser().absolute()
-    for folder in (data_folder, data_folder / "an4"):
-        if (folder / "etc").is_dir():
-            return folder
-    problem = "holds no AN4 corpus" if data_folder.is_dir() else "no such folder"
-    raise FileNotFoundError(f"{data_folder}: {problem}; {ADVICE}.")
+def _is_an4(folder: Path) -> bool:
+    return (folder / "etc").is_dir()
 
 
 def _read_set(folder: Path, name: str) -> list[Utterance]:

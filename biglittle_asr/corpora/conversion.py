@@ -19,15 +19,13 @@ import numpy.typing as npt
 import soundfile
 from tqdm import tqdm
 
-from biglittle_asr.audio.files import (
-    WHOLE,
-    AudioFile,
-    AudioFileError,
-)
+from biglittle_asr.audio.files import WHOLE, AudioFile, AudioFileError
 from biglittle_asr.audio.resample import SAMPLE_RATES, Resampler
 from biglittle_asr.corpora.checks import Finding, cut_overshoot
 from biglittle_asr.corpora.manifest import RECORD_NAME
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.splitting import stable_hash
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.files import replacing
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +71,7 @@ def convert_audio(
                         raise AudioFileError(f"{utterance.wav}: {file.sample_rate} Hz", "sample_rate")
                     copy = _name_copy(utterance, folder, sample_rate)
                     if not copy.is_file():
-                        _write_atomically(
-                            copy, Resampler(file.sample_rate, sample_rate)(_read(file, utterance)), sample_rate
-                        )
+                        _write(copy, Resampler(file.sample_rate, sample_rate)(_read(file, utterance)), sample_rate)
             except AudioFileError as error:
                 reason = str(error).removeprefix(f"{utterance.wav}: ").rstrip(".")
                 return replace(utterance, findings=(Finding(error.fault, reason),))
@@ -121,13 +117,10 @@ def _read(file: AudioFile, utterance: Utterance) -> Iterator[npt.NDArray[np.floa
         yield block.mean(axis=1) if channel is None else block[:, channel - 1]
 
 
-def _write_atomically(path: Path, blocks: Iterator[npt.NDArray[np.float32]], sample_rate: int) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format="FLAC") as file:
-            for block in blocks:
-                file.write(block)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _write(path: Path, blocks: Iterator[npt.NDArray[np.float32]], sample_rate: int) -> None:
+    with (
+        replacing(path) as temporary,
+        soundfile.SoundFile(temporary, "w", sample_rate, 1, "PCM_16", format="FLAC") as file,
+    ):
+        for block in blocks:
+            file.write(block)

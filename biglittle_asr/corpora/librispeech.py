@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-from biglittle_asr.corpora.litter import without_litter
 from biglittle_asr.corpora.report import TRAINING, tell_incomplete
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.splitting import stable_hash
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import find_corpus, without_litter
 from biglittle_asr.files import read_lines
 
 CHAPTERS_NAME = "CHAPTERS.TXT"
@@ -75,7 +76,7 @@ def read(
     """
     if train_utterances is not None and train_utterances < 1:
         raise ValueError(f"train_utterances: is {train_utterances}, but must be 1 or more.")
-    folder, present = _find(Path(data_folder))
+    folder, present = find_corpus(data_folder, "LibriSpeech", _splits, "holds no split of LibriSpeech", ADVICE)
     utterances: dict[str, list[Utterance]] = {}
     for split in present if splits is None else splits:
         utterances[split] = []
@@ -95,17 +96,12 @@ def _lot(utterance: Utterance) -> str:
     return stable_hash(utterance.id)
 
 
-def _find(data_folder: Path) -> tuple[Path, list[str]]:
-    """The folder that holds the splits, and their names."""
-    data_folder = data_folder.expanduser().absolute()
-    for folder in (data_folder, data_folder / "LibriSpeech"):
-        if folder.is_dir():
-            splits = without_litter(folder.iterdir(), folder)
-            present = [each.name for each in splits if without_litter(each.glob(f"*/*/{TRANSCRIPTS}"), folder)]
-            if present:
-                return folder, present
-    problem = "holds no split of LibriSpeech" if data_folder.is_dir() else "no such folder"
-    raise FileNotFoundError(f"{data_folder}: {problem}; {ADVICE}.")
+def _splits(folder: Path) -> list[str]:
+    """Names of the splits in a folder."""
+    if not folder.is_dir():
+        return []
+    folders = without_litter(folder.iterdir(), folder)
+    return [each.name for each in folders if without_litter(each.glob(f"*/*/{TRANSCRIPTS}"), folder)]
 
 
 def _read_split(split: Path) -> list[Utterance]:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from biglittle_asr.files import read_text
+
 logger = logging.getLogger(__name__)
 
 COLUMN_NAMES = {
@@ -104,24 +106,6 @@ def read_list(path: Path) -> list[ListRow]:
             raise ValueError(f"{place}: names no recording; fill in its path, or remove the line.")
         rows.append(ListRow(place, {**values, "words": values.get("words", "")}))
     return rows
-
-
-def read_text(path: Path) -> str:
-    """Read a UTF-8 text file, without its byte order mark.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
-    if "\0" in text:
-        raise ValueError(f"{path}: not UTF-8 text (it holds zero bytes, as UTF-16 does); save it as UTF-8.")
-    return text
 
 
 def _meaning(column: str) -> str | None:

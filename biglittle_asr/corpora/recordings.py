@@ -11,23 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from biglittle_asr.audio.files import (
-    AUDIO_SUFFIXES,
-    WHOLE,
-    Segment,
-)
+from biglittle_asr.audio.files import AUDIO_SUFFIXES, WHOLE, Segment
 from biglittle_asr.corpora.checks import Finding
-from biglittle_asr.corpora.lists import LIST_SUFFIXES, ListRow, read_list, read_text
+from biglittle_asr.corpora.lists import LIST_SUFFIXES, ListRow, read_list
 from biglittle_asr.corpora.manifest import RECORD_NAME
-from biglittle_asr.corpora.utterance import Utterance, walk_files
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import is_litter, walk_files
+from biglittle_asr.files import read_text
 
 logger = logging.getLogger(__name__)
 
 TEXT_SUFFIXES = frozenset({".txt", ".lab"})
 FOREIGN_SUFFIXES = frozenset(".3gp .aac .amr .ape .m4a .m4b .mka .mkv .mov .mp4 .webm .wma .wv".split())
 """Names of audio that nothing here reads: such recordings are reported rather than overlooked."""
-LITTER = re.compile(r"\..*|@eaDir|__MACOSX")
-"""Names of files and folders that systems leave behind, and that hold no recordings."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
@@ -121,9 +117,9 @@ def _find_files(data: Path) -> tuple[list[Path], list[Path], list[Path]]:
         if RECORD_NAME in names:
             folders.clear()
             continue
-        folders[:] = [name for name in folders if not LITTER.fullmatch(name)]
+        folders[:] = [name for name in folders if not is_litter(name)]
         for name in names:
-            if LITTER.fullmatch(name):
+            if is_litter(name):
                 continue
             path, suffix = parent / name, Path(name).suffix.lower()
             try:
@@ -144,7 +140,7 @@ def _find_lists(data: Path) -> list[Path]:
     lists = sorted(
         path
         for path in data.iterdir()
-        if path.suffix.lower() in LIST_SUFFIXES and path.is_file() and not LITTER.fullmatch(path.name)
+        if path.suffix.lower() in LIST_SUFFIXES and path.is_file() and not is_litter(path.name)
     )
     of_splits = [path for path in lists if LIST_OF_A_SPLIT.fullmatch(path.stem)]
     if not of_splits and len(lists) > 1:
@@ -181,7 +177,7 @@ def _read_pairs(
             try:
                 text = read_text(written[0])
             except ValueError as error:
-                problem = str(error).removeprefix(f"{written[0]}: ").rstrip(".")
+                problem = str(error).removeprefix(str(written[0])).lstrip(":0123456789 ").rstrip(".")
                 unpaired.append(_left_over(data, written[0], problem, "characters"))
                 continue
             recordings.append(TranscribedRecording(make_id(name), name, sounds[0], text, str(written[0])))

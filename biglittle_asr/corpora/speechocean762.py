@@ -21,7 +21,9 @@ from os import PathLike
 from pathlib import Path
 
 from biglittle_asr.corpora.report import tell_incomplete
-from biglittle_asr.corpora.utterance import Utterance, stable_hash
+from biglittle_asr.corpora.splitting import split_off, stable_hash
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import find_corpus
 from biglittle_asr.files import read_lines
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def read(
         If the lists disagree, a line is malformed, `dev_speakers` leaves no train or no dev, or, if `complete`,
         utterances are missing.
     """
-    folder = _find(Path(data_folder))
+    folder = _find(data_folder)
     sets = {name: _read_set(folder, name) for name in ("train", "test")}
     trained = {utterance.speaker for utterance in sets["train"]}
     for utterance in sets["test"]:
@@ -99,7 +101,7 @@ def extra_files(data_folder: str | PathLike[str], **options: object) -> dict[str
     ValueError
         If a word has no phones.
     """
-    path = _find(Path(data_folder)) / LEXICON
+    path = _find(data_folder) / LEXICON
     if not path.is_file():
         logger.warning(
             f"{path}: no such file; hybrid recipes need a lexicon, CTC recipes do not: restore it for those."
@@ -131,15 +133,7 @@ def split_by_age(
     dev_speakers : int
         How many.
 
-    Returns
-    -------
-    train, dev : lists of Utterance
-        In the order given.
-
-    Raises
-    ------
-    ValueError
-        If either would be empty.
+    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------
@@ -154,24 +148,15 @@ def split_by_age(
         for group in ((True, "f"), (False, "m"), (True, "m"), (False, "f"))
     ]
     in_turn = [name for name in chain.from_iterable(zip_longest(*groups)) if name is not None]
-    if not 0 < dev_speakers < len(in_turn):
-        raise ValueError(
-            f"dev_speakers: {dev_speakers} of the {len(in_turn)} training speakers leave no "
-            f"{'dev' if dev_speakers < 1 else 'train'} set; choose another number."
-        )
-    chosen = set(in_turn[:dev_speakers])
-    train = [utterance for utterance in utterances if utterance.speaker not in chosen]
-    dev = [utterance for utterance in utterances if utterance.speaker in chosen]
-    return train, dev
+    chosen, counted = in_turn[: max(dev_speakers, 0)], f"{dev_speakers} of the {len(in_turn)} training speakers"
+    return split_off(utterances, lambda each: each.speaker, chosen, "dev_speakers", counted)
 
 
-def _find(data_folder: Path) -> Path:
-    data_folder = data_folder.expanduser().absolute()
-    for folder in (data_folder, data_folder / "speechocean762"):
-        if (folder / "train" / "text").is_file() or (folder / "test" / "text").is_file():
-            return folder
-    problem = "holds no speechocean762 corpus" if data_folder.is_dir() else "no such folder"
-    raise FileNotFoundError(f"{data_folder}: {problem}; {ADVICE}.")
+def _find(data_folder: str | PathLike[str]) -> Path:
+    def look(folder: Path) -> bool:
+        return (folder / "train" / "text").is_file() or (folder / "test" / "text").is_file()
+
+    return find_corpus(data_folder, "speechocean762", look, "holds no speechocean762 corpus", ADVICE)[0]
 
 
 def _read_set(folder: Path, name: str) -> list[Utterance]:

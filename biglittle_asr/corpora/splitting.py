@@ -1,12 +1,77 @@
-"""Splitting a corpus by lot, so that recordings that are added later leave the others where they are."""
+"""Splitting a corpus: by lot, alike on every machine, and whole speakers or conversations to one side."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from biglittle_asr.corpora.report import TRAINING
-from biglittle_asr.corpora.utterance import stable_hash
+from biglittle_asr.corpora.utterance import Utterance
+
+
+def stable_hash(text: str) -> str:
+    """Sorts names as if they were shuffled, alike on every machine; Python's own `hash` differs from run to run.
+
+    Example
+    -------
+    >>> sorted(["anna", "bea", "carl", "dora"], key=stable_hash)
+    ['anna', 'carl', 'dora', 'bea']
+    """
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def split_off(
+    utterances: Sequence[Utterance],
+    unit: Callable[[Utterance], str],
+    chosen: Collection[str],
+    option: str,
+    counted: str,
+    example: int = 1,
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Split off a development set of whole units: speakers, or conversations.
+
+    Arguments
+    ---------
+    utterances : sequence of Utterance
+    unit : function of Utterance
+        Which one it is of.
+    chosen : collection of str
+        Units that become dev.
+    option : str
+        Of the corpus, by which the user has chosen how many.
+    counted : str
+        How many of how many, for the message.
+    example : int
+        A value of the option that makes sense.
+
+    Returns
+    -------
+    train, dev : lists of Utterance
+        In the order given.
+
+    Raises
+    ------
+    ValueError
+        If either would be empty.
+
+    Example
+    -------
+    >>> from pathlib import Path
+    >>> both = [Utterance(name, Path(name), name, "YES", "list:1") for name in ("anna", "bea")]
+    >>> train, dev = split_off(both, lambda each: each.speaker, ["bea"], "dev_speakers", "1 of 2 speakers")
+    >>> train[0].id, dev[0].id
+    ('anna', 'bea')
+    """
+    units = set(chosen)
+    train = [each for each in utterances if unit(each) not in units]
+    dev = [each for each in utterances if unit(each) in units]
+    if not train or not dev:
+        raise ValueError(
+            f"{option}: {counted} leave no {'train set; lower' if dev else 'dev set; raise'} it, in a recipe with "
+            f"--corpus_options '{{{option}: {example}}}'."
+        )
+    return train, dev
 
 
 def split_by_lot(sizes: Mapping[str, int], percents: Mapping[str, int], seed: int = 0) -> dict[str, str]:

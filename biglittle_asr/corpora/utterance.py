@@ -1,10 +1,7 @@
-"""What every corpus module makes: utterances, out of the lines of its corpus's text files."""
+"""What every corpus module makes: utterances."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,42 +33,3 @@ class Utterance:
     """Words in brackets that may be in its transcript, such as [NOISE]."""
     findings: tuple[Finding, ...] = ()
     """Faults that its corpus module found. If there are any, nothing else is checked."""
-
-
-def stable_hash(text: str) -> str:
-    """Sorts names as if they were shuffled, alike on every machine; Python's own `hash` differs from run to run.
-
-    Example
-    -------
-    >>> sorted(["anna", "bea", "carl", "dora"], key=stable_hash)
-    ['anna', 'carl', 'dora', 'bea']
-    """
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def walk_files(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk through a folder as `os.walk` does, linked folders included, each folder once.
-
-    Yields
-    ------
-    (pathlib.Path, list of str, list of str)
-        A folder, and the names of its folders and of its files. Whoever removes a name from the folders leaves that
-        folder out.
-
-    Example
-    -------
-    >>> folder = getfixture("tmp_path")
-    >>> (folder / "a").mkdir()
-    >>> (folder / "a" / "back").symlink_to(folder)
-    >>> [str(each.relative_to(folder)) for each, _, _ in walk_files(folder)]
-    ['.', 'a']
-    """
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to where it is.
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        yield Path(parent), folders, names

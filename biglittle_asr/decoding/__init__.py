@@ -9,8 +9,8 @@
 """
 
 from biglittle_asr.decoding.ctc.beam import BeamSearch, Hypothesis
-from biglittle_asr.decoding.ctc.greedy import GreedyDecoder, ctc_greedy
-from biglittle_asr.decoding.decoder import BeamWords, Decoder, GreedyWords, Search
+from biglittle_asr.decoding.ctc.greedy import GreedyDecoder, GreedyWords, ctc_greedy
+from biglittle_asr.decoding.decoder import BeamWords, Decoder, Search
 from biglittle_asr.decoding.settings import DecodingSettings, read_settings, write_settings
 from biglittle_asr.tokens.words import Token, Word, WordBuilder
 

@@ -1,4 +1,4 @@
-"""Decodes one utterance's network output, piece by piece, into words: greedily or by a search."""
+"""Decodes one utterance's network output, piece by piece, into words: what decoders share, and searches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from biglittle_asr.decoding.ctc.beam import Hypothesis
-from biglittle_asr.decoding.ctc.greedy import GreedyDecoder
 from biglittle_asr.decoding.settings import DecodingSettings
 from biglittle_asr.tokens.tokenizer import Tokenizer
 from biglittle_asr.tokens.words import Word, WordBuilder
@@ -48,36 +47,6 @@ class Search(Protocol):
 
     def __call__(self, outputs: Tensor, /) -> list[Hypothesis]:
         """Find different texts, best first and at least one, for the network's outputs (T, V) or (T, D)."""
-
-
-class GreedyWords:
-    """Decodes the words of the best path.
-
-    Arguments
-    ---------
-    tokenizer : Tokenizer
-    frame_seconds : float
-        Seconds from one frame to the next.
-
-    Example
-    -------
-    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
-    >>> log_probs = torch.nn.functional.one_hot(torch.tensor([2, 2, 3, 0, 1, 3]), 4).float().log()
-    >>> decoder = GreedyWords(CharacterTokenizer(" GO"), frame_seconds=0.04)
-    >>> [word.text for word in decoder.decode(log_probs)], [word.text for word in decoder.finish(0.24)]
-    (['GO'], ['O'])
-    """
-
-    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
-        self._decoder, self._builder = GreedyDecoder(), WordBuilder(tokenizer, frame_seconds)
-
-    def decode(self, log_probs: Tensor) -> list[Word]:
-        """See :class:`Decoder`."""
-        return [*self._builder.add(self._decoder.decode(log_probs)), *self._builder.reach(self._decoder.reached)]
-
-    def finish(self, duration: float) -> list[Word]:
-        """See :class:`Decoder`."""
-        return [*self._builder.add(self._decoder.finish()), *self._builder.finish(duration)]
 
 
 class BeamWords:

@@ -19,7 +19,7 @@ from biglittle_asr.inference.transcription import (
     transcribe,
 )
 from biglittle_asr.inference.transcripts import timed_words
-from biglittle_asr.scoring import Hub5Score, Score, TimedWord, read_glm, read_stm, score_hub5, score_texts
+from biglittle_asr.scoring import NistScore, Score, TimedWord, read_glm, read_stm, score_nist, score_texts
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -97,7 +97,7 @@ def find_references(manifest: Path) -> tuple[Path, Path | None] | None:
     return (stm, glm if glm.is_file() else None) if stm.is_file() else None
 
 
-def evaluate_by_time(
+def evaluate_nist(
     recognizer: Recognizer,
     rows: Sequence[Row],
     stm: Path,
@@ -107,28 +107,28 @@ def evaluate_by_time(
     bootstrap: int = 1000,
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
-) -> tuple[Hub5Score, list[TimedWord]]:
-    """Transcribe the segments of a manifest and score their words by time, as NIST does.
+) -> tuple[NistScore, list[TimedWord]]:
+    """Transcribe the segments of a manifest and score their words as NIST does.
 
     Arguments
     ---------
     recognizer, rows, batch_seconds, bootstrap, progress
         As in :func:`evaluate`; what was said is not taken from the rows.
     stm, glm
-        As in :func:`score_by_time`.
+        As in :func:`score_set_nist`.
     report : function of Failure
         Is told which utterances could not be transcribed; their words count as deletions.
 
     Returns
     -------
-    score : Hub5Score
+    score : NistScore
     words : list of TimedWord
-        As :func:`score_by_time`.
+        As :func:`score_set_nist`.
 
     Raises
     ------
     OSError, ValueError
-        As `read_stm`, `read_glm` and `score_hub5`; or if not one segment could be transcribed.
+        As `read_stm`, `read_glm` and `score_nist`; or if not one segment could be transcribed.
     """
     # Read first, so that a fault in them is not found after an hour.
     read_stm(stm)
@@ -137,7 +137,7 @@ def evaluate_by_time(
     results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
     if all(isinstance(result, Failure) for result in results):
         raise ValueError(f"not one of {len(rows)} segments could be transcribed, so that there is nothing to score.")
-    return score_by_time(results, stm, glm, bootstrap)
+    return score_set_nist(results, stm, glm, bootstrap)
 
 
 def transcribe_rows(
@@ -205,10 +205,10 @@ def score_by_utterance(
     return score_texts(references, hypotheses, speakers, bootstrap=bootstrap)
 
 
-def score_by_time(
+def score_set_nist(
     results: Sequence[Result], stm: Path, glm: Path | None = None, bootstrap: int = 1000
-) -> tuple[Hub5Score, list[TimedWord]]:
-    """Score transcripts of segments by time, as NIST does.
+) -> tuple[NistScore, list[TimedWord]]:
+    """Score transcripts of segments as NIST does.
 
     Arguments
     ---------
@@ -223,18 +223,23 @@ def score_by_time(
 
     Returns
     -------
-    score : Hub5Score
+    score : NistScore
     words : list of TimedWord
         What was recognized, but for sounds, hesitations (:data:`UNSCORED`) and words cut off: what is scored.
 
     Raises
     ------
     OSError, ValueError
-        As `read_stm`, `read_glm` and `score_hub5`.
+        As `read_stm`, `read_glm` and `score_nist`.
     """
     words = [word for word in recognized_words(results) if _is_scored(word.word)]
     rules = None if glm is None else read_glm(glm)
-    return score_hub5(read_stm(stm).segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
+    return score_nist(read_stm(stm).segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
+
+
+# The names that they had before.
+evaluate_by_time = evaluate_nist
+score_by_time = score_set_nist
 
 
 def recognized_words(results: Sequence[Result]) -> list[TimedWord]:

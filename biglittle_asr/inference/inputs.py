@@ -12,8 +12,8 @@ from pathlib import Path
 
 from biglittle_asr.audio import files as audio
 from biglittle_asr.audio.files import AUDIO_SUFFIXES
-from biglittle_asr.corpora.litter import is_litter
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
+from biglittle_asr.corpora.walk import is_litter
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.shards import has_shards
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from biglittle_asr.audio.resample import Samples
 from biglittle_asr.decoding import BeamWords, Decoder, Word
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 60.0
 """With a context of a few seconds on both sides, a longer window would save less than a tenth of the work."""
 BATCH_SECONDS = 120.0
+PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
 Progress = Callable[[float, float], None]
 
@@ -273,3 +276,32 @@ def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], fl
     for piece in pieces:
         yield from decoder.decode(piece)
     yield from decoder.finish(duration())
+
+
+@contextmanager
+def audio_progress(description: str, enabled: bool = True) -> Iterator[Progress]:
+    """A progress bar over seconds of audio, done and in all; gives the function that moves it.
+
+    Arguments
+    ---------
+    description : str
+        Stands before the bar.
+    enabled : bool
+        Whether a bar may be drawn; none is drawn in any case where standard error is no terminal.
+
+    Example
+    -------
+    >>> with audio_progress("transcribing", enabled=False) as progress:
+    ...     progress(30.0, 60.0)
+    """
+    # Drawn before it is known how much there is; the format takes numbers only.
+    disable = None if enabled else True
+    with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
+
+        def move(done: float, total: float) -> None:
+            bar.total = total
+            # Sums of durations are not exact, and tqdm complains of more than all.
+            bar.n = min(done, total)
+            bar.update(0)
+
+        yield move

@@ -162,7 +162,7 @@ FORMATS = {
 """Format by the name that `biglittle transcribe --format` knows."""
 
 
-class Output:
+class TranscriptWriter:
     """Where transcripts go: standard output, one file, or a folder with one a recording. A file is whole or not there.
 
     Arguments

@@ -111,21 +111,10 @@ def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterat
     hop = compute_features.hop_samples
     # Frames on each side of a frame that see some of its samples, or that its deltas see.
     reach = -(-compute_features.mel.n_fft // (2 * hop)) + (2 * DELTA_SPAN if compute_features.deltas else 0)
-    buffer: list[Tensor] = []
-    held = first = start = 0
-    for block in blocks:
-        buffer.append(block)
-        held += len(block)
-        while first * hop + held >= (start + FEATURE_BLOCK + reach) * hop:
-            samples = torch.cat(buffer)
-            stop = start + FEATURE_BLOCK
-            wanted = samples[: (stop + reach - first) * hop]
-            yield compute_features(wanted[None], _length(wanted))[0][0, start - first : stop - first]
-            start, next_first = stop, stop - reach
-            samples = samples[(next_first - first) * hop :]
-            buffer, held, first = [samples], len(samples), next_first
-    samples = torch.cat(buffer)
-    yield compute_features(samples[None], _length(samples))[0][0, start - first :]
+    for samples, before, is_last in _overlapping(blocks, FEATURE_BLOCK * hop, reach * hop, reach * hop):
+        first = before // hop
+        last = None if is_last else first + FEATURE_BLOCK
+        yield compute_features(samples[None], _length(samples))[0][0, first:last]
 
 
 def encoder_windows(
@@ -155,23 +144,35 @@ def encoder_windows(
     """
     before, after = encoder.context
     step = encoder.alignment
-    before = -(-before // step) * step
     size = max(1, round(size / step)) * step
+    for features, skipped, is_last in _overlapping(blocks, size, -(-before // step) * step, after):
+        if len(features) > skipped:
+            first = skipped // encoder.time_stride
+            yield features, first, None if is_last else first + size // encoder.time_stride
+
+
+def _overlapping(blocks: Iterable[Tensor], size: int, before: int, after: int) -> Iterator[tuple[Tensor, int, bool]]:
+    """Cut a sequence, which comes in blocks, into pieces of `size` with as much before and after them as they need.
+
+    Yields
+    ------
+    Tensor, int and bool
+        A piece, how much of it lies before its own part, and whether it is the last, which goes on to the end.
+    """
     buffer: list[Tensor] = []
     held = first = start = 0
     for block in blocks:
         buffer.append(block)
         held += len(block)
         while first + held >= start + size + after:
-            features = torch.cat(buffer)
-            skip = (start - first) // encoder.time_stride
-            yield features[: start + size + after - first], skip, skip + size // encoder.time_stride
+            joined = torch.cat(buffer)
+            yield joined[: start + size + after - first], start - first, False
             start += size
-            next_first = max(0, start - before)
-            features = features[next_first - first :]
-            buffer, held, first = [features], len(features), next_first
-    if first + held > start:
-        yield torch.cat(buffer), (start - first) // encoder.time_stride, None
+            kept = joined[max(0, start - before) - first :]
+            first += len(joined) - len(kept)
+            buffer, held = [kept], len(kept)
+    if buffer:
+        yield torch.cat(buffer), start - first, True
 
 
 def _length(sequence: Tensor) -> Tensor:

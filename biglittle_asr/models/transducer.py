@@ -59,14 +59,8 @@ class TransducerModel(nn.Module):
 
         Arguments
         ---------
-        features : Tensor
-            (B, T, F).
-        frames : Tensor
-            (B,) integer valid frames.
-        tokens : Tensor
-            (B, U) token indices, padded.
-        num_tokens : Tensor
-            (B,) integer tokens.
+        features, frames, tokens, num_tokens : Tensor
+            As of :meth:`AttentionModel.forward`: (B, T, F), (B,), (B, U) and (B,).
 
         Returns
         -------

@@ -74,7 +74,7 @@ CONVENTIONS: dict[str, Convention] = {
 
 
 @dataclass(frozen=True)
-class Score:
+class MicroNetScore:
     """A MicroNet score. Lower is better; MobileNet v2 at width 1.4 scores 2."""
 
     name: str
@@ -86,9 +86,9 @@ class Score:
 
 
 SCORES = (
-    Score("seed-dnw, 32 bits", "seed-dnw", parameters=1.0, operations=2.0),
-    Score("seed-dnw, 16 bits", "seed-dnw", parameters=0.5, operations=1.5),
-    Score("micronet, by the challenge's rules", "micronet", parameters=1.0, operations=1.0),
+    MicroNetScore("seed-dnw, 32 bits", "seed-dnw", parameters=1.0, operations=2.0),
+    MicroNetScore("seed-dnw, 16 bits", "seed-dnw", parameters=0.5, operations=1.5),
+    MicroNetScore("micronet, by the challenge's rules", "micronet", parameters=1.0, operations=1.0),
 )
 """The entry's two claims (all values at 32 bits; 16-bit values at 1.5 operations per MAC), neither of which counts
 masks, and the score by the challenge's rules."""

@@ -100,7 +100,7 @@ def check_plot(path: Path) -> None:
         raise FileNotFoundError(f"{path.parent}: no such folder; make it, or write the plot elsewhere.")
 
 
-def plot_costs(points: Sequence[Point], path: Path, cost: str, error: str = "error (%)") -> None:
+def plot_costs(points: Sequence[Point], path: Path, cost: str) -> None:
     """Plot error against cost (logarithmic). Big-Little models are filled; the lower left corner is best.
 
     Arguments
@@ -108,8 +108,8 @@ def plot_costs(points: Sequence[Point], path: Path, cost: str, error: str = "err
     points : sequence of Point
     path : pathlib.Path
         PNG, SVG or PDF file.
-    cost, error : str
-        Labels of the axes; the label of the cost names the convention.
+    cost : str
+        Label of the cost axis; it names the convention.
     """
     from matplotlib.figure import Figure
 
@@ -122,7 +122,7 @@ def plot_costs(points: Sequence[Point], path: Path, cost: str, error: str = "err
         axes.annotate(point.name, (point.cost, point.error), (6, 4), textcoords="offset points", fontsize=8)
     axes.set_xscale("log")
     axes.set_xlabel(cost)
-    axes.set_ylabel(error)
+    axes.set_ylabel("error (%)")
     axes.margins(0.15)
     axes.grid(alpha=0.3, which="both")
     figure.savefig(path, dpi=150)

@@ -44,7 +44,7 @@ def read_tree(path: Path) -> Any:
         tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
     except YAMLError as error:
         raise RecipeError(explain(path, error)) from error
-    if not isinstance(tree, dict):
+    if not _is_mapping(tree):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
     places = {key: f"{path}, line {place[0] + 1}" for key, place in tree.lc.data.items()}
     if not tag_of(tree).startswith(INCLUDE):
@@ -59,6 +59,10 @@ def read_tree(path: Path) -> Any:
     base.update(tree)
     base.places.update(places)
     return base
+
+
+def _is_mapping(tree: Any) -> bool:
+    return isinstance(tree, Mapping)
 
 
 def _nodes(tree: Any) -> Iterator[Any]:

@@ -1,8 +1,7 @@
 """Word, character and sentence error rates, per speaker and overall. Runs without torch.
 
 Shared by both kinds of scoring:
-- `counts.py`: counts and the error rates computed from them
-- `columns.py`: the columns of an alignment
+- `alignment.py`: alignments, counts, and the error rates computed from them
 - `bootstrap.py`: the confidence interval, by resampling speakers
 - `report.py`: tables and alignments as text
 - `lookalikes.py`: different words that look the same
@@ -21,7 +20,7 @@ Recognized words by time, as NIST scores conversations:
 - `nist/marks.py`: the same alignment for trn files with alternatives
 """
 
-from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.alignment import Counts
 from biglittle_asr.scoring.nist.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, read_glm
 from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems

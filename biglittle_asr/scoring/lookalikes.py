@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from biglittle_asr.scoring.columns import SUBSTITUTION, AlignedUtterance, WordPair
+from biglittle_asr.scoring.alignment import SUBSTITUTION, AlignedUtterance, WordPair
 
 ALIKE = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201b\u02bc\u02b9\u2032\u00b4\u0060\uff07", "'")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
-from biglittle_asr.scoring.columns import AlignedUtterance
-from biglittle_asr.scoring.counts import Counts, OverallCounts
+from biglittle_asr.scoring.alignment import AlignedUtterance, Counts, OverallCounts
 from biglittle_asr.scoring.lookalikes import shown
 
 COLUMNS = {

@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from biglittle_asr.messages import visible
-from biglittle_asr.scoring.alignment import align
-from biglittle_asr.scoring.columns import AlignedUtterance
-from biglittle_asr.scoring.counts import Counts, OverallCounts, total
+from biglittle_asr.scoring.alignment import AlignedUtterance, Counts, OverallCounts, align, total
 from biglittle_asr.scoring.nist.marks import align_marked
 from biglittle_asr.scoring.report import LEGEND, format_alignment, format_summary, format_table
 

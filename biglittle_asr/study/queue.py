@@ -62,41 +62,23 @@ PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
-@dataclass(frozen=True)
 class Places:
-    """The files of a run."""
+    """The files of a run, in its folder."""
 
-    folder: Path
-
-    @property
-    def out(self) -> Path:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.out = folder / "out"
         """Output folder of the recipe."""
-        return self.folder / "out"
-
-    @property
-    def log(self) -> Path:
+        self.log = folder / "log.txt"
         """Output of its processes."""
-        return self.folder / "log.txt"
-
-    @property
-    def lock(self) -> Path:
+        self.lock = folder / "lock"
         """Lock file, locked while a process works on the run."""
-        return self.folder / "lock"
-
-    @property
-    def record(self) -> Path:
+        self.record = folder / "run.json"
         """Settings, commit and machine."""
-        return self.folder / "run.json"
-
-    @property
-    def costs(self) -> Path:
+        self.costs = folder / "costs.json"
         """Output of `biglittle profile`."""
-        return self.folder / "costs.json"
-
-    @property
-    def failure(self) -> Path:
+        self.failure = folder / "failed.json"
         """Reason of a failure."""
-        return self.folder / "failed.json"
 
 
 @dataclass

@@ -138,7 +138,7 @@ def write_report(study: Study, results: Results, folder: Path, tell: Callable[[s
         tell(f"{len(missing)} of {len(study.runs)} runs are not in {results.path} yet: {'; '.join(missing)}")
     folder.mkdir(parents=True, exist_ok=True)
     table = folder / "table.md"
-    write_atomically(table, format_table(summaries))
+    write_atomically(table, summary_table(summaries))
     written = [table]
     for error in DRAWN:
         points = [each for each in summaries if each.values(error).all and each.values("macs").all]
@@ -154,7 +154,7 @@ def write_report(study: Study, results: Results, folder: Path, tell: Callable[[s
 # Table
 
 
-def format_table(summaries: Sequence[Summary]) -> str:
+def summary_table(summaries: Sequence[Summary]) -> str:
     """Write a Markdown table with one line per name, and the machines below it."""
     speech = any(each.values("encoder_macs").all for each in summaries)
     columns: dict[str, Callable[[Summary], str]] = {

@@ -10,7 +10,7 @@ import soundfile
 
 from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
-from biglittle_asr.messages import audio_progress
+from biglittle_asr.inference.transcription import audio_progress
 from biglittle_asr.scoring import FORMATS
 from support.terminal import Terminal
 

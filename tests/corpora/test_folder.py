@@ -352,7 +352,7 @@ def test_a_list_finds_files_that_are_called_otherwise(tmp_path):
         ("a.csv", 'ID, wav, wrd\n7, a.wav, "CALL ""FOUR"", NOW"\n', 'CALL "FOUR", NOW'),
         ("a.csv", 'path;text\n a.wav ; "CALL; FOUR" \n'.replace(" \n", "\n"), "CALL; FOUR"),
         ("a.csv", "path\ttext\na.wav\tCALL FOUR\n", "CALL FOUR"),
-        ("a.csv", '\ufeffpath,text\r\na.wav,"CALL\r\nFOUR"\r\n\r\n', "CALL\r\nFOUR"),
+        ("a.csv", '\ufeffpath,text\r\na.wav,"CALL\r\nFOUR"\r\n\r\n', "CALL\nFOUR"),
         ("a.csv", 'path,text\na.wav,CALL "FOUR" THREE 5" NINE\n', 'CALL "FOUR" THREE 5" NINE'),
         ("a.csv", "PATH,Sentence\na.wav,CALL\n,\n", "CALL"),
         ("a.tsv", 'path\tsentence\na.wav\t"Yes," he said.\n', '"Yes," he said.'),
@@ -413,7 +413,7 @@ def test_lists_that_are_refused(tmp_path, name, text, message):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "latin-1"])
 def test_lists_of_another_encoding(tmp_path, encoding):
     (tmp_path / "a.csv").write_text("path,text\nzoë.wav,yes\n", encoding=encoding)
-    assert "save it as UTF-8" in refusal(tmp_path / "a.csv", tmp_path / "out")
+    assert "convert the file to UTF-8" in refusal(tmp_path / "a.csv", tmp_path / "out")
 
 
 def test_which_list(tmp_path):
@@ -459,7 +459,7 @@ def test_recordings_are_converted(tmp_path, monkeypatch, rate, channels, suffix)
         np.testing.assert_allclose(samples[middle], tone(len(samples))[middle], atol=0.01)
     assert not read_rows(out / "report.csv")
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "_write_atomically", lambda path, *_: pytest.fail(f"converted {path} again"))
+        patch.setattr(conversion, "_write", lambda path, *_: pytest.fail(f"converted {path} again"))
         prepare("folder", data, out)
         # An interrupted run goes on with what it has.
         (out / "prepared.json").unlink()

@@ -11,7 +11,7 @@ import kaldi_native_io
 import numpy as np
 import pytest
 
-from biglittle_asr.decoding.ctc.lexicon import read_lexicon as read_words
+from biglittle_asr.decoding.ctc.lexicon import read_words
 from biglittle_asr.decoding.hmm import (
     Aligner,
     AlignmentError,

@@ -48,7 +48,7 @@ def test_command_draws_svg_and_png(tmp_path, monkeypatch, capsys):
     assert main(["draw", "bl_resnet22", "alpha=2"]) == 0
     assert capsys.readouterr().out == "bl_resnet22.svg\n"
     assert "bl_resnet22 alpha=2" in texts("bl_resnet22.svg")
-    assert main(["draw", "resnet34", "--image-size", "64", "--output", "net.png"]) == 0
+    assert main(["draw", "image:resnet34", "--image-size", "64", "--output", "net.png"]) == 0
     assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -8,10 +8,19 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.cli import main
+from biglittle_asr.commands.networks import find_network
 from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
-from biglittle_asr.models import CTCModel, create_encoder, create_model, list_encoders, list_models
+from biglittle_asr.models import (
+    BigLittleEncoder,
+    CTCModel,
+    ImageClassifier,
+    create_encoder,
+    create_model,
+    list_encoders,
+    list_models,
+)
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.profiling import (
     CONVENTIONS,
@@ -182,6 +191,21 @@ def test_an_image_model_is_profiled_at_any_size_and_sparsity(capsys):
     assert (facts["parameters"], facts["macs"], facts["nonzero_weights"]) == (2_558_732, 515_231_310, 2_558_785)
     assert len(facts["scores"]) == 3 and KEYS <= facts.keys()
     assert profile(capsys, "bl_resnet50", "--image_size", "64", "--runs", "0")["input"] == "1 image: 3 x 64 x 64"
+
+
+def test_a_name_means_one_network_and_every_network_has_one(capsys):
+    for name in list_encoders():
+        assert isinstance(find_network(name, {}, None).build(), BigLittleEncoder)
+    for name in {*list_models()} - {*list_encoders()}:
+        assert find_network(name, {}, None).image_size == find_network(f"image:{name}", {}, None).image_size == 224
+    shared = {*list_models()} & {*list_encoders()}
+    assert shared
+    for name in shared:
+        with torch.device("meta"):
+            assert isinstance(find_network(f"image:{name}", {}, None).build(), ImageClassifier)
+            # As it was asked for before.
+            assert isinstance(find_network(name, {}, 64).build(), ImageClassifier)
+        assert f"image:{name}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("path", IMAGE_RECIPES, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ from biglittle_asr.scoring import (
     read_ctm,
     read_glm,
     read_stm,
-    score_hub5,
+    score_nist,
     write_ctm,
     write_stm,
 )
@@ -37,7 +37,7 @@ def numbers(counts):
 
 def score(folder, glm=None, **options):
     stm, ctm = read_stm(folder / "ref.stm"), read_ctm(folder / "hyp.ctm")
-    return score_hub5(stm.segments, ctm, glm, bootstrap=0, **options)
+    return score_nist(stm.segments, ctm, glm, bootstrap=0, **options)
 
 
 def write_example(folder, seed, recordings, for_hubscr=False, glm=None):
@@ -52,7 +52,7 @@ def write_example(folder, seed, recordings, for_hubscr=False, glm=None):
 def one_segment(text, *lines, **options):
     """Score the words in `lines`, one a line or with marks of alternatives, against one segment."""
     words = [TimedWord("f", "A", 0.1 * number, 0.05, word) for number, word in enumerate(" ".join(lines).split())]
-    result = score_hub5(
+    result = score_nist(
         [Segment("f", "A", "s", 0.0, 100.0, (), text)], words, bootstrap=0, missing_as_empty=True, **options
     )
     counts = result.all
@@ -160,10 +160,10 @@ def test_order_of_lines_does_not_matter_with_rules(tmp_path):
     # Words and segments that start at once keep the file's order.
     ctm = list({(word.recording, word.channel, word.start): word for word in ctm}.values())
     stm = list({(segment.recording, segment.channel, segment.start): segment for segment in stm}.values())
-    expected = score_hub5(stm, ctm, Glm([]), bootstrap=0, missing_as_empty=True).to_dict()
+    expected = score_nist(stm, ctm, Glm([]), bootstrap=0, missing_as_empty=True).to_dict()
     for side in (stm, ctm):
         random.Random(0).shuffle(side)
-    assert score_hub5(stm, ctm, Glm([]), bootstrap=0, missing_as_empty=True).to_dict() == expected
+    assert score_nist(stm, ctm, Glm([]), bootstrap=0, missing_as_empty=True).to_dict() == expected
 
 
 # Each rule: text, words, and what is correct, substituted, deleted, inserted
@@ -234,19 +234,19 @@ def test_words_go_to_segments_by_their_middles():
         Segment("f", "A", "s", start, end, (), text) for start, end, text in [(0, 1, "a"), (1.5, 2, "b"), (2, 3, "c")]
     ]
     words = [TimedWord("f", "A", start, 0.2, word) for start, word in [(0.85, "a"), (1.2, "b"), (7.0, "c")]]
-    found = score_hub5(segments, words, bootstrap=0)
+    found = score_nist(segments, words, bootstrap=0)
     assert found.all.correct == 3
     assert any("2 of 3 words lie in no segment" in remark for remark in found.remarks)
     # The middle decides: a word that starts in one segment may belong to the next.
     later = [TimedWord("f", "A", 0.95, 0.2, "a"), *words[1:]]
-    assert [each.counts.correct for each in score_hub5(segments, later, bootstrap=0).utterances] == [0, 1, 1]
+    assert [each.counts.correct for each in score_nist(segments, later, bootstrap=0).utterances] == [0, 1, 1]
 
 
 def test_ignored_segments_take_their_words_along():
     texts = ["a", "ignore_time_segment_in_scoring", "c"]
     segments = [Segment("f", "A", "s", start, start + 1, (), text) for start, text in enumerate(texts)]
     words = [TimedWord("f", "A", start + 0.5, 0.2, word) for start, word in enumerate("axc")]
-    assert numbers(score_hub5(segments, words, bootstrap=0).all) == [2, 2, 2, 0, 0, 0, 0, 0]
+    assert numbers(score_nist(segments, words, bootstrap=0).all) == [2, 2, 2, 0, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize("mark", ["IGNORE_TIME_SEGMENT_IN_SCORING", "IGNORETIMESEGMENTINSCORING"])
@@ -315,7 +315,7 @@ def test_a_confidence_without_a_word_is_refused(tmp_path):
 
 def test_overlapping_words_are_remarked():
     words = [TimedWord("f", "A", 0.1, 0.5, "a"), TimedWord("f", "A", 0.3, 0.2, "b")]
-    found = score_hub5([Segment("f", "A", "s", 0.0, 1.0, (), "a b")], words, bootstrap=0)
+    found = score_nist([Segment("f", "A", "s", 0.0, 1.0, (), "a b")], words, bootstrap=0)
     assert found.all.correct == 2 and "1 of 2 words lies over the word before" in found.remarks[0]
 
 
@@ -325,7 +325,7 @@ def test_labels_and_test_sets():
         for name, labels in [("sw_1", ("O", "M")), ("en_1", ("o",)), ("other", ())]
     ]
     words = [TimedWord(name, "a", 0.2, 0.1, "a") for name in ("SW_1", "en_1", "other")]
-    found = score_hub5(segments, words, bootstrap=0)
+    found = score_nist(segments, words, bootstrap=0)
     # Labels that differ in case are one, spelled as in the recording that comes first.
     expected = {"o": 2, "M": 1, "Switchboard": 1, "CallHome": 1}
     assert {name: counts.segments for name, counts in found.labels.items()} == expected
@@ -352,7 +352,7 @@ RULES = {
 def test_rules(tmp_path, rules, text, expected):
     (tmp_path / "rules.glm").write_text(f";;\n{rules}\n")
     (tmp_path / "ref.stm").write_text(f"f A s 0 1 {text}\n")
-    found = score_hub5(
+    found = score_nist(
         read_stm(tmp_path / "ref.stm").segments,
         [],
         read_glm(tmp_path / "rules.glm"),
@@ -379,7 +379,7 @@ def test_comparison_is_fair(tmp_path, seed):
     write_example(tmp_path, seed, recordings=15)
     stm, ctm = read_stm(tmp_path / "ref.stm").segments, read_ctm(tmp_path / "hyp.ctm")
     other = [word for index, word in enumerate(ctm) if index % 5]
-    one, two = (score_hub5(stm, words, bootstrap=0, missing_as_empty=True) for words in (ctm, other))
+    one, two = (score_nist(stm, words, bootstrap=0, missing_as_empty=True) for words in (ctm, other))
     there, back = compare_systems(one, two), compare_systems(two, one)
     assert (there.pieces, there.mean, there.z, there.p) == (back.pieces, -back.mean, -back.z, back.p)
     assert round(there.mean * there.pieces) == one.all.errors - two.all.errors
@@ -404,7 +404,7 @@ def test_comparison_is_that_of_sc_stats(tmp_path):
     for name, system in zip(("one", "two"), systems, strict=True):
         (tmp_path / f"{name}.ctm").write_text("".join(system))
         scores.append(
-            score_hub5(read_stm(tmp_path / "ref.stm").segments, read_ctm(tmp_path / f"{name}.ctm"), bootstrap=0)
+            score_nist(read_stm(tmp_path / "ref.stm").segments, read_ctm(tmp_path / f"{name}.ctm"), bootstrap=0)
         )
     command = "for s in one two; do sctk sclite -r ref.stm stm -h $s.ctm ctm $s -o sgml stdout -f 0; done"
     command += " | grep -v '^$' | sctk sc_stats -p -t mapsswe -v -n compared"
@@ -441,7 +441,7 @@ def run(folder, *options):
     return main(["score", "--ref", f"{folder}/ref.stm", "--hyp", f"{folder}/hyp.ctm", *map(str, options)])
 
 
-def test_command_scores_by_time(files, capsys):
+def test_command_scores_as_nist_does(files, capsys):
     assert run(files, "--glm", files / "rules.glm", "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert [result["all"][name] for name in NAMES] == [3, 9, 8, 0, 1, 0, 1, 1]

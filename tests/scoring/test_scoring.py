@@ -7,8 +7,8 @@ import pytest
 
 from biglittle_asr.cli import main
 from biglittle_asr.scoring import FORMATS, read_pair, read_utt2spk, score_texts
+from biglittle_asr.scoring.alignment import Counts
 from biglittle_asr.scoring.bootstrap import wer_interval
-from biglittle_asr.scoring.counts import Counts
 from biglittle_asr.scoring.lookalikes import count_look_alikes
 from support.nist import HAS_SCTK, counts_of_sclite, random_trn
 

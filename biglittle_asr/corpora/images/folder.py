@@ -13,7 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
-from biglittle_asr.corpora.litter import is_litter
+from biglittle_asr.corpora.walk import is_litter
 from biglittle_asr.shards import ShardMember, read_index
 
 SPLITS = frozenset({"train", "val", "test"})

@@ -99,7 +99,11 @@ def arrange(
 
 
 def _validation_classes(data_folder: Path) -> list[str]:
-    """Wnids of the validation images, in the order of their numbers."""
+    """Wnids of the validation images, in the order of their numbers.
+
+    torchvision's `parse_devkit_archive` does this for its own data set: it wants the archive itself, with its MD5 sum,
+    and writes the result beside it. Here a devkit may be unpacked, and the data folder read-only.
+    """
     meta = _devkit_file(data_folder, "meta.mat")
     truth = _devkit_file(data_folder, GROUND_TRUTH)
     wnids = _wnids_by_id(meta, data_folder)

@@ -8,10 +8,12 @@ from __future__ import annotations
 import ctypes
 import shutil
 import tempfile
+from math import gcd
 from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import resample_poly
 
 AUDIO_OUTPUT_SYNCHRONOUS = 2
 INITIALIZE_DONT_EXIT = 0x8000
@@ -107,6 +109,13 @@ class Espeak:
         if status != 0 or not self._chunks:
             raise RuntimeError(f"espeak-ng spoke nothing for '{text}' with the voice {voice} (status {status}).")
         return np.concatenate(self._chunks)
+
+    def speak_at(self, sample_rate: int, text: str, voice: str, rate: int, pitch: int) -> npt.NDArray[np.float64]:
+        """The same (S,) at a sample rate in Hz, full scale 1."""
+        common = gcd(sample_rate, self.sample_rate)
+        samples = self.speak(text, voice, rate, pitch) / 32768
+        resampled: npt.NDArray[np.float64] = resample_poly(samples, sample_rate // common, self.sample_rate // common)
+        return resampled
 
     def __enter__(self) -> Espeak:
         return self

@@ -16,14 +16,12 @@ import random
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from math import gcd
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from biglittle_asr.corpora.synthesis.espeak import Espeak
@@ -259,8 +257,8 @@ def _speak_all(folder: Path, speakers: list[Speaker], recipe: Recipe) -> None:
             for index in range(splits[speaker.split][1]):
                 sentence = next(drawn)
                 utterance_id = f"{speaker.reader}-1-{index:04d}"
-                spoken = espeak.speak(sentence.lower(), speaker.voice, speaker.rate, speaker.pitch)
-                recorded = _record(spoken, espeak.sample_rate, generator)
+                spoken = espeak.speak_at(SAMPLE_RATE, sentence.lower(), speaker.voice, speaker.rate, speaker.pitch)
+                recorded = _record(spoken, generator)
                 soundfile.write(chapter / f"{utterance_id}.flac", recorded, SAMPLE_RATE, subtype="PCM_16")
                 transcripts.append(f"{utterance_id} {sentence}\n")
                 progress.update()
@@ -268,12 +266,8 @@ def _speak_all(folder: Path, speakers: list[Speaker], recipe: Recipe) -> None:
             (chapter / f"{speaker.reader}-1.trans.txt").write_text(text, encoding="utf-8", newline="\n")
 
 
-def _record(
-    samples: npt.NDArray[np.int16], sample_rate: int, generator: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Resample, and vary what a room and a microphone vary: level and background noise."""
-    common = gcd(SAMPLE_RATE, sample_rate)
-    speech = resample_poly(samples.astype(np.float64), SAMPLE_RATE // common, sample_rate // common)
+def _record(speech: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Vary what a room and a microphone vary: level and background noise."""
     level = np.sqrt(np.mean(speech**2)) * 10 ** (-generator.uniform(*NOISE_DB) / 20)
     noisy = speech + level * generator.standard_normal(len(speech))
     return noisy * (generator.uniform(*PEAKS) / np.abs(noisy).max())

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from biglittle_asr.audio.files import Segment
-from biglittle_asr.corpora.litter import is_litter
+from biglittle_asr.corpora.splitting import split_off, stable_hash
 from biglittle_asr.corpora.telephone.transcripts import NOISES, UNINTELLIGIBLE, without_noises
-from biglittle_asr.corpora.utterance import Utterance, stable_hash, walk_files
+from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.corpora.walk import is_litter, walk_files
 
 CHANNELS = {"A": 1, "B": 2}
 """Channel of each side."""
@@ -191,15 +192,7 @@ def split_by_conversation(
     dev_conversations : int
         How many.
 
-    Returns
-    -------
-    train, dev : lists of Utterance
-        In the order given.
-
-    Raises
-    ------
-    ValueError
-        If either would be empty.
+    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------
@@ -208,13 +201,10 @@ def split_by_conversation(
     >>> len(train), len(dev), len({utterance.wav for utterance in dev})
     (6, 2, 1)
     """
-    conversations = sorted({each.wav.stem.lower() for each in utterances}, key=stable_hash)
-    if not 0 < dev_conversations < len(conversations):
-        raise ValueError(
-            f"dev_conversations: {dev_conversations} of {len(conversations)} conversations leave no "
-            f"{'dev' if dev_conversations < 1 else 'train'} set; choose another number."
-        )
-    chosen = set(conversations[:dev_conversations])
-    train = [each for each in utterances if each.wav.stem.lower() not in chosen]
-    dev = [each for each in utterances if each.wav.stem.lower() in chosen]
-    return train, dev
+    conversations = sorted({_conversation(each) for each in utterances}, key=stable_hash)
+    chosen, counted = conversations[: max(dev_conversations, 0)], f"{dev_conversations} of {len(conversations)}"
+    return split_off(utterances, _conversation, chosen, "dev_conversations", f"{counted} conversations")
+
+
+def _conversation(utterance: Utterance) -> str:
+    return utterance.wav.stem.lower()

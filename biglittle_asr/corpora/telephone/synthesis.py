@@ -17,7 +17,6 @@ import random
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from math import gcd
 from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,6 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import soundfile
-from scipy.signal import resample_poly
 
 from biglittle_asr.corpora.synthesis.espeak import Espeak
 
@@ -207,11 +205,9 @@ def read_digits(folder: Path) -> dict[str, Voice]:
 def speak_digits() -> dict[str, Voice]:
     """Every digit by some voices of espeak-ng."""
     with Espeak() as espeak:
-        common = gcd(espeak.sample_rate, SAMPLE_RATE)
 
         def speak(word: str, voice: str, rate: int) -> Clip:
-            samples = espeak.speak(word, voice, rate, 50) / 32768
-            clip = resample_poly(samples, SAMPLE_RATE // common, espeak.sample_rate // common)
+            clip = espeak.speak_at(SAMPLE_RATE, word, voice, rate, 50)
             loud = np.flatnonzero(np.abs(clip) > 0.02 * np.abs(clip).max())
             return np.asarray(clip[loud[0] : loud[-1] + 1])
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from biglittle_asr.decoding.ctc.lexicon import Lexicon, examples, read_lexicon, spell, spellable_hotwords
+from biglittle_asr.decoding.ctc.lexicon import SpelledWords, examples, read_words, spell, spellable_hotwords
 from biglittle_asr.decoding.lm.language_model import LanguageModel, load_kenlm, open_language_model
 from biglittle_asr.decoding.lm.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
@@ -279,7 +279,7 @@ def _tokens(path: list[int], emissions: np.ndarray[Any, Any]) -> tuple[Token, ..
 
 def _make_lexicon(
     tokenizer: Tokenizer, settings: DecodingSettings, model: LanguageModel | None, report: Callable[[str], None]
-) -> Lexicon | None:
+) -> SpelledWords | None:
     """Make the lexicon of the words that may be found; None if any sequence of tokens may be found."""
     if model is not None and model.of_tokens:
         if settings.lexicon is not None:
@@ -295,7 +295,7 @@ def _make_lexicon(
             )
         return None
     if settings.lexicon is not None:
-        words, source = read_lexicon(settings.lexicon), str(settings.lexicon)
+        words, source = read_words(settings.lexicon), str(settings.lexicon)
     elif model is None:
         return None
     elif model.words is None:

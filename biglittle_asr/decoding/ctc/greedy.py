@@ -1,9 +1,10 @@
-"""Greedy CTC decoding: take the best token of every frame, merge repeats, remove blanks."""
+"""Greedy CTC decoding: take the best token of every frame, merge repeats, remove blanks, and join tokens to words."""
 
 import torch
 from torch import Tensor
 
-from biglittle_asr.tokens.words import Token
+from biglittle_asr.tokens.tokenizer import Tokenizer
+from biglittle_asr.tokens.words import Token, Word, WordBuilder
 
 
 def ctc_greedy(log_probs: Tensor, frames: Tensor, blank: int = 0) -> list[list[int]]:
@@ -90,3 +91,33 @@ class GreedyDecoder:
         tokens = [] if self._open is None else [self._open]
         self._open = None
         return tokens
+
+
+class GreedyWords:
+    """The words of the best path.
+
+    Arguments
+    ---------
+    tokenizer : Tokenizer
+    frame_seconds : float
+        Seconds from one frame to the next.
+
+    Example
+    -------
+    >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
+    >>> log_probs = torch.nn.functional.one_hot(torch.tensor([2, 2, 3, 0, 1, 3]), 4).float().log()
+    >>> decoder = GreedyWords(CharacterTokenizer(" GO"), frame_seconds=0.04)
+    >>> [word.text for word in decoder.decode(log_probs)], [word.text for word in decoder.finish(0.24)]
+    (['GO'], ['O'])
+    """
+
+    def __init__(self, tokenizer: Tokenizer, frame_seconds: float) -> None:
+        self._decoder, self._builder = GreedyDecoder(), WordBuilder(tokenizer, frame_seconds)
+
+    def decode(self, log_probs: Tensor) -> list[Word]:
+        """See :class:`~biglittle_asr.decoding.decoder.Decoder`."""
+        return [*self._builder.add(self._decoder.decode(log_probs)), *self._builder.reach(self._decoder.reached)]
+
+    def finish(self, duration: float) -> list[Word]:
+        """See :class:`~biglittle_asr.decoding.decoder.Decoder`."""
+        return [*self._builder.add(self._decoder.finish()), *self._builder.finish(duration)]

@@ -15,7 +15,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Lexicon:
+class SpelledWords:
     """Words and their spellings."""
 
     words: tuple[str, ...]
@@ -23,7 +23,7 @@ class Lexicon:
     """Tokens of each word."""
 
 
-def read_lexicon(path: str | Path) -> list[str]:
+def read_words(path: str | Path) -> list[str]:
     r"""Read the words of a lexicon: the first column of each line, in order, without repeats.
 
     Phones or spellings after a word are ignored, as the model's tokenizer spells words. `WORD(2)`, another
@@ -41,7 +41,7 @@ def read_lexicon(path: str | Path) -> list[str]:
     -------
     >>> path = getfixture("tmp_path") / "a.dic"
     >>> _ = path.write_text("A AH\nA(2) EY\nAND AE N D\n")
-    >>> read_lexicon(path)
+    >>> read_words(path)
     ['A', 'AND']
     """
     words = dict.fromkeys(word for _, word, _ in lexicon_lines(path))
@@ -52,7 +52,7 @@ def read_lexicon(path: str | Path) -> list[str]:
 
 def spell(
     words: Iterable[str], tokenizer: Tokenizer, source: str, report: Callable[[str], None] = lambda message: None
-) -> Lexicon:
+) -> SpelledWords:
     """Spell words in a model's tokens; words that it cannot spell are omitted.
 
     Arguments
@@ -94,7 +94,7 @@ in upper case it could.
             hint = (hints or ["take one made of the model's kind of text"])[0]
             raise ValueError(f"{source}: does not fit the model, which has no tokens to spell {count}; {hint}.")
         report(f"{source}: the model has no tokens to spell {count}; these are not recognized.")
-    return Lexicon(tuple(spelled), tuple(spelled.values()))
+    return SpelledWords(tuple(spelled), tuple(spelled.values()))
 
 
 def spellable_hotwords(

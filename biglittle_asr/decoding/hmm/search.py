@@ -30,7 +30,7 @@ END = -1
 
 
 @dataclass(frozen=True)
-class Hypothesis:
+class GraphHypothesis:
     """A word sequence that the search found."""
 
     words: tuple[str, ...]
@@ -82,7 +82,7 @@ class GraphDecoder:
         lattice_options = kaldi_decoder.LatticeSimpleDecoderConfig(beam=beam, lattice_beam=lattice_beam)
         self._lattice_decoder = kaldi_decoder.LatticeSimpleDecoder(graph.fst, lattice_options)
 
-    def decode(self, log_likelihoods: Reals) -> Hypothesis:
+    def decode(self, log_likelihoods: Reals) -> GraphHypothesis:
         """Find the best words.
 
         Arguments
@@ -92,21 +92,21 @@ class GraphDecoder:
 
         Returns
         -------
-        Hypothesis
+        GraphHypothesis
             The best hypothesis. If no path reached a final state, it is an incomplete sentence. It has no words if
             there are no frames or no path was found.
         """
         if not len(log_likelihoods):
-            return Hypothesis((), 0.0)
+            return GraphHypothesis((), 0.0)
         self._decoder.decode(self._decodable(log_likelihoods))
         found, path = self._decoder.get_best_path()
         if not found:
-            return Hypothesis((), float("inf"))
+            return GraphHypothesis((), float("inf"))
         _, _, labels, weight = kaldifst.get_linear_symbol_sequence(path)
         starts, outputs = _places(path)
-        return Hypothesis(self._words(labels), weight.value1 + weight.value2, starts, outputs)
+        return GraphHypothesis(self._words(labels), weight.value1 + weight.value2, starts, outputs)
 
-    def best(self, log_likelihoods: Reals, number: int) -> list[Hypothesis]:
+    def best(self, log_likelihoods: Reals, number: int) -> list[GraphHypothesis]:
         """Find the n best different word sequences, best first; fewer if the beams have left fewer.
 
         Arguments
@@ -117,12 +117,13 @@ class GraphDecoder:
             Largest number of sequences.
         """
         if not len(log_likelihoods):
-            return [Hypothesis((), 0.0)]
+            return [GraphHypothesis((), 0.0)]
         self._lattice_decoder.decode(self._decodable(log_likelihoods))
         found, lattice = self._lattice_decoder.get_raw_lattice()
         if not found:
             return []
-        return [Hypothesis(self._words(labels), cost) for labels, cost in _best_paths(_Lattice.of(lattice), number)]
+        paths = _best_paths(_Lattice.of(lattice), number)
+        return [GraphHypothesis(self._words(labels), cost) for labels, cost in paths]
 
     def _decodable(self, log_likelihoods: Reals) -> Any:
         scaled = np.ascontiguousarray(log_likelihoods / np.float32(self.lm_weight), dtype=np.float32)

@@ -99,7 +99,7 @@ class ContextStatistics:
         return np.array(order, np.int32), counts, means, within
 
 
-def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, min_gain: float = 0.0) -> Tying:
+def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100) -> Tying:
     """Tie the states of all phones by decision trees.
 
     Arguments
@@ -109,8 +109,6 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
         Largest number of tied states, including those of silence.
     min_frames : int
         Smallest number of frames of a tied state.
-    min_gain : float
-        Smallest gain in log-likelihood of a split.
 
     Returns
     -------
@@ -146,7 +144,7 @@ def grow_tying(statistics: ContextStatistics, size: int, min_frames: int = 100, 
     heapq.heapify(best)
     while best and silences + len(leaves) < size:
         gain, index, split = heapq.heappop(best)
-        if -gain <= min_gain:
+        if -gain <= 0:
             break
         halves = leaves[index].halves(*split[1:], questions)
         leaves[index] = halves[0]

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from biglittle_asr.files import parse_json
+from biglittle_asr.files import parse_json, replacing_folder
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.card import ModelCard, format_card
 from biglittle_asr.inference.folder.config import (
@@ -242,27 +241,14 @@ def read_file(folder: Path, name: str) -> bytes:
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
     """Write a model folder beside its place, check that it loads, and move it there."""
-    place = folder.resolve()
     _check_replaceable(folder)
-    partial, old = (place.with_name(f".{place.name}.{kind}") for kind in ("partial", "old"))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
+    with replacing_folder(folder) as partial:
         for name, content in files.items():
             _write(partial / name, content)
         try:
             read_model(partial)
         except ValueError as error:
             raise ValueError(str(error).replace(str(partial), str(folder))) from error
-        # A folder cannot be replaced in one step; the old one steps aside until the new one is there.
-        shutil.rmtree(old, ignore_errors=True)
-        if place.exists():
-            place.rename(old)
-        partial.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -310,7 +310,7 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
     glm : Glm
         Mapping rules. They are applied to each word alone, with a space before and after it.
     case_sensitive : bool
-        Whether letters keep their case.
+        As of :func:`filter_stm`.
 
     Returns
     -------
@@ -318,11 +318,7 @@ def filter_ctm(items: Iterable[Recognized], glm: Glm, case_sensitive: bool = Fal
         Normalized items. Words that replace one word share its time equally. A word replaced by nothing is removed;
         csrfilt would take its confidence for the word.
 
-    Raises
-    ------
-    ValueError
-        If brackets around optionally deletable words, or braces of a rule that applies, do not match. The message
-        names file and line.
+    Raises as :func:`filter_stm`.
 
     Example
     -------

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from biglittle_asr.scoring.columns import CORRECT, DELETION, INSERTION, SUBSTITUTION, WordPair
+from biglittle_asr.scoring.alignment import CORRECT, DELETION, INSERTION, SUBSTITUTION, WordPair
 from biglittle_asr.scoring.nist.wordgraph import START, Vocabulary, WordGraph
 
 SUBSTITUTION_COST, NULL_PAIR_COST = np.float32(4), np.float32(1)

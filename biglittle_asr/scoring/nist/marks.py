@@ -11,9 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from biglittle_asr.scoring.alignment import character_counts
-from biglittle_asr.scoring.columns import CORRECT, AlignedUtterance, WordPair
-from biglittle_asr.scoring.counts import Counts
+from biglittle_asr.scoring.alignment import CORRECT, AlignedUtterance, Counts, WordPair, character_counts
 from biglittle_asr.scoring.nist.ctm import NO_WORD
 from biglittle_asr.scoring.nist.graph_alignment import align_graphs
 from biglittle_asr.scoring.nist.wordgraph import Vocabulary, graph_of_text, without_tags

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.scoring.columns import CORRECT
+from biglittle_asr.scoring.alignment import CORRECT
 
 if TYPE_CHECKING:
     from biglittle_asr.scoring.nist.score import NistScore

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 
-from biglittle_asr.scoring.counts import Counts, percent
+from biglittle_asr.scoring.alignment import Counts, percent
 from biglittle_asr.scoring.score import Score
 
 LEGEND = (

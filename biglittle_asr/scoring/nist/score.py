@@ -15,8 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from biglittle_asr.scoring.columns import AlignedUtterance
-from biglittle_asr.scoring.counts import Counts, OverallCounts, total
+from biglittle_asr.scoring.alignment import AlignedUtterance, Counts, OverallCounts, total
 from biglittle_asr.scoring.nist.assignment import assigned, channels_of, check_channels, remarks
 from biglittle_asr.scoring.nist.ctm import Recognized, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, filter_ctm, filter_stm

@@ -1,10 +1,19 @@
-"""Batches of an epoch, drawn so that an interrupted epoch goes on with the same ones."""
+"""Batches, random numbers and sums of a training, which are the same after an interruption, and in several processes.
+
+The batches of an epoch follow from seed and epoch. Every utterance of every epoch is augmented with generators seeded
+for it alone, every step likewise. So neither the number of loading processes nor an interruption changes a number, and
+a checkpoint need not hold any generator's state.
+"""
 
 import hashlib
+import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from speechbrain.utils.distributed import is_distributed_initialized
+from torch import Tensor
 from torch.utils.data import Sampler
 
 SORTINGS = ("random", "ascending", "descending")
@@ -129,3 +138,71 @@ def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Cal
         return [order[start : start + size] for start in range(0, total, size)]
 
     return batches
+
+
+# Random numbers
+
+
+def seed_all(*place: object) -> None:
+    """Seed the generators of torch (every device), numpy and Python for a place in a training.
+
+    Arguments
+    ---------
+    *place
+        What tells this place from all others, such as seed, epoch and utterance; numbers and strings.
+
+    Example
+    -------
+    >>> seed_all(1234, 1, "utterance 1")
+    >>> first = torch.rand(3)
+    >>> _ = torch.rand(100)
+    >>> seed_all(1234, 1, "utterance 1")
+    >>> torch.equal(torch.rand(3), first)
+    True
+    """
+    digest = hashlib.sha256(repr(place).encode()).digest()
+    torch.manual_seed(int.from_bytes(digest[:8], "little"))
+    np.random.seed(int.from_bytes(digest[8:12], "little"))
+    random.seed(digest[12:20])
+
+
+# Processes; one process alone is the simple case of a distributed training
+
+
+def count_processes() -> int:
+    """Of a distributed training; 1 for any other.
+
+    Example
+    -------
+    >>> count_processes()
+    1
+    """
+    return torch.distributed.get_world_size() if is_distributed_initialized() else 1
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process of a distributed training has, on each of them.
+
+    Example
+    -------
+    >>> gather("mine")
+    ['mine']
+    """
+    if not is_distributed_initialized():
+        return [value]
+    gathered: list[Any] = [None] * count_processes()
+    torch.distributed.all_gather_object(gathered, value)
+    return gathered
+
+
+def mean_over_processes(count: Tensor) -> Tensor:
+    """What to divide a training loss by: what it is counted in (), averaged over the processes of a training.
+
+    Gradients are averaged over processes. With this, they are those of one process on all their batches together,
+    however unequal these are. Each process must call it once a step.
+    """
+    if count_processes() == 1:
+        return count
+    total = count.detach().double().clone()
+    torch.distributed.all_reduce(total)
+    return (total / count_processes()).clamp(min=1 / count_processes())

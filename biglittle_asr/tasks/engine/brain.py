@@ -28,12 +28,17 @@ from torch.nn.parallel import DistributedDataParallel
 from biglittle_asr.files import write_atomically
 from biglittle_asr.nnet.normalization import uncounted
 from biglittle_asr.profiling import Stopwatch
-from biglittle_asr.tasks.engine.batches import EpochBatches, Failure
+from biglittle_asr.tasks.engine.batches import (
+    EpochBatches,
+    Failure,
+    count_processes,
+    gather,
+    mean_over_processes,
+    seed_all,
+)
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.engine.failures import Failures
 from biglittle_asr.tasks.engine.logs import draw_epoch, log_epoch, restart_board, rewrite_log
-from biglittle_asr.tasks.engine.processes import count_processes, gather, mean_over_processes
-from biglittle_asr.tasks.engine.randomness import seed_all
 
 logger = get_logger(__name__)
 
@@ -198,6 +203,22 @@ class ResumableBrain(sb.Brain, ABC):
 
     def inspect_training(self, progress: Any) -> None:
         """Look at what training counted in an epoch, over all processes; a task may refuse to go on."""
+
+    # Training
+
+    def fit_epochs(
+        self, train: Any, dev: Any, train_options: Mapping[str, Any], dev_options: Mapping[str, Any]
+    ) -> None:
+        """Train, from the last checkpoint if there is one, watching dev; with the options of the sets' loaders.
+
+        Raises
+        ------
+        ValueError
+            If more than 1 % of the training examples cannot be read, or the loss is not finite.
+        """
+        options = {"train_loader_kwargs": dict(train_options), "valid_loader_kwargs": dict(dev_options)}
+        self.fit(self.hparams.epoch_counter, train, dev, **options)
+        self.failures.report_lost()
 
     # Loading
 

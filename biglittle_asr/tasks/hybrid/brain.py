@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import speechbrain as sb
@@ -17,15 +17,13 @@ from biglittle_asr.decoding.hmm.tying import Reals
 from biglittle_asr.models import HybridModel
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tasks.hybrid.mmi import Denominator, mmi_loss
-from biglittle_asr.tasks.speech.brain import Progress as RecognitionProgress
-from biglittle_asr.tasks.speech.brain import RecognitionBrain
-from biglittle_asr.tokens.tokenizer import Tokenizer
+from biglittle_asr.tasks.speech.brain import UtteranceBrain, UtteranceProgress
 
 logger = get_logger(__name__)
 
 
 @dataclass
-class Progress(RecognitionProgress):
+class FrameProgress(UtteranceProgress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     correct: int = 0
@@ -38,7 +36,7 @@ class Progress(RecognitionProgress):
 
 
 @dataclass(frozen=True)
-class Output:
+class FrameOutput:
     """What the network says of an utterance."""
 
     id: str
@@ -55,8 +53,8 @@ class Output:
     """(T', D) what the encoder made of its frames."""
 
 
-class HybridBrain(RecognitionBrain):
-    """Trains and evaluates a :class:`HybridModel`; see :class:`RecognitionBrain`.
+class HybridBrain(UtteranceBrain):
+    """Trains and evaluates a :class:`HybridModel`; see :class:`UtteranceBrain`.
 
     The targets of an utterance are the tied states of its frames, one for each that comes out of the encoder; one
     without targets, because it could not be aligned, is decoded and not learned from. The loss is weighted by state.
@@ -76,8 +74,8 @@ class HybridBrain(RecognitionBrain):
     """
 
     loss_name: ClassVar[str] = "weighted cross-entropy (nats per frame)"
-    progress_type = Progress
-    progress: Progress
+    progress_type = FrameProgress
+    progress: FrameProgress
     model: HybridModel
 
     def __init__(
@@ -88,7 +86,7 @@ class HybridBrain(RecognitionBrain):
         run_opts: Any = None,
         denominator: Denominator | None = None,
     ) -> None:
-        super().__init__(model, cast(Tokenizer, _Words()), hparams, run_opts)
+        super().__init__(model, hparams, run_opts)
         self.decoder = decoder
         self.denominator = denominator
         self.train_accuracy = self.dev_accuracy = float("nan")
@@ -108,25 +106,19 @@ class HybridBrain(RecognitionBrain):
             loss = mutual + self.hparams.mmi_ce_weight * loss
         return loss, torch.ones_like(num_tokens, dtype=torch.bool)
 
-    def frames_needed(self, tokens: Sequence[int]) -> int:
-        """As many as there are targets."""
-        return len(tokens)
-
-    def check_targets_fit(self, dataset: Any) -> None:
-        """They do, for they are stretched with the audio."""
-
-    def decode(self, predictions: Any) -> Any:
-        """Words of each utterance, in place of tokens."""
+    def words(self, predictions: Any) -> list[str]:
+        """What the decoding graph finds."""
         log_probs, frames = predictions
         assert self.decoder is not None
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
         return [
-            self.decoder.decode(each[:count]).words for each, count in zip(likelihoods, frames.tolist(), strict=True)
+            " ".join(self.decoder.decode(each[:count]).words)
+            for each, count in zip(likelihoods, frames.tolist(), strict=True)
         ]
 
-    def inspect_training(self, progress: RecognitionProgress) -> None:
+    def inspect_training(self, progress: FrameProgress) -> None:
         """Note how many frames were right."""
-        self.train_accuracy = cast(Progress, progress).accuracy
+        self.train_accuracy = progress.accuracy
 
     def score_epoch(self) -> dict[str, float]:
         """WER and CER on dev, in percent; reports how many frames were right."""
@@ -147,7 +139,7 @@ class HybridBrain(RecognitionBrain):
 
         Yields
         ------
-        Output or Failure
+        FrameOutput or Failure
             The latter for those that cannot be read.
         """
         self.modules.eval()
@@ -161,20 +153,13 @@ class HybridBrain(RecognitionBrain):
             likelihoods = self.model.log_likelihoods(log_probs)
             arrays = [each.float().cpu().numpy() for each in (likelihoods, log_probs, vectors)]
             for row, count in enumerate(frames.tolist()):
-                yield Output(
+                yield FrameOutput(
                     examples.id[row],
                     examples.wrd[row],
                     examples.spk_id[row],
                     float(examples.num_samples[row]) / self.hparams.sample_rate,
                     *(each[row, :count] for each in arrays),
                 )
-
-
-class _Words:
-    """Stands where a tokenizer does: what a graph says are words already."""
-
-    def decode(self, words: Sequence[str]) -> str:
-        return " ".join(words)
 
 
 def frame_loss(log_probs: Tensor, targets: Tensor, num_targets: Tensor, weights: Tensor) -> tuple[Tensor, int]:

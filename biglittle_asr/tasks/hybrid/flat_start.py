@@ -38,7 +38,7 @@ from biglittle_asr.decoding.lm.ngram import train_ngrams
 from biglittle_asr.features import SentenceNormalization
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
-from biglittle_asr.tasks.hybrid.brain import HybridBrain, Output
+from biglittle_asr.tasks.hybrid.brain import FrameOutput, HybridBrain
 from biglittle_asr.tasks.hybrid.iterations import Row, change, write_alignments
 from biglittle_asr.tasks.hybrid.linear_start import SECONDS, fit, linear_model
 from biglittle_asr.tasks.hybrid.training import Failed, HybridTraining, add_no_targets
@@ -156,7 +156,7 @@ class FlatStart(HybridTraining):
         outputs = brain.outputs(train, self.hparams["valid_dataloader_opts"])
         vectors, words = {}, {}
         for output in outputs:
-            if isinstance(output, Output):
+            if isinstance(output, FrameOutput):
                 vectors[output.id], words[output.id] = output.vectors, output.words.split()
         fit(model, self.lexicon, tying, words, vectors)
         return brain
@@ -172,7 +172,7 @@ class FlatStart(HybridTraining):
             add_no_targets(dataset)
             dataset = dataset.filtered_sorted(sort_key="duration")
             for output in brain.outputs(dataset, self.hparams["valid_dataloader_opts"]):
-                if not isinstance(output, Output):
+                if not isinstance(output, FrameOutput):
                     failed[output.id] = output.reason
                     continue
                 try:

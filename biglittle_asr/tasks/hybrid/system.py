@@ -18,8 +18,8 @@ from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.search import GraphDecoder
 from biglittle_asr.inference import Recognizer
 from biglittle_asr.nnet.sparse import freeze
-from biglittle_asr.scoring import Hub5Score, Score, score_texts
-from biglittle_asr.tasks.hybrid.brain import HybridBrain, Output
+from biglittle_asr.scoring import NistScore, Score, score_texts
+from biglittle_asr.tasks.hybrid.brain import FrameOutput, HybridBrain
 from biglittle_asr.tasks.speech.data import Datasets
 from biglittle_asr.tasks.speech.evaluation import evaluate_recipe
 from biglittle_asr.tokens.tokenizer import WordTokenizer
@@ -39,7 +39,7 @@ class HybridSystem:
     datasets: Datasets
     manifests: Mapping[str, Path]
 
-    def evaluate(self, hparams: Mapping[str, Any]) -> dict[str, Score | Hub5Score]:
+    def evaluate(self, hparams: Mapping[str, Any]) -> dict[str, Score | NistScore]:
         """Choose checkpoints and the language model's weight on dev, then score as :func:`evaluate_recipe`.
 
         Arguments
@@ -72,7 +72,7 @@ class HybridSystem:
         for output in self.brain.outputs(self.datasets.dev, hparams["valid_dataloader_opts"]):
             references[output.id] = output.words
             for weight, decoder in decoders.items():
-                words = decoder.decode(output.log_likelihoods).words if isinstance(output, Output) else ()
+                words = decoder.decode(output.log_likelihoods).words if isinstance(output, FrameOutput) else ()
                 hypotheses[weight][output.id] = " ".join(words)
         errors = {}
         for weight in decoders:

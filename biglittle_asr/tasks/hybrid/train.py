@@ -17,17 +17,7 @@ from biglittle_asr.tasks.speech.evaluation import remove_scores
 def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     """Parse, prepare, train, evaluate.
 
-    Arguments
-    ---------
-    argv : sequence of str
-        The command line, see :func:`~biglittle_asr.recipe.run.load_recipe`.
-    corpus : str
-        One of `biglittle_asr.corpora.list_corpora()`.
-
-    Raises
-    ------
-    ValueError, OSError
-        With a sentence for the user.
+    Arguments, and what it raises, are those of :func:`~biglittle_asr.tasks.speech.train.train_recognizer`.
     """
     hparams, run_opts = load_recipe(argv, HybridRecipe)
     remove_scores(Path(hparams["output_folder"]))

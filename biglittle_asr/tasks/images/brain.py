@@ -31,13 +31,10 @@ from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.shards import has_shards
-from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches
-from biglittle_asr.tasks.engine.brain import NonFiniteLossError, ResumableBrain
-from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
+from biglittle_asr.tasks.engine.batches import Draw, EpochBatches, Failure, fixed_batches, mean_over_processes, seed_all
+from biglittle_asr.tasks.engine.brain import NonFiniteLossError, Progress, ResumableBrain
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
-from biglittle_asr.tasks.engine.processes import mean_over_processes
-from biglittle_asr.tasks.engine.randomness import seed_all
 
 logger = get_logger(__name__)
 
@@ -189,7 +186,7 @@ def whole_batches(total: int, size: int, seed: int) -> Callable[[int], list[list
 
 
 @dataclass
-class Progress(BrainProgress):
+class ImageProgress(Progress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     loss_sum: float = 0.0
@@ -230,8 +227,8 @@ class ImageBrain(ResumableBrain):
     examples: ClassVar[str] = "images"
     error: ClassVar[str] = "top1_error"
     fate: ClassVar[str] = "not counted"
-    progress_type = Progress
-    progress: Progress
+    progress_type = ImageProgress
+    progress: ImageProgress
     model: ImageClassifier
 
     def __init__(self, model: ImageClassifier, sets: ImageSets, hparams: dict[str, Any], run_opts: Any = None) -> None:
@@ -247,24 +244,12 @@ class ImageBrain(ResumableBrain):
         super().__init__(model, {"average": self.average}, CURVES, hparams, run_opts)
 
     def fit_sets(self, hparams: Mapping[str, Any]) -> None:
-        """Train, from the last checkpoint if there is one, watching the validation set.
-
-        Raises
-        ------
-        ValueError
-            If more than 1 % of the training images cannot be read, or the loss is not finite.
-        """
+        """Train and watch the validation set, see :meth:`fit_epochs`."""
         if self.test_only:
             return
         batches = whole_batches(len(self.sets.train.files), hparams["batch_size"], hparams["seed"])
-        self.fit(
-            self.hparams.epoch_counter,
-            self.sets.train,
-            self.sets.val,
-            train_loader_kwargs={**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)},
-            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
-        )
-        self.failures.report_lost()
+        options = {**hparams["train_dataloader_opts"], "batch_sampler": EpochBatches(batches)}
+        self.fit_epochs(self.sets.train, self.sets.val, options, hparams["valid_dataloader_opts"])
 
     def evaluate_sets(self, hparams: Mapping[str, Any]) -> ImageScore:
         """Evaluate the last epoch's weights (their moving average, if there is one) on the validation images.

@@ -1,4 +1,4 @@
-"""What the Brains of all speech recognition tasks share: features, targets, quick scores and averages."""
+"""What the Brains of speech tasks share: features, loss, quick scores and averages; targets that are tokens."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +23,10 @@ from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
 from biglittle_asr.recipe.network import make_sparse
 from biglittle_asr.scoring import Score, score_texts
-from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, ResumableBrain
-from biglittle_asr.tasks.engine.brain import Progress as BrainProgress
+from biglittle_asr.tasks.engine.batches import gather, mean_over_processes
+from biglittle_asr.tasks.engine.brain import Batch, NonFiniteLossError, Progress, ResumableBrain
 from biglittle_asr.tasks.engine.curves import Curves
 from biglittle_asr.tasks.engine.logs import rewrite_log
-from biglittle_asr.tasks.engine.processes import gather, mean_over_processes
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, collate, train_loader_options
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 
@@ -48,7 +47,7 @@ RATES = {"dev_wer": "dev WER", "dev_cer": "dev CER"}
 
 
 @dataclass
-class Progress(BrainProgress):
+class UtteranceProgress(Progress):
     """What has happened since the present epoch, or the present pass over an evaluation set, began."""
 
     loss_sum: float = 0.0
@@ -64,23 +63,21 @@ class Progress(BrainProgress):
         return self.loss_sum / max(self.tokens, 1)
 
 
-class RecognitionBrain(ResumableBrain):
-    """Trains a model that transcribes utterances, and watches its errors on dev.
+class UtteranceBrain(ResumableBrain):
+    """Trains a model of utterances, whatever its targets are, and watches its word errors on dev.
 
-    The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their tokens:
-    so it is in nats per token, every token of a batch weighs the same, and neither a batch of short utterances nor one
-    of long ones dominates an epoch.
+    The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their
+    targets: so every target of a batch weighs the same, and neither a batch of short utterances nor one of long ones
+    dominates an epoch.
 
-    A task says how its model is called (:meth:`forward_model`), what an utterance costs (:meth:`losses`), in how many
-    frames a target fits (:meth:`frames_needed`), and how to transcribe quickly while it trains (:meth:`decode`). The
-    final scores are those of a :meth:`recognizer`.
+    A task says how its model is called (:meth:`forward_model`), what an utterance costs (:meth:`losses`), and how to
+    transcribe quickly while it trains (:meth:`words`). The final scores are those of a recognizer, see
+    :func:`~biglittle_asr.tasks.speech.evaluation.evaluate_recipe`.
 
     Arguments
     ---------
     model : nn.Module
         What is trained; has an `encoder`.
-    tokenizer : Tokenizer
-        Of the targets.
     hparams : dict
         What the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
@@ -92,17 +89,15 @@ class RecognitionBrain(ResumableBrain):
     fate: ClassVar[str] = "the words count as deletions"
     loss_name: ClassVar[str]
     """What the loss is called in the picture of the training."""
-    search_settings: Any = None
-    """Of the search by which the model folder transcribes."""
     decoding_settings: DecodingSettings | None = None
     """Of the search for the final scores, if it is another."""
     decoding: str = ""
     """The same, for the model card."""
-    progress_type = Progress
-    progress: Progress
+    progress_type = UtteranceProgress
+    progress: UtteranceProgress
     model: Any
 
-    def __init__(self, model: Any, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+    def __init__(self, model: Any, hparams: dict[str, Any], run_opts: Any = None) -> None:
         # The final scores need a recognizer: a model that cannot have one is refused before the training.
         kind_of(model)
         make_sparse(model, hparams)
@@ -110,9 +105,6 @@ class RecognitionBrain(ResumableBrain):
         if normalize.state_dict():
             hparams["checkpointer"].add_recoverable("normalize", normalize)
         super().__init__(model, hparams["modules"], Curves(self.loss_name, RATES), hparams, run_opts)
-        self.tokenizer = tokenizer
-        self.score_start: Callable[[], Score] | None = None
-        """Scores the weights that a training starts from on dev, if they are a trained model's."""
 
     # What a task says
 
@@ -129,12 +121,8 @@ class RecognitionBrain(ResumableBrain):
         """Nats of each utterance whose target fits its frames, and (B,) bool, which these are."""
 
     @abstractmethod
-    def frames_needed(self, tokens: Sequence[int]) -> int:
-        """Fewest frames out of the encoder for which the loss of these tokens is finite."""
-
-    @abstractmethod
-    def decode(self, predictions: Any) -> list[list[int]]:
-        """Tokens of each utterance, by a search that is quick enough for every epoch."""
+    def words(self, predictions: Any) -> list[str]:
+        """The transcript of each utterance, by a search that is quick enough for every epoch."""
 
     def views(self, stage: sb.Stage) -> int:
         """How often each utterance of a batch is augmented, each time on its own; the views lie behind each other."""
@@ -146,47 +134,11 @@ class RecognitionBrain(ResumableBrain):
 
     # Training and evaluation
 
-    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
-        """Train, from the last checkpoint if there is one, watching dev.
-
-        Arguments
-        ---------
-        datasets : Datasets
-        hparams : mapping
-            What the recipe's YAML file defines.
-        is_trained : bool
-            Whether the weights are a trained model's. They are scored on dev then, and are the checkpoint of epoch 0:
-            from it an interrupted training goes on, and it is the best one if no epoch is better.
-
-        Raises
-        ------
-        ValueError
-            If the targets of more than 1 % of the training utterances do not fit their frames, as many cannot be read,
-            or the loss is not finite.
-        """
-        if self.test_only:
-            return
-        self.check_targets_fit(datasets.train)
-        if is_trained:
-            options = hparams["valid_dataloader_opts"]
-            self.score_start = partial(self.score_dataset, datasets.dev, options, bootstrap=0)
-        self.fit(
-            self.hparams.epoch_counter,
-            datasets.train,
-            datasets.dev,
-            train_loader_kwargs=train_loader_options(datasets.train, hparams),
-            valid_loader_kwargs=dict(hparams["valid_dataloader_opts"]),
-        )
-        self.failures.report_lost()
-
-    def on_fit_start(self) -> None:
-        """Go on from the last checkpoint; of a trained model's weights, make the first one."""
-        super().on_fit_start()
-        if self.score_start is not None:
-            score = self.score_start()
-            logger.info(f"dev, {START}: {score.summary()}")
-            # Here, where the optimizer exists, which belongs to every checkpoint.
-            self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
+    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
+        """Train and watch dev, see :meth:`fit_epochs`; of `hparams`, the loaders' options are read."""
+        if not self.test_only:
+            options = train_loader_options(datasets.train, hparams)
+            self.fit_epochs(datasets.train, datasets.dev, options, hparams["valid_dataloader_opts"])
 
     @main_process_only
     def log_scores(self, scores: Mapping[str, Score]) -> None:
@@ -236,7 +188,7 @@ class RecognitionBrain(ResumableBrain):
         return batch.tokens.data.to(self.device).repeat(views, 1), batch.num_tokens.to(self.device).repeat(views)
 
     def compute_objectives(self, predictions: Any, batch: Any, stage: sb.Stage) -> Tensor:
-        """Loss in nats per token; outside of training, decodes as well."""
+        """Loss in nats per target; outside of training, transcribes as well."""
         with self.stopwatch("loss"):
             tokens, num_tokens = self._targets(batch, self.views(stage))
             losses, fits = self.losses(predictions, tokens, num_tokens, stage)
@@ -256,8 +208,7 @@ class RecognitionBrain(ResumableBrain):
                 count = mean_over_processes(count)
         if stage != sb.Stage.TRAIN:
             with self.stopwatch("decoding"):
-                decoded = [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
-            self.hypotheses.update(zip(batch.id, decoded, strict=True))
+                self.hypotheses.update(zip(batch.id, self.words(predictions), strict=True))
             self.references.update(zip(batch.id, batch.wrd, strict=True))
             self.speakers.update(zip(batch.id, batch.spk_id, strict=True))
         return (total / count.clamp(min=1)).to(total.dtype)
@@ -311,44 +262,7 @@ class RecognitionBrain(ResumableBrain):
         assert rates.wer is not None and rates.cer is not None
         return {"dev_wer": rates.wer, "dev_cer": rates.cer, self.error: rates.wer}
 
-    def inspect_training(self, progress: Progress) -> None:
-        """Report targets that did not fit their frames."""
-        self._report_left_out(progress)
-
-    def _report_left_out(self, progress: Progress) -> None:
-        if not progress.left_out:
-            return
-        message = (
-            f"{len(progress.left_out)} of {progress.utterances} utterances have too few frames for their target: "
-            + ", ".join(sorted(progress.left_out))
-        )
-        if len(progress.left_out) > MAX_LEFT_OUT * progress.utterances:
-            raise ValueError(f"{message}; correct them, use larger tokens, or lower the encoder's time_stride.")
-        logger.warning(f"{message}; they are left out of the loss.")
-
-    def check_targets_fit(self, dataset: Any) -> None:
-        """Check before training that targets fit their frames, going by the manifest's durations.
-
-        Raises
-        ------
-        ValueError
-            If more than 1 % do not.
-        """
-        progress = Progress(utterances=len(dataset))
-        for name in dataset.data_ids:
-            row = dataset.data[name]
-            samples = round(row["duration"] * self.hparams.sample_rate)
-            frames = self.model.encoder.output_lengths(self.modules.compute_features.output_lengths(samples))
-            if frames < self.frames_needed(self.tokenizer.encode(row["wrd"])):
-                progress.left_out.append(name)
-        self._report_left_out(progress)
-
     # Evaluation
-
-    def recognizer(self) -> Recognizer:
-        """A recognizer with a copy of the present weights, sparse ones frozen."""
-        front_end = self.modules.compute_features, self.modules.normalize
-        return Recognizer(*front_end, freeze(deepcopy(self.model)), self.tokenizer, self.search_settings)
 
     def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
         """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
@@ -390,6 +304,117 @@ class RecognitionBrain(ResumableBrain):
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
+
+
+class RecognitionBrain(UtteranceBrain):
+    """Trains a model whose targets are tokens; see :class:`UtteranceBrain`.
+
+    A task says besides in how many frames a target fits (:meth:`frames_needed`), and which tokens it recognizes
+    (:meth:`decode`).
+
+    Arguments
+    ---------
+    model : nn.Module
+        What is trained; has an `encoder`.
+    tokenizer : Tokenizer
+        Of the targets.
+    hparams : dict
+        What the recipe's YAML file defines.
+    run_opts : speechbrain.RunOptions or dict
+        Command line options.
+    """
+
+    search_settings: Any = None
+    """Of the search by which the model folder transcribes."""
+
+    def __init__(self, model: Any, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
+        super().__init__(model, hparams, run_opts)
+        self.tokenizer = tokenizer
+        self.score_start: Callable[[], Score] | None = None
+        """Scores the weights that a training starts from on dev, if they are a trained model's."""
+
+    @abstractmethod
+    def frames_needed(self, tokens: Sequence[int]) -> int:
+        """Fewest frames out of the encoder for which the loss of these tokens is finite."""
+
+    @abstractmethod
+    def decode(self, predictions: Any) -> list[list[int]]:
+        """Tokens of each utterance, by a search that is quick enough for every epoch."""
+
+    def words(self, predictions: Any) -> list[str]:
+        """What the tokens spell."""
+        return [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
+
+    def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
+        """Train and watch dev, see :meth:`fit_epochs`.
+
+        Arguments
+        ---------
+        datasets : Datasets
+        hparams : mapping
+            What the recipe's YAML file defines.
+        is_trained : bool
+            Whether the weights are a trained model's. They are scored on dev then, and are the checkpoint of epoch 0:
+            from it an interrupted training goes on, and it is the best one if no epoch is better.
+
+        Raises
+        ------
+        ValueError
+            If the targets of more than 1 % of the training utterances do not fit their frames, as many cannot be read,
+            or the loss is not finite.
+        """
+        if not self.test_only:
+            self.check_targets_fit(datasets.train)
+        if is_trained:
+            options = hparams["valid_dataloader_opts"]
+            self.score_start = partial(self.score_dataset, datasets.dev, options, bootstrap=0)
+        super().fit_datasets(datasets, hparams)
+
+    def on_fit_start(self) -> None:
+        """Go on from the last checkpoint; of a trained model's weights, make the first one."""
+        super().on_fit_start()
+        if self.score_start is not None:
+            score = self.score_start()
+            logger.info(f"dev, {START}: {score.summary()}")
+            # Here, where the optimizer exists, which belongs to every checkpoint.
+            self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
+
+    def inspect_training(self, progress: UtteranceProgress) -> None:
+        """Report targets that did not fit their frames."""
+        self._report_left_out(progress)
+
+    def _report_left_out(self, progress: UtteranceProgress) -> None:
+        if not progress.left_out:
+            return
+        message = (
+            f"{len(progress.left_out)} of {progress.utterances} utterances have too few frames for their target: "
+            + ", ".join(sorted(progress.left_out))
+        )
+        if len(progress.left_out) > MAX_LEFT_OUT * progress.utterances:
+            raise ValueError(f"{message}; correct them, use larger tokens, or lower the encoder's time_stride.")
+        logger.warning(f"{message}; they are left out of the loss.")
+
+    def check_targets_fit(self, dataset: Any) -> None:
+        """Check before training that targets fit their frames, going by the manifest's durations.
+
+        Raises
+        ------
+        ValueError
+            If more than 1 % do not.
+        """
+        progress = UtteranceProgress(utterances=len(dataset))
+        for name in dataset.data_ids:
+            row = dataset.data[name]
+            samples = round(row["duration"] * self.hparams.sample_rate)
+            frames = self.model.encoder.output_lengths(self.modules.compute_features.output_lengths(samples))
+            if frames < self.frames_needed(self.tokenizer.encode(row["wrd"])):
+                progress.left_out.append(name)
+        self._report_left_out(progress)
+
+    def recognizer(self) -> Recognizer:
+        """A recognizer with a copy of the present weights, sparse ones frozen."""
+        front_end = self.modules.compute_features, self.modules.normalize
+        return Recognizer(*front_end, freeze(deepcopy(self.model)), self.tokenizer, self.search_settings)
 
 
 def check_tokens(tokens: Tensor, num_tokens: Tensor, output_neurons: int) -> None:

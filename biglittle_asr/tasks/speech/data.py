@@ -23,8 +23,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.audio.files import WHOLE, Segment, read_audio
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches
-from biglittle_asr.tasks.engine.randomness import seed_all
+from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches, seed_all
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 logger = get_logger(__name__)

@@ -25,16 +25,16 @@ from biglittle_asr.inference.evaluation import (
     Row,
     find_references,
     recognized_words,
-    score_by_time,
     score_by_utterance,
+    score_set_nist,
     transcribe_rows,
 )
 from biglittle_asr.inference.folder.packing import MODEL
 from biglittle_asr.inference.folder.store import write_card
-from biglittle_asr.messages import audio_progress
-from biglittle_asr.scoring import Hub5Score, Score, TimedWord, write_ctm
-from biglittle_asr.tasks.engine.processes import count_processes, gather
-from biglittle_asr.tasks.speech.brain import RecognitionBrain
+from biglittle_asr.inference.transcription import audio_progress
+from biglittle_asr.scoring import NistScore, Score, TimedWord, write_ctm
+from biglittle_asr.tasks.engine.batches import count_processes, gather
+from biglittle_asr.tasks.speech.brain import UtteranceBrain
 from biglittle_asr.tasks.speech.data import Datasets
 from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folder
 
@@ -45,12 +45,12 @@ SCORES_NAME = "scores.json"
 
 
 def evaluate_recipe(
-    brain: RecognitionBrain,
+    brain: UtteranceBrain,
     recognizer: Recognizer,
     datasets: Datasets,
     manifests: Mapping[str, Path],
     hparams: Mapping[str, Any],
-) -> dict[str, Score | Hub5Score]:
+) -> dict[str, Score | NistScore]:
     """Write the model folder, then score what is in it on dev and, unless `skip_test`, on test.
 
     A recognizer that no folder can hold is scored as it is. A test set with an STM beside its manifest is also scored
@@ -62,7 +62,7 @@ def evaluate_recipe(
 
     Arguments
     ---------
-    brain : RecognitionBrain
+    brain : UtteranceBrain
         Its weights are chosen.
     recognizer : Recognizer
         With these weights.
@@ -102,12 +102,12 @@ def evaluate_recipe(
     brain.log_scores(by_utterance)
     if is_written and if_main_process():
         write_card(folder, recognizer, replace(card, scores={name: each.all for name, each in by_utterance.items()}))
-    scores: dict[str, Score | Hub5Score] = {**by_utterance}
+    scores: dict[str, Score | NistScore] = {**by_utterance}
     references = find_references(manifests["test"])
     if "test" in results and references is not None:
         with brain.stopwatch("scoring"):
-            scores["hub5_test"], words = score_by_time(results["test"], *references)
-        _report_by_time(scores["hub5_test"], words, manifests["test"], references[0], output_folder)
+            scores["hub5_test"], words = score_set_nist(results["test"], *references)
+        _report_nist(scores["hub5_test"], words, manifests["test"], references[0], output_folder)
     brain.show_profile()
     write_scores(output_folder, scores)
     return scores
@@ -187,9 +187,7 @@ def _report_by_utterance(name: str, score: Score, results: Sequence[Result], out
 
 
 @main_process_only
-def _report_by_time(
-    score: Hub5Score, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path
-) -> None:
+def _report_nist(score: NistScore, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path) -> None:
     """Write hub5_test.txt and the words that were scored, and log what NIST's way of scoring finds."""
     write_ctm(output_folder / "test.ctm", words)
     score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {stm.name}")
@@ -205,7 +203,7 @@ def remove_scores(output_folder: Path) -> None:
 
 
 @main_process_only
-def write_scores(output_folder: Path, scores: Mapping[str, Score | Hub5Score]) -> None:
+def write_scores(output_folder: Path, scores: Mapping[str, Score | NistScore]) -> None:
     """Write scores.json: for each set, the object that `biglittle score --json` prints.
 
     Arguments

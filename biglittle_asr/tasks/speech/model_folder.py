@@ -15,18 +15,18 @@ from biglittle_asr.inference import ModelCard, Recognizer, save_model
 from biglittle_asr.inference.folder.config import check_parts
 from biglittle_asr.inference.folder.kinds import ForeignPartError
 from biglittle_asr.inference.folder.packing import started_from
-from biglittle_asr.tasks.speech.brain import RecognitionBrain
+from biglittle_asr.tasks.speech.brain import UtteranceBrain
 from biglittle_asr.tasks.speech.data import Datasets
 
 logger = get_logger(__name__)
 
 
-def make_card(brain: RecognitionBrain, datasets: Datasets, hparams: Mapping[str, Any]) -> ModelCard:
+def make_card(brain: UtteranceBrain, datasets: Datasets, hparams: Mapping[str, Any]) -> ModelCard:
     """What is known of a training before its network is scored.
 
     Arguments
     ---------
-    brain : RecognitionBrain
+    brain : UtteranceBrain
         Its weights are chosen.
     datasets : Datasets
         Their sizes go into the card.

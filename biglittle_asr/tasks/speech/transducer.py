@@ -55,12 +55,8 @@ def transducer_loss(logits: Tensor, frames: Tensor, tokens: Tensor, num_tokens: 
     ---------
     logits : Tensor
         (B, T', U + 1, V).
-    frames : Tensor
-        (B,) integer valid frames, of which the largest is T'.
-    tokens : Tensor
-        (B, U) token indices, padded.
-    num_tokens : Tensor
-        (B,) integer tokens, of which the largest is U.
+    frames, tokens, num_tokens : Tensor
+        As of :func:`~biglittle_asr.tasks.speech.ctc.ctc_loss`; the largest number of frames is T', of tokens U.
 
     Returns
     -------

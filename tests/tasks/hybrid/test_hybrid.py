@@ -22,12 +22,13 @@ from biglittle_asr.models import HybridModel, create_encoder
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
-from biglittle_asr.tasks.hybrid.brain import frame_loss, stretched
+from biglittle_asr.tasks.hybrid.brain import HybridBrain, frame_loss, stretched
 from biglittle_asr.tasks.hybrid.flat_start import FlatStart
 from biglittle_asr.tasks.hybrid.iterations import change, read_alignments, read_iterations
 from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
 from biglittle_asr.tasks.hybrid.linear_start import EveryFrame, fit, linear_model
 from biglittle_asr.tasks.hybrid.settings import HybridRecipe
+from biglittle_asr.tasks.speech.brain import RecognitionBrain, UtteranceBrain
 from support.corpora import make_speechocean762, telephone_corpora
 from support.hybrid_recipe import SHALLOW, TEXTS, rows, small, start, train, write_corpus
 from support.repository import REPOSITORY
@@ -329,6 +330,13 @@ def test_a_linear_start_finds_where_phones_are(stride: int) -> None:
 
 
 # Targets, loss and priors
+
+
+def test_a_system_has_nothing_of_tokens() -> None:
+    """It shares with recognizers of tokens what both have, and pretends to nothing else."""
+    of_tokens = {name for name in vars(RecognitionBrain) if not hasattr(UtteranceBrain, name)}
+    assert {"frames_needed", "decode", "check_targets_fit", "recognizer"} <= of_tokens
+    assert not {name for name in of_tokens if hasattr(HybridBrain, name)}
 
 
 def test_the_loss_is_the_weighted_cross_entropy_of_valid_frames() -> None:

@@ -18,7 +18,7 @@ from biglittle_asr.tasks.engine.brain import NonFiniteLossError
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory
 from biglittle_asr.tasks.engine.schedule import WarmupCosine
 from biglittle_asr.tasks.speech import brain as recognition
-from biglittle_asr.tasks.speech.brain import RATES, Progress
+from biglittle_asr.tasks.speech.brain import RATES, UtteranceProgress
 from biglittle_asr.tasks.speech.ctc import consistency_loss, ctc_loss, frames_needed
 from biglittle_asr.tasks.speech.data import Datasets, Utterances, train_loader_options
 from support.ctc_recipe import WORDS, load, small, train_an4, write_tones
@@ -296,7 +296,7 @@ def test_targets_that_do_not_fit_are_named_and_refused_if_many(tmp_path: Path) -
     datasets.train.data["u0"]["wrd"] = "A" * 40
     with pytest.raises(ValueError, match="1 of 2 utterances have too few frames for their target: u0; correct them"):
         brain.fit_datasets(datasets, hparams)
-    brain._report_left_out(Progress(left_out=["u7"], utterances=1000))
+    brain._report_left_out(UtteranceProgress(left_out=["u7"], utterances=1000))
     assert "u7; they are left out of the loss" in (tmp_path / "log.txt").read_text()
 
 

@@ -15,10 +15,10 @@ from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.decoding import Word
 from biglittle_asr.inference import evaluation
 from biglittle_asr.inference.audio import Recording
-from biglittle_asr.inference.evaluation import evaluate_by_time, find_references
+from biglittle_asr.inference.evaluation import evaluate_nist, find_references
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.inference.transcripts import FORMATS
-from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_hub5, write_ctm
+from biglittle_asr.scoring import TimedWord, read_ctm, read_glm, read_stm, score_nist, write_ctm
 from biglittle_asr.study.results import COLUMNS, read_scores
 from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.corpora import telephone_corpora
@@ -64,7 +64,7 @@ def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path, capsys: pyte
 
     # The same from the words that it leaves, and from the model folder.
     glm = references.with_suffix(".glm")
-    score = score_hub5(
+    score = score_nist(
         read_stm(references).segments, read_ctm(out / "test.ctm"), read_glm(glm), bootstrap=0, missing_as_empty=True
     )
     capsys.readouterr()
@@ -100,13 +100,13 @@ def test_words_of_segments_are_scored_where_they_were_said(tmp_path: Path, monke
     for swap in (False, True):
         transcripts = list(transcribed(rows, swap))
         monkeypatch.setattr(evaluation, "transcribe", lambda *_, found=transcripts, **__: iter(found))
-        score, words = evaluate_by_time(None, rows, *references, bootstrap=0)
+        score, words = evaluate_nist(None, rows, *references, bootstrap=0)
         assert (score.all.errors == 0) != swap
         assert "UH" not in {word.word for word in words}
         ctm = FORMATS["ctm"].several(transcripts, [])
         assert ctm.splitlines()[0].split()[:2] in (["en_4156", "A"], ["en_4156", "B"])
         (tmp_path / "hyp.ctm").write_text(ctm)
-        again = score_hub5(read_stm(references[0]).segments, read_ctm(tmp_path / "hyp.ctm"), read_glm(references[1]))
+        again = score_nist(read_stm(references[0]).segments, read_ctm(tmp_path / "hyp.ctm"), read_glm(references[1]))
         assert (again.all.errors == 0) != swap
 
 
@@ -127,7 +127,7 @@ def test_nists_tools_take_what_preparation_writes(tmp_path: Path) -> None:
     manifest.with_suffix(".glm").rename(tmp_path / "rules.glm")
     write_ctm(tmp_path / "hyp.ctm", words)
     segments = read_stm(tmp_path / "ref.stm").segments
-    score = score_hub5(segments, words, read_glm(tmp_path / "rules.glm"), bootstrap=0)
+    score = score_nist(segments, words, read_glm(tmp_path / "rules.glm"), bootstrap=0)
     found = {name.lower(): counts for name, counts in {**score.speakers, "sum": score.all}.items()}
     assert {
         name: [each.segments, each.words, each.correct, each.substitutions, each.deletions, each.insertions]
