@@ -26,7 +26,7 @@ class Value:
     origin: str
     """Where the value comes from: file and line, `command line`, `default`, or `missing` if it must be given."""
     meaning: str
-    """What a setting is for; empty for keys that only the file itself refers to."""
+    """What a setting is for; for keys that only the file itself refers to, its comment there."""
 
     def __str__(self) -> str:
         """YAML, with meaning and origin as comments."""
@@ -55,13 +55,20 @@ def list_values(path: Path, changes: Mapping[str, Any], settings: type[Settings]
     tree = read_tree(path)
     missing = [key for key in tree if tag_of(tree[key]) == "!PLACEHOLDER" and key not in changes]
     tree.update({key: key.upper() for key in missing})
-    places, meanings = dict(tree.places), settings.meanings()
+    comments = {key: _comment(tree, key) for key in tree}
+    places, meanings = dict(tree.places), {**comments, **settings.meanings()}
     resolved = YAML().load(resolve(tree, path, changes, settings))
     return [
         Value(key, _dump(key, resolved[key]), _origin(key, changes, missing, places), meanings.get(key, ""))
         for key in resolved
         if not key.startswith("__")
     ]
+
+
+def _comment(tree: Any, key: str) -> str:
+    """The comment at the end of a key's line."""
+    token = (tree.ca.items.get(key) or [None] * 3)[2]
+    return token.value.split("\n")[0].strip("# ") if token else ""
 
 
 def _origin(key: str, changes: Iterable[str], missing: Iterable[str], places: Mapping[str, str]) -> str:

@@ -62,7 +62,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str, Any], RunOptions]:
-    """Read a recipe's command line and YAML file, and make its output folder.
+    """Read a recipe's command line and YAML file, and get ready to train.
+
+    Joins the processes that torchrun started, makes the output folder with `hyperparams.yaml` and the log, and falls
+    back to float32 on CPUs without fast bfloat16.
 
     Arguments
     ---------
@@ -87,20 +90,19 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     FileNotFoundError
         If the file is missing.
     """
-    # Read when the first convolution runs.
+    # oneDNN reads this variable at the first convolution.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PRIMITIVES))
-    # SpeechBrain would take it for the beginning of its own --profile_training.
+    # argparse would take --profile for an abbreviation of SpeechBrain's --profile_training.
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
     if not sys.stderr.isatty():
-        # In a log file, a bar is a line an update.
+        # In a log file, every update of a bar is a line.
         run_opts = dataclasses.replace(run_opts, noprogressbar=True)
     path = Path(file)
     tree = read_tree(path)
     resolved = resolve(tree, path, parse_overrides(overrides + profile), settings)
     run_opts = _join_processes(run_opts)
     try:
-        settings.check(YAML().load(resolved))
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
@@ -132,22 +134,23 @@ def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Se
     """
     changes, defaults = dict(changes), settings.defaults()
     lacking = [name for name in settings.names() if name not in {*tree, *changes, *defaults}]
-    # A key that looks like the one that is lacking is a mistake in writing.
-    if not lacking or did_you_mean(lacking[0], tree):
+    is_misspelled = lacking and did_you_mean(lacking[0], tree)
+    if not lacking or is_misspelled:
         check_keys(tree, path, changes, settings.names())
     if lacking:
         raise RecipeError(f"{path}: lacks the key {lacking[0]}; {settings.meanings()[lacking[0]]}")
     tree.update({name: default for name, default in defaults.items() if name not in tree})
-    # What is tagged stands for itself; HyperPyYAML would mix a mapping's entries into the one that it replaces, and
-    # refuses a mapping in place of anything else.
+    # HyperPyYAML would merge a tagged mapping into the old one, and refuses a mapping in place of anything else.
     for key in [key for key in changes if tag_of(changes[key]) or replaces_plain_value(changes[key], tree.get(key))]:
         tree[key] = changes.pop(key)
     try:
-        return str(resolve_references(as_stream(tree, path), changes).getvalue())
+        resolved = str(resolve_references(as_stream(tree, path), changes).getvalue())
+        settings.check(YAML().load(resolved))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
     except (ValueError, TypeError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
+    return resolved
 
 
 def _on_cpu(run_opts: RunOptions) -> bool:

@@ -1,7 +1,7 @@
-"""The settings of a recipe: what each task reads, with the default and the meaning of every field.
+"""The settings of recipes: names, types, defaults and meanings.
 
-A task has one dataclass that derives from :class:`Settings`. A recipe's YAML file sets what it wants otherwise,
-and what has no sensible default. A new setting is one field.
+Each kind of recipe (CTC, attention, transducer, hybrid, images) has one dataclass that derives from :class:`Settings`.
+A recipe's YAML file sets what has no default, and overrides what it wants to change. A new setting is one field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from biglittle_asr.recipe.yaml import RecipeError, tag_of
 
-WORDS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
+TYPE_DESCRIPTIONS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     bool: (bool, "True or False"),
     int: (int, "a whole number"),
     float: ((int, float), "a number"),
@@ -32,20 +32,20 @@ WORDS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Written:
+class YamlDefault:
     """A default as a YAML file writes it."""
 
     text: str
 
 
-def written(text: str) -> Any:
-    """A field whose default is written in YAML, because it refers to other settings or is an object."""
-    return dataclasses.field(default=Written(text))
+def yaml_default(text: str) -> Any:
+    """A default that is written in YAML, because it refers to other settings or is an object."""
+    return dataclasses.field(default=YamlDefault(text))
 
 
 @dataclasses.dataclass(kw_only=True)
 class Settings:
-    """What the recipes of a task read.
+    """Schema of what a kind of recipe reads. It is never instantiated: values stay in SpeechBrain's `hparams`.
 
     Example
     -------
@@ -72,7 +72,8 @@ class Settings:
         """
         for name, hint in typing.get_type_hints(cls).items():
             value, kinds = values.get(name), _kinds(hint)
-            known = [WORDS[kind] for kind in kinds if kind in WORDS]
+            # Fields of other types hold what YAML cannot express, and are not checked.
+            known = [TYPE_DESCRIPTIONS[kind] for kind in kinds if kind in TYPE_DESCRIPTIONS]
             if name not in values or tag_of(value) or len(known) < len(kinds):
                 continue
             if not any(_is_a(value, instance) for instance, _ in known):
@@ -89,9 +90,7 @@ class Settings:
         """Field -> its default as a YAML node; fields without one are missing."""
         found = {}
         for field in dataclasses.fields(cls):
-            if field.default_factory is not dataclasses.MISSING:
-                found[field.name] = field.default_factory()
-            elif isinstance(field.default, Written):
+            if isinstance(field.default, YamlDefault):
                 found[field.name] = YAML().load(field.default.text)
             elif field.default is not dataclasses.MISSING:
                 # As text, so that a list stays on one line.
@@ -100,7 +99,7 @@ class Settings:
 
     @classmethod
     def meanings(cls) -> dict[str, str]:
-        """Field -> its docstring, on one line."""
+        """Field -> its docstring, on one line. Docstrings of fields do not exist at run time: the source has them."""
         found: dict[str, str] = {}
         for base in reversed(cls.__mro__):
             if dataclasses.is_dataclass(base):

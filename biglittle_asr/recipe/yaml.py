@@ -116,7 +116,7 @@ def check_keys(tree: Any, path: Path, changes: Iterable[str], names: Iterable[st
     settable = [*tree, *(name for name in names if name not in tree)]
     for key in changes:
         if key not in settable:
-            raise RecipeError(unknown_key("command line", f"--{key}", [f"--{known}" for known in settable]))
+            raise RecipeError(unknown_key("command line", key, settable))
     known = {*referred_keys(tree, path), *RunOptions().as_dict(), *RETIRED_KEYS, *names}
     for key in tree:
         if key not in known and not key.startswith("__"):

@@ -57,7 +57,7 @@ def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     [
         (
             {"number_of_epoch": 3},
-            "command line: no recipe key is named --number_of_epoch; did you mean '--number_of_epochs'?",
+            "command line: no recipe key is named number_of_epoch; did you mean 'number_of_epochs'?",
         ),
         ({"encoder": "{name: resnet23}"}, "unknown encoder preset 'resnet23'"),
         ({"encoder": "{alhpa: 3}"}, "unknown encoder argument 'alhpa'"),

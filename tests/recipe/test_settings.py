@@ -16,7 +16,7 @@ from torch import nn
 from biglittle_asr.cli import main
 from biglittle_asr.commands.recipe import recipe_settings
 from biglittle_asr.recipe.run import load_recipe
-from biglittle_asr.recipe.settings import Written
+from biglittle_asr.recipe.settings import YamlDefault
 from biglittle_asr.recipe.yaml import RecipeError, read_tree, tag_of
 from support.recipe_files import ENCODER_FILES, RECIPE_FILES, settings_of
 from support.terminal import Terminal
@@ -73,7 +73,7 @@ def test_every_setting_has_a_meaning_and_is_explained_once(model: str) -> None:
     assert settings.meanings().keys() == set(settings.names())
     for name, meaning in settings.meanings().items():
         assert meaning.endswith(".") and not meaning.startswith("Of "), name
-    assert not any(isinstance(default, Written) for default in settings.defaults().values())
+    assert not any(isinstance(default, YamlDefault) for default in settings.defaults().values())
 
 
 @every_file

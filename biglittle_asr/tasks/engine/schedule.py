@@ -24,6 +24,7 @@ class WarmupCosine:
     """Part of the training that warms up, from 0 to below 1."""
 
     def __post_init__(self) -> None:
+        check_peak(self.peak)
         if not 0 <= self.warmup < 1:
             raise ValueError(f"lr_annealing: warmup must be at least 0 and below 1, but is {self.warmup}.")
 
@@ -61,6 +62,7 @@ class ByEpoch:
     factor: float = 0.1
 
     def __post_init__(self) -> None:
+        check_peak(self.peak)
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: is '{self.schedule}', but must be cosine or step.")
         if not 0 <= self.warmup_epochs < self.epochs:
@@ -77,3 +79,9 @@ class ByEpoch:
             return self.peak * self.factor ** (epoch // self.step_epochs)
         part = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
         return self.peak * 0.5 * (1 + math.cos(math.pi * part))
+
+
+def check_peak(peak: float) -> None:
+    """Refuse a learning rate that is no number above 0."""
+    if isinstance(peak, bool) or not isinstance(peak, int | float) or not peak > 0:
+        raise ValueError(f"lr_annealing: peak (lr) is {peak!r}, but must be a number above 0.")

@@ -1,4 +1,4 @@
-"""What the recipes of every task read."""
+"""Settings of every recipe."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biglittle_asr.recipe.settings import Settings, written
+from biglittle_asr.recipe.settings import Settings, yaml_default
 
 
 @dataclass(kw_only=True)
-class Recipe(Settings):
-    """Settings of every task. SpeechBrain's options (precision, max_grad_norm, ...) have defaults of their own here."""
+class BaseRecipe(Settings):
+    """Settings of every recipe. SpeechBrain's options (precision, max_grad_norm, ...) have other defaults here."""
 
     seed: int
     """Seed of all random numbers."""
     output_folder: str
     """Where everything is written: logs, checkpoints, scores, the model folder."""
-    save_folder: str = written("!ref <output_folder>/save")
+    save_folder: str = yaml_default("!ref <output_folder>/save")
     """Where manifests, tokenizer and checkpoints are written."""
     data_folder: str
     """The corpus as it is distributed, or shards of it."""
 
     batch_size: int = 32
-    """Examples a batch and process, where batches are not made by length (dynamic_batching)."""
+    """Examples per batch, in each process; speech: only without dynamic_batching."""
     grad_accumulation_factor: int = 1
-    """Batches a step of the optimizer."""
+    """Batches per optimizer step."""
     precision: str = "bf16"
     """fp32, or bf16 or fp16: mixed precision. Training on a CPU without fast bfloat16 uses fp32."""
     max_grad_norm: float = 5.0
@@ -35,39 +35,43 @@ class Recipe(Settings):
     ckpt_interval_steps: int = 0
     """Batches between checkpoints inside of epochs; 0: none by count."""
     profile: bool = False
-    """Measure where the time goes; also --profile."""
+    """Measure where the time goes; --profile is short for it."""
     sparsity: Mapping[str, Any] | None = None
     """Weights to prune, such as {rate: 0.9, dense: [encoder.head]}; see docs/costs.md."""
-    train_dataloader_opts: Mapping[str, Any] = written("{num_workers: 0}")
+    train_dataloader_opts: Mapping[str, Any] = yaml_default("{num_workers: 0}")
     """Options of torch's DataLoader in training."""
-    valid_dataloader_opts: Mapping[str, Any] = written("{batch_size: 16}")
+    valid_dataloader_opts: Mapping[str, Any] = yaml_default("{batch_size: 16}")
     """Options of torch's DataLoader in evaluation."""
 
     model: Callable[..., Any]
-    """Makes the model, with the number of its outputs."""
+    """Makes the model when the number of its outputs is known."""
     opt_class: Callable[..., Any]
-    """Makes the optimizer, with the parameters."""
+    """Makes the optimizer of the model's parameters."""
     lr_annealing: Any
-    """The schedule of the learning rate, of `biglittle_asr.tasks.engine.schedule`."""
+    """Schedule of the learning rate, from `biglittle_asr.tasks.engine.schedule`."""
 
 
 @dataclass(kw_only=True)
-class EpochRecipe(Recipe):
+class EpochRecipe(BaseRecipe):
     """Settings of trainings of one network over a number of epochs."""
 
     number_of_epochs: int
     """Passes over the training set."""
-    train_log: str = written("!ref <output_folder>/train_log.txt")
-    """Losses and error rates, a line an epoch."""
-    epoch_counter: Any = written("!new:speechbrain.utils.epoch_loop.EpochCounter\nlimit: !ref <number_of_epochs>\n")
+    train_log: str = yaml_default("!ref <output_folder>/train_log.txt")
+    """File of losses and error rates, one line per epoch."""
+    epoch_counter: Any = yaml_default(
+        "!new:speechbrain.utils.epoch_loop.EpochCounter\nlimit: !ref <number_of_epochs>\n"
+    )
     """Counts epochs, and is saved in checkpoints."""
-    checkpointer: Any = written(
+    checkpointer: Any = yaml_default(
         "!new:biglittle_asr.tasks.engine.checkpoints.Checkpointer\ncheckpoints_dir: !ref <save_folder>\n"
     )
     """Saves and loads checkpoints."""
-    train_logger: Any = written("!new:speechbrain.utils.train_logger.FileTrainLogger\nsave_file: !ref <train_log>\n")
+    train_logger: Any = yaml_default(
+        "!new:speechbrain.utils.train_logger.FileTrainLogger\nsave_file: !ref <train_log>\n"
+    )
     """Writes train_log."""
-    tensorboard_logger: Any = written(
+    tensorboard_logger: Any = yaml_default(
         "!new:speechbrain.utils.train_logger.TensorboardLogger\nsave_dir: !ref <output_folder>/tensorboard\n"
     )
     """Writes the same for tensorboard."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from biglittle_asr.recipe.settings import written
+from biglittle_asr.recipe.settings import yaml_default
 from biglittle_asr.tasks.speech.settings import SpeechRecipe
 
 
@@ -14,7 +14,7 @@ from biglittle_asr.tasks.speech.settings import SpeechRecipe
 class HybridRecipe(SpeechRecipe):
     """Settings of hybrid recipes."""
 
-    kaldi: Mapping[str, Any] = written("{}")
+    kaldi: Mapping[str, Any] = yaml_default("{}")
     """Kaldi's alignments and graph to train on, {alignments, transitions, graph, words}; see docs/hybrid.md."""
     lexicon: str
     """File of pronunciations, in CMU's or Kaldi's format."""
@@ -38,13 +38,13 @@ class HybridRecipe(SpeechRecipe):
     """Weight of the cross-entropy beside MMI."""
     lm_weights: Sequence[float] = (2, 3, 4, 5, 6, 8, 10, 12, 15)
     """Weights of the language model in the search; dev chooses."""
-    search_options: Mapping[str, Any] = written("{beam: 12.0, max_active: 5000}")
+    search_options: Mapping[str, Any] = yaml_default("{beam: 12.0, max_active: 5000}")
     """Options of the search; beam is in units of the graph's costs."""
     average_checkpoints: Sequence[int] = (1, 3, 5)
-    """Numbers of last epochs to average; dev chooses among these and the best epoch."""
+    """How many of the last epochs to average; dev chooses among these numbers and the best epoch."""
     batch_size: int = 16
-    """Utterances a batch, without dynamic_batching."""
+    """Utterances per batch, without dynamic_batching."""
     max_batch_length: float = 40
-    """Seconds of audio a batch and process."""
-    valid_dataloader_opts: Mapping[str, Any] = written("{batch_size: 8}")
+    """Seconds of audio per batch, in each process."""
+    valid_dataloader_opts: Mapping[str, Any] = yaml_default("{batch_size: 8}")
     """Options of torch's DataLoader in evaluation."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biglittle_asr.recipe.settings import written
+from biglittle_asr.recipe.settings import yaml_default
 from biglittle_asr.tasks.engine.settings import EpochRecipe
 
 
@@ -21,16 +21,16 @@ class ImageRecipe(EpochRecipe):
     skip_bad: bool = False
     """Evaluate although validation images cannot be read."""
     batch_size: int = 256
-    """Images a batch and process."""
+    """Images per batch, in each process."""
     precision: str = "fp32"
     """fp32, or bf16 or fp16: mixed precision. Training on a CPU without fast bfloat16 uses fp32."""
     max_grad_norm: float = 0
     """Gradients with a larger norm are scaled down to it; 0: no clipping."""
     ckpt_interval_minutes: float = 30
     """Minutes between checkpoints inside of epochs, besides one after each; 0: none by time."""
-    train_dataloader_opts: Mapping[str, Any] = written("{num_workers: 4, pin_memory: True}")
+    train_dataloader_opts: Mapping[str, Any] = yaml_default("{num_workers: 4, pin_memory: True}")
     """Options of torch's DataLoader in training."""
-    valid_dataloader_opts: Mapping[str, Any] = written("{batch_size: 256, num_workers: 4}")
+    valid_dataloader_opts: Mapping[str, Any] = yaml_default("{batch_size: 256, num_workers: 4}")
     """Options of torch's DataLoader in evaluation."""
 
     resize: int = 256
@@ -38,11 +38,11 @@ class ImageRecipe(EpochRecipe):
     crop: int
     """Pixels of the square in its middle; also the size trained on."""
     train_transform: Any
-    """From a training image to a tensor, as `biglittle_asr.features.images.training_transform`."""
-    val_transform: Any = written(
+    """Makes a tensor of a training image, such as `biglittle_asr.features.images.training_transform`."""
+    val_transform: Any = yaml_default(
         "!apply:biglittle_asr.features.images.evaluation_transform\nresize: !ref <resize>\ncrop: !ref <crop>\n"
     )
-    """From a validation image to a tensor."""
+    """Makes a tensor of a validation image."""
 
     channels_last: bool = True
     """Memory format; faster on most hardware."""
@@ -51,4 +51,4 @@ class ImageRecipe(EpochRecipe):
     decay_vectors: bool = True
     """Weight decay on norms and biases too."""
     ema_decay: float | None = None
-    """Evaluate a moving average of the weights, which keeps such a part of itself a step (0.9999); null: none."""
+    """Evaluate a moving average of the weights with this decay per step, such as 0.9999; null: none."""
