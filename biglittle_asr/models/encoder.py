@@ -9,6 +9,7 @@ so depths, widths and strides are this project's reading of it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -162,24 +163,48 @@ class BigLittleEncoder(nn.Module):
         self.time_blocks = Blocks(TimeBlock(c.output_size, c.context_kernel, layers) for _ in range(c.context_blocks))
         initialize(self)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        pad_idx: int = 0,
+        dynchunktrain_config: Any = None,
+        *,
+        wav_lens: Tensor | None = None,
+        wav_len: Tensor | None = None,
+    ) -> Tensor:
         """The encoder as SpeechBrain calls it.
 
         Arguments
         ---------
         x : Tensor, (B, T, F)
             Features, padded at the end.
-        lengths : Tensor of float, (B,), optional
-            Relative lengths in (0, 1]; None calls every frame valid.
-        **kwargs
-            What SpeechBrain's recipes pass to any encoder and a convolutional one has no use for (`pad_idx`,
-            `dynchunktrain_config`).
+        lengths, wav_lens, wav_len : Tensor of float, (B,), optional
+            Relative lengths in (0, 1], under any one of SpeechBrain's names for them; without them every frame is
+            valid.
+        pad_idx : int
+            Not used. Recipes pass it to any encoder.
+        dynchunktrain_config : DynChunkTrainConfig, optional
+            Not used, for a causal encoder needs no chunks to stream. One that sees the future warns: it is trained on
+            whole utterances.
 
         Returns
         -------
         Tensor, (B, T', D)
             Zero on padding.
+
+        Raises
+        ------
+        ValueError
+            For features or lengths that do not fit, and for lengths under several names.
         """
+        lengths = lengths_by_any_name(lengths, wav_lens, wav_len)
+        if dynchunktrain_config is not None and self.config.time_padding != "causal":
+            warnings.warn(
+                "dynchunktrain_config has no effect on an encoder that sees the future, which cannot stream: "
+                'build it with time_padding "causal"',
+                stacklevel=4,
+            )
         frames = None if lengths is None else relative_to_frames(lengths, x.shape[1])
         return self._encode(x, frames)
 
@@ -343,6 +368,27 @@ class BigLittleEncoder(nn.Module):
         if mask is not None:
             mask.zero_(x)
         return self.time_blocks(x, mask, stream).squeeze(3).transpose(1, 2)
+
+
+def lengths_by_any_name(
+    lengths: Tensor | None, wav_lens: Tensor | None = None, wav_len: Tensor | None = None
+) -> Tensor | None:
+    """The lengths that a recipe gives, by whatever name.
+
+    Raises
+    ------
+    ValueError
+        Where they are given under several names.
+
+    Example
+    -------
+    >>> lengths_by_any_name(None, wav_lens=torch.tensor([1.0, 0.5]))
+    tensor([1.0000, 0.5000])
+    """
+    given = [each for each in (lengths, wav_lens, wav_len) if each is not None]
+    if len(given) > 1:
+        raise ValueError("lengths, wav_lens and wav_len are names of one argument: pass only one of them")
+    return given[0] if given else None
 
 
 def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:
