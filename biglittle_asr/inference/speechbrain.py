@@ -26,7 +26,7 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 
 
 class RecognizerEncoder(nn.Module):
-    """SpeechBrain's encoder: the whole chain from samples to what decoding goes by.
+    """SpeechBrain's encoder: the whole chain from samples to the frames of the recognizer's encoder.
 
     Attributes
     ----------
@@ -37,15 +37,21 @@ class RecognizerEncoder(nn.Module):
     recognizer: Recognizer
 
     def forward(self, wavs: Tensor, wav_lens: Tensor) -> Tensor:
-        """Outputs (B, T', D) of waveforms (B, S) with relative lengths (B,); padding is NaN, and shows by that."""
+        """Encoder frames (B, T', D), zero on padding, of waveforms (B, S) with relative lengths (B,).
+
+        Raises
+        ------
+        ValueError
+            For waveforms of no samples.
+        """
         num_samples = relative_to_frames(wav_lens.double(), wavs.shape[1])
-        valid = valid_mask(num_samples, wavs.shape[1])
-        outputs, frames = self.recognizer(wavs * valid, num_samples)
-        return outputs.masked_fill(~valid_mask(frames, outputs.shape[1]).unsqueeze(2), torch.nan)
+        features, frames = self.recognizer.features(wavs * valid_mask(num_samples, wavs.shape[1]), num_samples)
+        encoded: Tensor = self.recognizer.model.encoder.encode(features, frames)[0]
+        return encoded
 
 
 class RecognizerDecoder(nn.Module):
-    """SpeechBrain's decoder: the recognizer's own way from outputs to tokens.
+    """SpeechBrain's decoder: the recognizer's own way from encoder frames to tokens.
 
     Arguments
     ---------
@@ -57,14 +63,18 @@ class RecognizerDecoder(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def forward(self, outputs: Tensor, lengths: Tensor | None = None) -> tuple[list[list[int]], None, None, None]:
-        """Tokens of each utterance, and for three other things that SpeechBrain's searchers return, nothing.
+    def forward(self, encoded: Tensor, lengths: Tensor | None = None) -> tuple[list[list[int]], None, None, None]:
+        """Tokens of each utterance's encoder frames (B, T', D), and for what else SpeechBrain's searchers return, None.
 
-        `lengths`, relative to the waveforms, are not read: times T' they can round to one frame too few.
+        `lengths`, relative to the waveforms, are not read: times T' they can round to one frame too few. Padding shows
+        by its zeros.
         """
         recognizer = self.encoder.recognizer
-        frames = outputs[:, :, 0].isfinite().sum(dim=1).tolist()
-        return [recognizer.tokens(row[:valid]) for row, valid in zip(outputs, frames, strict=True)], None, None, None
+        places = torch.arange(1, encoded.shape[1] + 1, device=encoded.device)
+        frames = (encoded.any(dim=2) * places).amax(dim=1).clamp(min=1)
+        outputs, frames = recognizer.kind.outputs_of(recognizer.model, encoded, frames)
+        tokens = [recognizer.tokens(row[:valid]) for row, valid in zip(outputs, frames.tolist(), strict=True)]
+        return tokens, None, None, None
 
 
 class Detokenizer:
@@ -83,9 +93,9 @@ class Detokenizer:
         return self.tokenizer.decode(ids)
 
 
-def decode_all(outputs: Tensor, lengths: Tensor, decoder: RecognizerDecoder) -> list[list[int]]:
+def decode_all(encoded: Tensor, lengths: Tensor, decoder: RecognizerDecoder) -> list[list[int]]:
     """The decoder, as a function; see :meth:`RecognizerDecoder.forward`."""
-    return decoder(outputs)[0]
+    return decoder(encoded)[0]
 
 
 def load_encoder(encoder: BigLittleEncoder, path: str | Path) -> None:
