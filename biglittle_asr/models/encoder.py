@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ from biglittle_asr.nnet import (
 )
 from biglittle_asr.nnet.layers import ConvNorm, Pair
 from biglittle_asr.nnet.lengths import IntOrTensor, strided_mask
+
+if TYPE_CHECKING:
+    from speechbrain.utils.filter_analysis import FilterProperties
 
 TIME_STRIDES: dict[int, tuple[int, ...]] = {
     1: (1, 1, 1, 1, 1),
@@ -118,6 +121,14 @@ class EncoderConfig:
             raise ValueError(f"big_little_stages is {self.big_little_stages!r}: take 0 (the plain twin) to 4")
         if self.pyramid and self.big_little_stages != 4:
             raise ValueError("pyramid runs the branches through all stages: set big_little_stages to 4")
+
+
+@dataclass
+class StreamingContext:
+    """What SpeechBrain hands from one chunk of a stream to the next."""
+
+    state: StreamState | None = None
+    """None before the first chunk, which tells how many streams there are."""
 
 
 class BigLittleEncoder(nn.Module):
@@ -281,6 +292,53 @@ class BigLittleEncoder(nn.Module):
             raise ValueError("an encoder in training mode cannot stream: call its eval() first")
         stream = Stream(state)
         return self._encode(x, None, stream), stream.state
+
+    def make_streaming_context(self, dynchunktrain_config: Any = None) -> StreamingContext:
+        """What SpeechBrain keeps of streams that run side by side, for :meth:`forward_streaming`.
+
+        `dynchunktrain_config` is not used: any chunks give the same frames.
+
+        Raises
+        ------
+        ValueError
+            For an encoder that is not causal or is in training mode.
+        """
+        self.initial_state()
+        return StreamingContext()
+
+    def forward_streaming(self, x: Tensor, context: StreamingContext) -> Tensor:
+        """:meth:`step` as SpeechBrain calls it: (B, T, F) -> (B, T', D), and the context goes on.
+
+        Example
+        -------
+        >>> encoder = create_encoder("bl_resnet22_half", input_size=40, time_padding="causal").eval()
+        >>> context = encoder.make_streaming_context()
+        >>> [encoder.forward_streaming(torch.randn(1, 7, 40), context).shape[1] for _ in range(4)]
+        [2, 2, 2, 1]
+        """
+        state = self.initial_state(len(x)) if context.state is None else context.state
+        y, context.state = self.step(x, state)
+        return y
+
+    def get_filter_properties(self) -> FilterProperties:
+        """:attr:`context` in SpeechBrain's terms: a window around frame `time_stride * t`, or one that ends there.
+
+        Raises
+        ------
+        ValueError
+            With squeeze-excite, which averages over all time.
+
+        Example
+        -------
+        >>> create_encoder("bl_resnet22").get_filter_properties()
+        FilterProperties(window_size=225, stride=4, dilation=1, causal=False)
+        """
+        # Its package takes seconds to import, and nothing else here needs it.
+        from speechbrain.utils.filter_analysis import FilterProperties
+
+        left, right = self.context
+        causal = self.config.time_padding == "causal"
+        return FilterProperties(left + 1 if causal else 2 * max(left, right) + 1, self.time_stride, causal=causal)
 
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
         """Frames out for `n` frames in: ceil(n / time_stride)."""

@@ -220,7 +220,8 @@ def upsample(
         stream.keep(x[:, :, size[0] :])
     # Cropping by padding, since the gradient of a slice comes back channels first, and slow.
     extra = (size[0] - x.shape[2], size[1] - x.shape[3])
-    return x if extra == (0, 0) else functional.pad(x, (0, extra[1], 0, extra[0]))
+    unchanged = not torch.compiler.is_exporting() and extra == (0, 0)
+    return x if unchanged else functional.pad(x, (0, extra[1], 0, extra[0]))
 
 
 @dataclass(frozen=True)
