@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,13 +30,15 @@ from biglittle_asr.nnet import (
     StreamState,
     TimeBlock,
     TimeMask,
+    TimeModule,
     frames_to_relative,
     initialize,
     mixed_stages,
     output_length,
     relative_to_frames,
+    stage_for,
 )
-from biglittle_asr.nnet.layers import ConvNorm, Pair
+from biglittle_asr.nnet.layers import ConvNorm, Pair, TimePadding
 from biglittle_asr.nnet.lengths import IntOrTensor, strided_mask
 
 if TYPE_CHECKING:
@@ -97,7 +99,7 @@ class EncoderConfig:
     """"add" or "concat"."""
     pyramid: bool = False
     """True merges the branches once, before the head, instead of once a stage: an ablation."""
-    time_padding: str = "same"
+    time_padding: TimePadding = "same"
     """"same", or "causal": no frame sees the future."""
     block: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every block: those of `BLOCK_OPTIONS`."""
@@ -164,7 +166,7 @@ class BigLittleEncoder(nn.Module):
         check_fields(EncoderConfig, config, "encoder argument")
         self.config = c = EncoderConfig(**config)
         self.output_size, self.time_stride = c.output_size, c.time_stride
-        layers = Layers(time_padding=c.time_padding)  # type: ignore[arg-type]
+        layers = Layers(time_padding=c.time_padding)
         strides = list(zip(TIME_STRIDES[c.time_stride], FREQUENCY_STRIDES, strict=True))
         self.stem = ConvNorm(layers, c.input_channels, c.channels[0], 5, strides[0])
         self.relu = layers.activation(inplace=True)
@@ -389,9 +391,12 @@ class BigLittleEncoder(nn.Module):
 
     def _receptive_field(self) -> ReceptiveField:
         field = self.stem.receptive_field(ReceptiveField())
-        for stage in self.stages:
-            field = stage.receptive_field(field)  # type: ignore[operator]
+        for stage in self._time_stages():
+            field = stage.receptive_field(field)
         return self.time_blocks.receptive_field(field)
+
+    def _time_stages(self) -> Iterable[TimeModule]:
+        return cast(Iterable[TimeModule], self.stages)
 
     def _encode(self, x: Tensor, frames: Tensor | None, stream: Stream | None = None) -> Tensor:
         c = self.config
@@ -416,9 +421,9 @@ class BigLittleEncoder(nn.Module):
             mask.zero_(x)
         mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
         x = self.relu(self.stem(x, mask, stream))
-        for stage in self.stages:
+        for stage in self._time_stages():
             x = stage(x, mask, stream)
-            mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
+            mask = strided_mask(mask, stage.time_stride)
         # (B, C, T', F') -> (B, T', F' * C)
         x = x.mean(3).transpose(1, 2) if c.pool_frequency else x.permute(0, 2, 3, 1).flatten(2)
         # (B, T', D) -> (B, D, T', 1), and back
@@ -449,7 +454,7 @@ def lengths_by_any_name(
     return given[0] if given else None
 
 
-def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:
+def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[TimeModule]:
     """The network between stem and head; `strides` lead into each stage."""
     big_little = BigLittleConfig(
         alpha=c.alpha,
@@ -464,7 +469,16 @@ def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[n
             BigLittlePyramid(c.channels[0], c.channels, c.blocks, strides, big_little, BasicBlock, layers, **c.block)
         ]
     return mixed_stages(
-        c.channels[0], c.channels, c.blocks, strides, c.big_little_stages, big_little, BasicBlock, layers, **c.block
+        c.channels[0],
+        c.channels,
+        c.blocks,
+        strides,
+        c.big_little_stages,
+        big_little,
+        BasicBlock,
+        layers,
+        stage_for(big_little),
+        **c.block,
     )
 
 
