@@ -236,6 +236,11 @@ class Recognizer(nn.Module):
             their tied states; of others (B, T', D), what their `encode` gives.
         frames : Tensor
             (B,) integer frames of each utterance; what lies behind them in `outputs` means nothing.
+
+        Raises
+        ------
+        ValueError
+            For waveforms of no samples.
         """
         return self.outputs(*self.features(wavs, num_samples))
 
@@ -251,6 +256,8 @@ class Recognizer(nn.Module):
 
     def features(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Normalized features (B, T, F) and integer frames (B,) of waveforms: see :meth:`forward`."""
+        if not wavs.shape[1]:
+            raise ValueError("waveforms of no samples have no transcript; leave them out.")
         with self.stopwatch("features"):
             features, frames = self.compute_features(wavs, num_samples)
             return self.normalize(features, frames), frames

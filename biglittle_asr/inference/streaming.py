@@ -53,28 +53,16 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     >>> soundfile.write(path, torch.randn(8000).numpy() / 10, 8000)
     >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
     """
-    if not recognizer.kind.searching.streams:
-        raise ValueError(
-            f"This model cannot stream: the words of its class, {type(recognizer.model).__name__}, are known only when "
-            "an utterance has ended; transcribe without --stream."
-        )
-    if recognizer.search is not None:
-        raise ValueError(
-            "A beam search goes back on words, which streaming cannot; stream without it, or do not stream."
-        )
+    check_streams(recognizer)
     compute, model = recognizer.compute_features, recognizer.model
     normalize: Any = recognizer.normalize
-    device = model.output.weight.device
+    device = device_of(recognizer)
     samples = 0
 
     @torch.inference_mode()
     def log_probs() -> Iterator[Tensor]:
         nonlocal samples
-        try:
-            waveform, network = compute.initial_state(), model.initial_state()
-            normalize.step(torch.zeros(1, 0, compute.output_size, device=device))
-        except ValueError as error:
-            raise ValueError(f"This model cannot stream ({error}); transcribe without --stream.") from error
+        waveform, network = compute.initial_state(), model.initial_state()
         for block in recording.blocks(recognizer.sample_rate, STEP_SECONDS):
             samples += len(block)
             features, waveform = compute.step(torch.from_numpy(block)[None].to(device), waveform)
@@ -84,3 +72,29 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
         yield frames[0]
 
     yield from decode(recognizer.decoder(), log_probs(), lambda: samples / recognizer.sample_rate)
+
+
+@torch.inference_mode()
+def check_streams(recognizer: Recognizer) -> None:
+    """Raises ValueError if a recognizer cannot transcribe a stream: some part of it needs all of an utterance."""
+    if not recognizer.kind.searching.streams:
+        raise ValueError(
+            f"This model cannot stream: the words of its class, {type(recognizer.model).__name__}, are known only when "
+            "an utterance has ended; transcribe without --stream."
+        )
+    if recognizer.search is not None:
+        raise ValueError(
+            "A beam search goes back on words, which streaming cannot; stream without it, or do not stream."
+        )
+    normalize: Any = recognizer.normalize
+    try:
+        recognizer.compute_features.initial_state()
+        recognizer.model.initial_state()
+        normalize.step(torch.zeros(1, 0, recognizer.compute_features.output_size, device=device_of(recognizer)))
+    except ValueError as error:
+        raise ValueError(f"This model cannot stream ({error}); transcribe without --stream.") from error
+
+
+def device_of(recognizer: Recognizer) -> torch.device:
+    """Where a recognizer computes."""
+    return next(recognizer.model.parameters()).device

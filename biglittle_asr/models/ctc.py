@@ -37,7 +37,7 @@ class CTCModel(nn.Module):
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
         encoded, frames = self.encoder.encode(features, frames)
-        return self._log_probs(encoded), frames
+        return self.log_probs(encoded), frames
 
     def initial_state(self, batch: int = 1) -> StreamState:
         """The state before the first :meth:`step`, for `batch` streams that run side by side."""
@@ -50,9 +50,10 @@ class CTCModel(nn.Module):
         See :meth:`BigLittleEncoder.step`.
         """
         encoded, state = self.encoder.step(features, state)
-        return self._log_probs(encoded), state
+        return self.log_probs(encoded), state
 
-    def _log_probs(self, encoded: Tensor) -> Tensor:
+    def log_probs(self, encoded: Tensor) -> Tensor:
+        """Log-probabilities (B, T', V), float32, of the encoder's frames (B, T', D)."""
         # bfloat16 would leave three digits of a log-probability.
         with torch.autocast(encoded.device.type, enabled=False):
             logits = self.output(self.dropout(encoded.float()))

@@ -9,9 +9,10 @@ so depths, widths and strides are this project's reading of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,14 +30,19 @@ from biglittle_asr.nnet import (
     StreamState,
     TimeBlock,
     TimeMask,
+    TimeModule,
     frames_to_relative,
     initialize,
     mixed_stages,
     output_length,
     relative_to_frames,
+    stage_for,
 )
-from biglittle_asr.nnet.layers import ConvNorm, Pair
+from biglittle_asr.nnet.layers import ConvNorm, Pair, TimePadding
 from biglittle_asr.nnet.lengths import IntOrTensor, strided_mask
+
+if TYPE_CHECKING:
+    from speechbrain.utils.filter_analysis import FilterProperties
 
 TIME_STRIDES: dict[int, tuple[int, ...]] = {
     1: (1, 1, 1, 1, 1),
@@ -93,7 +99,7 @@ class EncoderConfig:
     """"add" or "concat"."""
     pyramid: bool = False
     """True merges the branches once, before the head, instead of once a stage: an ablation."""
-    time_padding: str = "same"
+    time_padding: TimePadding = "same"
     """"same", or "causal": no frame sees the future."""
     block: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments of every block: those of `BLOCK_OPTIONS`."""
@@ -117,6 +123,14 @@ class EncoderConfig:
             raise ValueError(f"big_little_stages is {self.big_little_stages!r}: take 0 (the plain twin) to 4")
         if self.pyramid and self.big_little_stages != 4:
             raise ValueError("pyramid runs the branches through all stages: set big_little_stages to 4")
+
+
+@dataclass
+class StreamingContext:
+    """What SpeechBrain hands from one chunk of a stream to the next."""
+
+    state: StreamState | None = None
+    """None before the first chunk, which tells how many streams there are."""
 
 
 class BigLittleEncoder(nn.Module):
@@ -152,7 +166,7 @@ class BigLittleEncoder(nn.Module):
         check_fields(EncoderConfig, config, "encoder argument")
         self.config = c = EncoderConfig(**config)
         self.output_size, self.time_stride = c.output_size, c.time_stride
-        layers = Layers(time_padding=c.time_padding)  # type: ignore[arg-type]
+        layers = Layers(time_padding=c.time_padding)
         strides = list(zip(TIME_STRIDES[c.time_stride], FREQUENCY_STRIDES, strict=True))
         self.stem = ConvNorm(layers, c.input_channels, c.channels[0], 5, strides[0])
         self.relu = layers.activation(inplace=True)
@@ -162,24 +176,48 @@ class BigLittleEncoder(nn.Module):
         self.time_blocks = Blocks(TimeBlock(c.output_size, c.context_kernel, layers) for _ in range(c.context_blocks))
         initialize(self)
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        pad_idx: int = 0,
+        dynchunktrain_config: Any = None,
+        *,
+        wav_lens: Tensor | None = None,
+        wav_len: Tensor | None = None,
+    ) -> Tensor:
         """The encoder as SpeechBrain calls it.
 
         Arguments
         ---------
         x : Tensor, (B, T, F)
             Features, padded at the end.
-        lengths : Tensor of float, (B,), optional
-            Relative lengths in (0, 1]; None calls every frame valid.
-        **kwargs
-            What SpeechBrain's recipes pass to any encoder and a convolutional one has no use for (`pad_idx`,
-            `dynchunktrain_config`).
+        lengths, wav_lens, wav_len : Tensor of float, (B,), optional
+            Relative lengths in (0, 1], under any one of SpeechBrain's names for them; without them every frame is
+            valid.
+        pad_idx : int
+            Not used. Recipes pass it to any encoder.
+        dynchunktrain_config : DynChunkTrainConfig, optional
+            Not used, for a causal encoder needs no chunks to stream. One that sees the future warns: it is trained on
+            whole utterances.
 
         Returns
         -------
         Tensor, (B, T', D)
             Zero on padding.
+
+        Raises
+        ------
+        ValueError
+            For features or lengths that do not fit, and for lengths under several names.
         """
+        lengths = lengths_by_any_name(lengths, wav_lens, wav_len)
+        if dynchunktrain_config is not None and self.config.time_padding != "causal":
+            warnings.warn(
+                "dynchunktrain_config has no effect on an encoder that sees the future, which cannot stream: "
+                'build it with time_padding "causal"',
+                stacklevel=4,
+            )
         frames = None if lengths is None else relative_to_frames(lengths, x.shape[1])
         return self._encode(x, frames)
 
@@ -257,6 +295,53 @@ class BigLittleEncoder(nn.Module):
         stream = Stream(state)
         return self._encode(x, None, stream), stream.state
 
+    def make_streaming_context(self, dynchunktrain_config: Any = None) -> StreamingContext:
+        """What SpeechBrain keeps of streams that run side by side, for :meth:`forward_streaming`.
+
+        `dynchunktrain_config` is not used: any chunks give the same frames.
+
+        Raises
+        ------
+        ValueError
+            For an encoder that is not causal or is in training mode.
+        """
+        self.initial_state()
+        return StreamingContext()
+
+    def forward_streaming(self, x: Tensor, context: StreamingContext) -> Tensor:
+        """:meth:`step` as SpeechBrain calls it: (B, T, F) -> (B, T', D), and the context goes on.
+
+        Example
+        -------
+        >>> encoder = create_encoder("bl_resnet22_half", input_size=40, time_padding="causal").eval()
+        >>> context = encoder.make_streaming_context()
+        >>> [encoder.forward_streaming(torch.randn(1, 7, 40), context).shape[1] for _ in range(4)]
+        [2, 2, 2, 1]
+        """
+        state = self.initial_state(len(x)) if context.state is None else context.state
+        y, context.state = self.step(x, state)
+        return y
+
+    def get_filter_properties(self) -> FilterProperties:
+        """:attr:`context` in SpeechBrain's terms: a window around frame `time_stride * t`, or one that ends there.
+
+        Raises
+        ------
+        ValueError
+            With squeeze-excite, which averages over all time.
+
+        Example
+        -------
+        >>> create_encoder("bl_resnet22").get_filter_properties()
+        FilterProperties(window_size=225, stride=4, dilation=1, causal=False)
+        """
+        # Its package takes seconds to import, and nothing else here needs it.
+        from speechbrain.utils.filter_analysis import FilterProperties
+
+        left, right = self.context
+        causal = self.config.time_padding == "causal"
+        return FilterProperties(left + 1 if causal else 2 * max(left, right) + 1, self.time_stride, causal=causal)
+
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
         """Frames out for `n` frames in: ceil(n / time_stride)."""
         return output_length(n, self.time_stride)
@@ -306,9 +391,12 @@ class BigLittleEncoder(nn.Module):
 
     def _receptive_field(self) -> ReceptiveField:
         field = self.stem.receptive_field(ReceptiveField())
-        for stage in self.stages:
-            field = stage.receptive_field(field)  # type: ignore[operator]
+        for stage in self._time_stages():
+            field = stage.receptive_field(field)
         return self.time_blocks.receptive_field(field)
+
+    def _time_stages(self) -> Iterable[TimeModule]:
+        return cast(Iterable[TimeModule], self.stages)
 
     def _encode(self, x: Tensor, frames: Tensor | None, stream: Stream | None = None) -> Tensor:
         c = self.config
@@ -333,9 +421,9 @@ class BigLittleEncoder(nn.Module):
             mask.zero_(x)
         mask = strided_mask(mask, TIME_STRIDES[c.time_stride][0])
         x = self.relu(self.stem(x, mask, stream))
-        for stage in self.stages:
+        for stage in self._time_stages():
             x = stage(x, mask, stream)
-            mask = strided_mask(mask, stage.time_stride)  # type: ignore[arg-type]
+            mask = strided_mask(mask, stage.time_stride)
         # (B, C, T', F') -> (B, T', F' * C)
         x = x.mean(3).transpose(1, 2) if c.pool_frequency else x.permute(0, 2, 3, 1).flatten(2)
         # (B, T', D) -> (B, D, T', 1), and back
@@ -345,7 +433,28 @@ class BigLittleEncoder(nn.Module):
         return self.time_blocks(x, mask, stream).squeeze(3).transpose(1, 2)
 
 
-def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[nn.Module]:
+def lengths_by_any_name(
+    lengths: Tensor | None, wav_lens: Tensor | None = None, wav_len: Tensor | None = None
+) -> Tensor | None:
+    """The lengths that a recipe gives, by whatever name.
+
+    Raises
+    ------
+    ValueError
+        Where they are given under several names.
+
+    Example
+    -------
+    >>> lengths_by_any_name(None, wav_lens=torch.tensor([1.0, 0.5]))
+    tensor([1.0000, 0.5000])
+    """
+    given = [each for each in (lengths, wav_lens, wav_len) if each is not None]
+    if len(given) > 1:
+        raise ValueError("lengths, wav_lens and wav_len are names of one argument: pass only one of them")
+    return given[0] if given else None
+
+
+def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[TimeModule]:
     """The network between stem and head; `strides` lead into each stage."""
     big_little = BigLittleConfig(
         alpha=c.alpha,
@@ -360,7 +469,16 @@ def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[n
             BigLittlePyramid(c.channels[0], c.channels, c.blocks, strides, big_little, BasicBlock, layers, **c.block)
         ]
     return mixed_stages(
-        c.channels[0], c.channels, c.blocks, strides, c.big_little_stages, big_little, BasicBlock, layers, **c.block
+        c.channels[0],
+        c.channels,
+        c.blocks,
+        strides,
+        c.big_little_stages,
+        big_little,
+        BasicBlock,
+        layers,
+        stage_for(big_little),
+        **c.block,
     )
 
 

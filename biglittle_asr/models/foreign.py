@@ -4,6 +4,7 @@ They are here to be compared with. Of their outputs it holds what holds in Speec
 Not imported by `biglittle_asr.models`, for which torch is enough.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from speechbrain.nnet.containers import LengthsCapableSequential
 from speechbrain.nnet.RNN import LSTM
 from torch import Tensor, nn
 
+from biglittle_asr.models.encoder import lengths_by_any_name
 from biglittle_asr.nnet import frames_to_relative, output_length, relative_to_frames
 from biglittle_asr.nnet.lengths import IntOrTensor
 
@@ -45,9 +47,20 @@ class ForeignEncoder(nn.Module):
         self.chain = LengthsCapableSequential(*modules)
         self.output_size, self.time_stride = output_size, time_stride
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """(B, T', D) out of features (B, T, F) with relative lengths (B,); other arguments are left unread."""
-        y: Tensor = self.chain(x, lengths)
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        pad_idx: int = 0,
+        dynchunktrain_config: Any = None,
+        *,
+        wav_lens: Tensor | None = None,
+        wav_len: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T', D) out of features (B, T, F); arguments are those of :meth:`BigLittleEncoder.forward`."""
+        if dynchunktrain_config is not None:
+            warnings.warn("dynchunktrain_config is not passed on to the modules of a ForeignEncoder", stacklevel=4)
+        y: Tensor = self.chain(x, lengths_by_any_name(lengths, wav_lens, wav_len))
         return y
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -104,4 +104,4 @@ class HybridModel(CTCModel):
     def posteriors(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Like forward, with what the encoder makes of the frames: log-probabilities, vectors (B, T', D), frames."""
         encoded, frames = self.encoder.encode(features, frames)
-        return self._log_probs(encoded), encoded, frames
+        return self.log_probs(encoded), encoded, frames

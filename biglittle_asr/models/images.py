@@ -23,8 +23,10 @@ from biglittle_asr.nnet import (
     Bottleneck,
     Conv2d,
     MaskedBatchNorm2d,
+    big_little_stem,
     initialize,
     mixed_stages,
+    stage_for,
 )
 from biglittle_asr.nnet.blocks import BlockFactory
 from biglittle_asr.nnet.layers import Pair
@@ -118,23 +120,23 @@ class ImageClassifier(nn.Module):
         super().__init__()
         check_fields(ImageConfig, config, "image model argument")
         self.config = c = ImageConfig(**config)
-        stem = _stem(c)
-        # The published files have no prefix for the stem: its layers are the network's own, and its forward runs on it.
-        self._stem_forward = type(stem).forward
-        for name, layer in stem.named_children():
+        # The published files have no prefix for the stem: its layers are the network's own.
+        for name, layer in _stem(c).named_children():
             self.add_module(name, layer)
+        big_little = BigLittleConfig(c.alpha, c.beta, c.branches, upsampling=c.upsampling, merge=c.merge)
         self.layer1, self.layer2, self.layer3, self.layer4 = mixed_stages(
             STEM_CHANNELS,
             c.channels,
             c.blocks,
             STRIDES,
             c.big_little_stages,
-            BigLittleConfig(c.alpha, c.beta, c.branches, upsampling=c.upsampling, merge=c.merge),
+            big_little,
             BLOCKS[c.block],
             shortcut=c.shortcut,
             groups=c.groups,
             base_width=c.base_width,
             squeeze_excite=c.squeeze_excite,
+            stage=stage_for(big_little),
         )
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(c.channels[-1], c.num_classes)
@@ -147,7 +149,7 @@ class ImageClassifier(nn.Module):
                 f"images of shape {tuple(x.shape)} do not fit a network of input_channels "
                 f"{self.config.input_channels}: it takes (batch, input_channels, height, width)"
             )
-        x = self._stem_forward(cast(Any, self), x)
+        x = big_little_stem(self, x) if _has_big_little_stem(self.config) else plain_stem(self, x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
         return cast(Tensor, self.fc(self.avgpool(x).flatten(1)))
@@ -170,14 +172,23 @@ class PlainStem(nn.Module):
         self.maxpool = nn.MaxPool2d(3, 2, 1) if pool else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.maxpool(self.relu(self.bn1(self.conv1(x)))))
+        return plain_stem(self, x)
+
+
+def plain_stem(layers: Any, x: Tensor) -> Tensor:
+    """The stem of a module that has the layers of :class:`PlainStem`."""
+    return cast(Tensor, layers.maxpool(layers.relu(layers.bn1(layers.conv1(x)))))
+
+
+def _has_big_little_stem(c: ImageConfig) -> bool:
+    return c.stem == "imagenet" and c.big_little_stages > 0
 
 
 def _stem(c: ImageConfig) -> nn.Module:
+    if _has_big_little_stem(c):
+        return BigLittleStem(c.input_channels, STEM_CHANNELS, c.alpha)
     if c.stem == "small":
         return PlainStem(c.input_channels, STEM_CHANNELS, 3, c.small_stem_stride)
-    if c.big_little_stages:
-        return BigLittleStem(c.input_channels, STEM_CHANNELS, c.alpha)
     return PlainStem(c.input_channels, STEM_CHANNELS, 7, 2, pool=True)
 
 

@@ -80,7 +80,10 @@ class TransducerModel(nn.Module):
 
     def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """What is joined with predictions (B, T', J), float32, and integer frames (B,), of which the largest is T'."""
-        encoded, frames = self.encoder.encode(features, frames)
+        return self.project(*self.encoder.encode(features, frames))
+
+    def project(self, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of :meth:`encode` behind the encoder's frames (B, T', D)."""
         with torch.autocast(encoded.device.type, enabled=False):
             return self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float())), frames
 

@@ -4,8 +4,18 @@ Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last
 """
 
 from biglittle_asr.nnet import sparse
+from biglittle_asr.nnet.ablations import BigLittleBranches, BigLittlePyramid, BranchedStage, stage_for
 from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, TimeBlock, initialize
-from biglittle_asr.nnet.layers import AveragePool2d, Conv2d, ConvNorm, Layers, Shortcut, SqueezeExcite, upsample
+from biglittle_asr.nnet.layers import (
+    AveragePool2d,
+    Conv2d,
+    ConvNorm,
+    Layers,
+    Shortcut,
+    SqueezeExcite,
+    TimeModule,
+    upsample,
+)
 from biglittle_asr.nnet.lengths import (
     ReceptiveField,
     TimeMask,
@@ -16,11 +26,10 @@ from biglittle_asr.nnet.lengths import (
 )
 from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
 from biglittle_asr.nnet.stages import (
-    BigLittleBranches,
     BigLittleConfig,
-    BigLittlePyramid,
     BigLittleStage,
     BigLittleStem,
+    big_little_stem,
     mixed_stages,
     plain_stage,
 )
@@ -37,6 +46,7 @@ __all__ = [
     "Block",
     "Blocks",
     "Bottleneck",
+    "BranchedStage",
     "Conv2d",
     "ConvNorm",
     "Layers",
@@ -48,6 +58,8 @@ __all__ = [
     "StreamState",
     "TimeBlock",
     "TimeMask",
+    "TimeModule",
+    "big_little_stem",
     "frames_to_relative",
     "initialize",
     "mixed_stages",
@@ -55,6 +67,7 @@ __all__ = [
     "plain_stage",
     "relative_to_frames",
     "sparse",
+    "stage_for",
     "upsample",
     "valid_mask",
 ]

@@ -6,18 +6,19 @@ and kept as an attribute, by which containers follow the mask. A stream, in caus
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import cast
 
 from torch import Tensor, nn
 
-from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite
+from biglittle_asr.nnet.layers import Layers, Pair, Shortcut, SqueezeExcite, TimeModule
 from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
 from biglittle_asr.nnet.streaming import Stream
 
 
-class Block(nn.Module, ABC):
+class Block(TimeModule):
     """What blocks share: the options, the shortcut, and the sum.
 
     Arguments
@@ -57,7 +58,7 @@ class Block(nn.Module, ABC):
                 "squeeze_excite averages over all time, so it sees the future: "
                 'set squeeze_excite to False or time_padding to "same"'
             )
-        self.stride = stride
+        self.stride, self.time_stride = stride, stride[0]
         self._build(in_channels, out_channels, stride, layers, groups, base_width)
         self.relu = layers.activation(inplace=True)
         self.downsample = Shortcut(layers, in_channels, out_channels, stride, shortcut)
@@ -70,6 +71,11 @@ class Block(nn.Module, ABC):
     ) -> None:
         """Make the convolutions and norms, under the names of the published checkpoints."""
 
+    @property
+    @abstractmethod
+    def convolutions(self) -> Sequence[TimeModule]:
+        """Those of the residual path, in order."""
+
     @abstractmethod
     def residual(
         self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
@@ -81,8 +87,7 @@ class Block(nn.Module, ABC):
         """Scale of the normalization that ends the residual path; at zero the block is its shortcut."""
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
-        strided = strided_mask(mask, self.stride[0])
+        strided = strided_mask(mask, self.time_stride)
         y = self.residual(x, mask, strided, stream)
         if self.se_layer is not None:
             y = self.se_layer(y, strided)
@@ -100,9 +105,8 @@ class Block(nn.Module, ABC):
         if self.se_layer is not None:
             raise ValueError("squeeze_excite averages over all time: every frame depends on every other one")
         residual = before
-        for name, child in self.named_children():
-            if name.startswith("conv"):
-                residual = child.receptive_field(residual)  # type: ignore[operator]
+        for convolution in self.convolutions:
+            residual = convolution.receptive_field(residual)
         return residual.merged(self.downsample.receptive_field(before))
 
 
@@ -126,11 +130,15 @@ class BasicBlock(Block):
         self.conv2 = layers.conv2d(out_channels, out_channels, 3)
         self.bn2 = layers.norm(out_channels)
 
+    @property
+    def convolutions(self) -> Sequence[TimeModule]:
+        return self.conv1, self.conv2
+
     def residual(
         self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
     ) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x, stream), strided))
-        return self.bn2(self.conv2(y, stream), strided)
+        y = self.relu(self.bn1(self.conv1(x, stream=stream), strided))
+        return self.bn2(self.conv2(y, stream=stream), strided)
 
     def last_norm_scale(self) -> Tensor:
         return cast(Tensor, self.bn2.weight)
@@ -197,12 +205,16 @@ class Bottleneck(Block):
         self.conv3 = layers.conv2d(width, out_channels, 1)
         self.bn3 = layers.norm(out_channels)
 
+    @property
+    def convolutions(self) -> Sequence[TimeModule]:
+        return self.conv1, self.conv2, self.conv3
+
     def residual(
         self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
     ) -> Tensor:
-        y = self.relu(self.bn1(self.conv1(x, stream), mask))
-        y = self.relu(self.bn2(self.conv2(y, stream), strided))
-        return self.bn3(self.conv3(y, stream), strided)
+        y = self.relu(self.bn1(self.conv1(x, stream=stream), mask))
+        y = self.relu(self.bn2(self.conv2(y, stream=stream), strided))
+        return self.bn3(self.conv3(y, stream=stream), strided)
 
     def last_norm_scale(self) -> Tensor:
         return cast(Tensor, self.bn3.weight)
@@ -212,7 +224,7 @@ BlockFactory = Callable[..., Block]
 """Called with (in_channels, out_channels, stride, layers, ...): BasicBlock, Bottleneck, or a partial of one."""
 
 
-class Blocks(nn.Sequential):
+class Blocks(nn.Sequential, TimeModule):
     """Residual blocks in a row; the mask follows their strides.
 
     Example
@@ -225,26 +237,18 @@ class Blocks(nn.Sequential):
 
     def __init__(self, blocks: Iterable[Block]):
         super().__init__(*blocks)
+        self.time_stride = math.prod(block.time_stride for block in self)
 
     def __iter__(self) -> Iterator[Block]:
         return cast(Iterator[Block], super().__iter__())
 
-    @property
-    def time_stride(self) -> int:
-        """Product of the blocks' time strides."""
-        stride = 1
-        for block in self:
-            stride *= block.stride[0]
-        return stride
-
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         for block in self:
             x = block(x, mask, stream)
-            mask = strided_mask(mask, block.stride[0])
+            mask = strided_mask(mask, block.time_stride)
         return x
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
         for block in self:
             before = block.receptive_field(before)
         return before

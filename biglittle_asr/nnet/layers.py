@@ -7,9 +7,10 @@ chunk, the frames before it take the place of that padding, and as many frames c
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,37 @@ TimePadding = Literal["same", "causal"]
 Pair = tuple[int, int]
 
 
-class Conv2d(nn.Conv2d):
+class TimeModule(nn.Module, ABC):
+    """A module that knows time: it keeps padding out, streams where it is causal, and says what its frames see.
+
+    Attributes
+    ----------
+    time_stride : int
+        Frames in per frame out.
+    """
+
+    time_stride: int = 1
+
+    @abstractmethod
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
+        """(B, C, T, F) -> (B, C', ceil(T / time_stride), F').
+
+        Arguments
+        ---------
+        x : Tensor, (B, C, T, F)
+        mask : TimeMask, optional
+            Valid frames of `x`, but of the *result* for :class:`ConvNorm` and :class:`Shortcut`. Convolutions and pools
+            do not read it: the normalization behind them keeps padding out.
+        stream : Stream, optional
+            What is kept between chunks; T frames are then those of a chunk.
+        """
+
+    @abstractmethod
+    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
+        """The receptive field of the output, from that of the input."""
+
+
+class Conv2d(nn.Conv2d, TimeModule):
     """Bias-free convolution with an odd kernel over (B, C, T, F) that keeps ceil(size / stride) of each axis.
 
     Arguments
@@ -67,8 +98,9 @@ class Conv2d(nn.Conv2d):
             in_channels, out_channels, (time_kernel, frequency_kernel), as_pair(stride), padding, groups=groups,
             bias=False,
         )  # fmt: skip
+        self.time_stride = self.stride[0]
 
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         left_frames = self.left_frames
         if stream is not None:
             x, left_frames = stream.windows(x, self.kernel_size[0], self.stride[0], left_frames), 0
@@ -86,7 +118,6 @@ class Conv2d(nn.Conv2d):
         return super().forward(x)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
         return before.windowed(self.kernel_size[0], self.stride[0], self.left_frames + int(self.padding[0]))
 
 
@@ -96,7 +127,7 @@ def is_cpu_bfloat16(x: Tensor) -> bool:
     return x.device.type == "cpu" and (autocast or x.dtype == torch.bfloat16)
 
 
-class AveragePool2d(nn.Module):
+class AveragePool2d(TimeModule):
     """Average pooling of a strided shortcut: kernel 2s - 1 on each axis of stride s, zeros at the border counted.
 
     Stride 2 gives the published kernel of 3; an axis of stride 1 is left alone.
@@ -121,8 +152,9 @@ class AveragePool2d(nn.Module):
         self.kernel_size = (2 * stride[0] - 1, 2 * stride[1] - 1)
         self.left_frames = self.kernel_size[0] - 1 if time_padding == "causal" else 0
         self.padding = (0 if self.left_frames else stride[0] - 1, stride[1] - 1)
+        self.time_stride = stride[0]
 
-    def forward(self, x: Tensor, stream: Stream | None = None) -> Tensor:
+    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         if stream is not None:
             x = stream.windows(x, self.kernel_size[0], self.stride[0], self.left_frames)
             if not x.shape[2]:
@@ -132,7 +164,6 @@ class AveragePool2d(nn.Module):
         return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
         return before.windowed(self.kernel_size[0], self.stride[0], self.left_frames + self.padding[0])
 
     def extra_repr(self) -> str:
@@ -220,7 +251,8 @@ def upsample(
         stream.keep(x[:, :, size[0] :])
     # Cropping by padding, since the gradient of a slice comes back channels first, and slow.
     extra = (size[0] - x.shape[2], size[1] - x.shape[3])
-    return x if extra == (0, 0) else functional.pad(x, (0, extra[1], 0, extra[0]))
+    unchanged = not torch.compiler.is_exporting() and extra == (0, 0)
+    return x if unchanged else functional.pad(x, (0, extra[1], 0, extra[0]))
 
 
 @dataclass(frozen=True)
@@ -233,9 +265,8 @@ class Layers:
     2
     """
 
-    conv: Callable[..., nn.Module] = Conv2d
-    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=); its forward takes
-    (x, stream), and it has the `receptive_field` of :class:`Conv2d`."""
+    conv: Callable[..., TimeModule] = Conv2d
+    """Called with (in_channels, out_channels, kernel_size, stride=, groups=, time_padding=)."""
     norm: Callable[[int], nn.Module] = MaskedBatchNorm2d
     """Called with the number of channels; its forward takes (x, mask) and returns zeros on invalid frames."""
     activation: Callable[..., nn.Module] = nn.ReLU
@@ -246,16 +277,16 @@ class Layers:
     def __post_init__(self) -> None:
         check_time_padding(self.time_padding)
 
-    def conv2d(self, *args: Any, **kwargs: Any) -> nn.Module:
+    def conv2d(self, *args: Any, **kwargs: Any) -> TimeModule:
         """A convolution of this kind, with this time padding."""
         return self.conv(*args, **kwargs, time_padding=self.time_padding)
 
-    def pool2d(self, stride: Pair) -> nn.Module:
+    def pool2d(self, stride: Pair) -> AveragePool2d:
         """A shortcut's average pooling, with this time padding."""
         return AveragePool2d(stride, self.time_padding)
 
 
-class ConvNorm(nn.Sequential):
+class ConvNorm(nn.Sequential, TimeModule):
     """Convolution and normalization, children 0 and 1: (B, C, T, F) and the mask of the *result*.
 
     Example
@@ -268,16 +299,16 @@ class ConvNorm(nn.Sequential):
         super().__init__(
             layers.conv2d(in_channels, out_channels, kernel_size, stride=stride), layers.norm(out_channels)
         )
+        self.time_stride = as_pair(stride)[0]
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        return self[1](self[0](x, stream), mask)
+        return self[1](self[0](x, stream=stream), mask)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
-        return self[0].receptive_field(before)  # type: ignore[operator]
+        return cast(TimeModule, self[0]).receptive_field(before)
 
 
-class Shortcut(nn.Sequential):
+class Shortcut(nn.Sequential, TimeModule):
     """The side path of a residual block: pooling where the block strides, 1x1 convolution where it changes channels.
 
     Children carry the names of the published checkpoints: kind "pool" has the pooling at 0 where there is any, then
@@ -317,24 +348,24 @@ class Shortcut(nn.Sequential):
                 layers.norm(out_channels),
             ]
         super().__init__(*modules)
+        self.time_stride = stride[0]
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         """(B, C, T, F), zero on invalid frames -> the same of the block's result, whose valid frames `mask` tells."""
         if not len(self):
             return x
         if len(self) == 1:
-            x = self[0](x, stream)
+            x = self[0](x, stream=stream)
             return x if mask is None else mask.zero_(x)
         *head, norm = self
         for module in head:
-            x = module(x, stream)
+            x = module(x, stream=stream)
         return norm(x, mask)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
         for module in self:
-            if hasattr(module, "receptive_field"):
-                before = module.receptive_field(before)  # type: ignore[operator]
+            if isinstance(module, TimeModule):  # the norm is none
+                before = module.receptive_field(before)
         return before
 
 

@@ -80,7 +80,8 @@ def relative_to_frames(relative: Tensor, size: int) -> Tensor:
     >>> relative_to_frames(torch.tensor([1.0, 0.5]), 10)
     tensor([10,  5])
     """
-    if relative.numel() and not bool(((relative > 0) & (relative <= 1 + 1e-4)).all()):
+    checked = relative.numel() and not torch.compiler.is_exporting()
+    if checked and not bool(((relative > 0) & (relative <= 1 + 1e-4)).all()):
         raise ValueError(
             f"relative lengths must lie in (0, 1], got {relative.min().item():g} to {relative.max().item():g}: "
             "divide the number of valid frames by the number of frames of the padded batch"
@@ -211,6 +212,8 @@ class TimeMask:
         """
         if lengths is None:
             return None
+        if torch.compiler.is_exporting():  # an exported graph knows no values
+            return cls(lengths, size)
         shortest, longest = int(lengths.min()), int(lengths.max())
         if shortest < 1 or longest > size:
             raise ValueError(f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}")
@@ -229,6 +232,8 @@ class TimeMask:
 
     def zero_(self, x: Tensor) -> Tensor:
         """Zeros the invalid frames of `x` (B, C, T, F) in place, whatever is on them, and returns it."""
+        if torch.compiler.is_exporting():
+            return x.masked_fill_(~valid_mask(self.lengths, x.shape[2])[:, None, :, None], 0)
         x[self.invalid] = 0
         return x
 

@@ -186,9 +186,10 @@ def freeze(module: ModuleType) -> ModuleType:
             weight, bias = layer.parametrizations.weight.original, layer.bias
             with torch.no_grad():
                 weight.copy_(layer.weight)
-            # Torch's remove_parametrizations would also break a deep copy of the layer, which has the same class.
-            del layer.parametrizations
-            layer.__class__ = type(layer).__bases__[0]
+            sparse_class, masked = type(layer), type(layer).weight
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
+            sparse_class.weight = masked  # a deep copy of the layer has the same class
+            del layer.weight
             # Weight before bias, as at first: optimizers number the parameters.
             del layer.bias
             layer.register_parameter("weight", weight)

@@ -6,19 +6,20 @@ A Big-Little stage (Chen et al., ICLR 2019) runs a **big** branch, most of the b
               .-> big: n - 1 blocks, C channels, 1/2 resolution ----------> upsample x 2 --.
     x (B,C,T,F)                                                                            +-> ReLU -> fusion block
               '-> little: max(1, n // beta - 1) blocks, C / alpha channels -> 1x1 to C ----'
+
+Other ways to split and to merge, which the paper compares with this one, are in :mod:`biglittle_asr.nnet.ablations`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biglittle_asr.nnet.blocks import BasicBlock, BlockFactory, Blocks
-from biglittle_asr.nnet.layers import ConvNorm, Layers, Pair, upsample
+from biglittle_asr.nnet.layers import ConvNorm, Layers, Pair, TimeModule, upsample
 from biglittle_asr.nnet.lengths import ReceptiveField, TimeMask, strided_mask
 from biglittle_asr.nnet.streaming import Stream
 
@@ -63,6 +64,11 @@ class BigLittleConfig:
             raise ValueError(f'upsampling is {self.upsampling!r}: take "nearest" or "bilinear"')
         if self.merge not in ("add", "concat"):
             raise ValueError(f'merge is {self.merge!r}: take "add" or "concat"')
+
+    @property
+    def published(self) -> bool:
+        """Whether :class:`BigLittleStage` has it; others are in :mod:`biglittle_asr.nnet.ablations`."""
+        return (self.branches, self.upsampling, self.merge) == (2, "nearest", "add")
 
     def branch_blocks(self, blocks: int, branch: int) -> int:
         """Blocks of a branch in a stage of `blocks`, one of which is the fusion block."""
@@ -129,78 +135,10 @@ def plain_stage(
     )
 
 
-class BigLittleBranches(nn.Module):
-    """Branches that run side by side from one input and are merged at the finest branch's resolution.
+class BigLittleStage(TimeModule):
+    """Big and little branch, their sum, and the fusion block, which carries the stride into the next stage.
 
-    Children are `big`, `little` and `little_e`, as in the published checkpoints; further branches are `little2`, ...
-
-    Arguments
-    ---------
-    branches : sequence of Blocks
-        From the coarsest to the finest; neighbours differ by `config.big_stride`. None ends in an activation.
-    channels : sequence of int
-        What each branch puts out; the first is what the merged result has.
-    config : BigLittleConfig
-    layers : Layers
-    """
-
-    def __init__(self, branches: Sequence[Blocks], channels: Sequence[int], config: BigLittleConfig, layers: Layers):
-        super().__init__()
-        self.config = config
-        self.names = ["big", "little"] + [f"little{j}" for j in range(2, len(branches))]
-        for name, branch in zip(self.names, branches, strict=True):
-            self.add_module(name, branch)
-        if config.merge == "add":
-            for name, narrow in zip(self.names[1:], channels[1:], strict=True):
-                self.add_module(f"{name}_e", ConvNorm(layers, narrow, channels[0], 1))
-        else:
-            self.concat = ConvNorm(layers, sum(channels), channels[0], 1)
-        self.relu = layers.activation(inplace=True)
-        if config.upsampling == "bilinear" and layers.time_padding == "causal" and config.big_stride[0] > 1:
-            raise ValueError(
-                'bilinear upsampling sees the future: set upsampling to "nearest" or time_padding to "same"'
-            )
-
-    @property
-    def time_stride(self) -> int:
-        """Time stride from the input to the merged result."""
-        return self.get_submodule(self.names[-1]).time_stride  # type: ignore[return-value]
-
-    def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F) with the mask of its valid frames -> (B, C', T', F')."""
-        merged: Tensor | None = None
-        merged_mask: TimeMask | None = None
-        for name in self.names:
-            branch = self.get_submodule(name)
-            y = branch(x, mask, stream)
-            y_mask = strided_mask(mask, branch.time_stride)  # type: ignore[arg-type]
-            if self.config.merge == "add" and name != "big":
-                y = self.get_submodule(f"{name}_e")(y, y_mask, stream)
-            if merged is not None:
-                size = (y.shape[2], y.shape[3])
-                coarse = upsample(merged, self.config.big_stride, size, self.config.upsampling, merged_mask, stream)
-                y = coarse + y if self.config.merge == "add" else torch.cat([coarse, y], 1)
-            merged, merged_mask = y, y_mask
-        assert merged is not None
-        if self.config.merge == "concat":
-            return self.relu(self.concat(merged, merged_mask, stream))
-        # A coarse frame that straddles the end reaches one fine frame past it.
-        return self.relu(merged if merged_mask is None else merged_mask.zero_(merged))
-
-    def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
-        merged: ReceptiveField | None = None
-        for name in self.names:
-            field: ReceptiveField = self.get_submodule(name).receptive_field(before)  # type: ignore[operator]
-            if merged is not None:
-                field = field.merged(merged.upsampled(self.config.big_stride[0], self.config.upsampling))
-            merged = field
-        assert merged is not None
-        return merged
-
-
-class BigLittleStage(BigLittleBranches):
-    """Big and little branch, their merge, and the fusion block, which carries the stride into the next stage.
+    Children are `big`, `little` and `little_e`, the 1x1 of the merge, as in the published checkpoints, and `fusion`.
 
     Arguments
     ---------
@@ -219,7 +157,7 @@ class BigLittleStage(BigLittleBranches):
     Raises
     ------
     ValueError
-        For fewer than 2 blocks, an alpha that does not divide the channels, or bilinear upsampling in causal mode.
+        For fewer than 2 blocks, an alpha that does not divide the channels, or a config that is not published.
 
     Example
     -------
@@ -227,6 +165,9 @@ class BigLittleStage(BigLittleBranches):
     >>> stage(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 3, 3])
     """
+
+    names = ("big", "little")
+    """Of the branches."""
 
     def __init__(
         self,
@@ -239,40 +180,58 @@ class BigLittleStage(BigLittleBranches):
         layers: Layers = Layers(),  # noqa: B008 (frozen)
         **options: Any,
     ):
-        if blocks < 2:
-            raise ValueError(f"a Big-Little stage needs 2 blocks or more, one of them the fusion block; got {blocks}")
-        channels = [config.branch_channels(out_channels, j) for j in range(config.branches)]
-        super().__init__(
-            [
-                plain_stage(
-                    in_channels,
-                    channels[j],
-                    blocks - 1 if j == 0 else config.branch_blocks(blocks, j),
-                    config.branch_stride(j),
-                    block,
-                    layers,
-                    # The little branch ends in the 1x1 of its merge, so it keeps its activation; the big one is added.
-                    last_activation=j > 0,
-                    **config.branch_options(options, j),
-                )
-                for j in range(config.branches)
-            ],
-            channels,
-            config,
-            layers,
-        )
+        super().__init__()
+        if not config.published:
+            raise ValueError(f"{config} is an ablation: build the stage with nnet.ablations.BranchedStage")
+        self.big, self.little = stage_branches(in_channels, out_channels, blocks, config, block, layers, **options)
+        self.little_e = ConvNorm(layers, config.branch_channels(out_channels, 1), out_channels, 1)
+        self.relu = layers.activation(inplace=True)
         self.fusion = Blocks([block(out_channels, out_channels, stride=stride, layers=layers, **options)])
-
-    @property
-    def time_stride(self) -> int:
-        return super().time_stride * self.fusion.time_stride
+        self.config, self.time_stride = config, self.fusion.time_stride
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / s), ceil(F / s'))."""
-        return self.fusion(super().forward(x, mask, stream), strided_mask(mask, super().time_stride), stream)
+        return self.fusion(self._merged(x, mask, stream), mask, stream)
+
+    def _merged(self, x: Tensor, mask: TimeMask | None, stream: Stream | None) -> Tensor:
+        big = self.big(x, mask, stream)
+        little = self.little_e(self.little(x, mask, stream), mask, stream)
+        y = upsample(big, self.config.big_stride, (little.shape[2], little.shape[3]), stream=stream) + little
+        if mask is not None:
+            mask.zero_(y)  # a coarse frame that straddles the end reaches one fine frame past it
+        return self.relu(y)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        return self.fusion.receptive_field(super().receptive_field(before))
+        big, little = self.big.receptive_field(before), self.little.receptive_field(before)
+        return self.fusion.receptive_field(little.merged(big.upsampled(self.config.big_stride[0])))
+
+
+def stage_branches(
+    in_channels: int,
+    out_channels: int,
+    blocks: int,
+    config: BigLittleConfig,
+    block: BlockFactory,
+    layers: Layers,
+    **options: Any,
+) -> list[Blocks]:
+    """The branches of a stage, the big one first; arguments are those of :class:`BigLittleStage`."""
+    if blocks < 2:
+        raise ValueError(f"a Big-Little stage needs 2 blocks or more, one of them the fusion block; got {blocks}")
+    channels = [config.branch_channels(out_channels, j) for j in range(config.branches)]
+    return [
+        plain_stage(
+            in_channels,
+            channels[j],
+            blocks - 1 if j == 0 else config.branch_blocks(blocks, j),
+            config.branch_stride(j),
+            block,
+            layers,
+            # The little branch ends in the 1x1 of its merge, so it keeps its activation; the big one is added.
+            last_activation=j > 0,
+            **config.branch_options(options, j),
+        )
+        for j in range(config.branches)
+    ]
 
 
 def mixed_stages(
@@ -284,8 +243,9 @@ def mixed_stages(
     config: BigLittleConfig,
     block: BlockFactory = BasicBlock,
     layers: Layers = Layers(),  # noqa: B008 (frozen)
+    stage: Callable[..., TimeModule] = BigLittleStage,
     **options: Any,
-) -> list[nn.Module]:
+) -> list[TimeModule]:
     """The stages of a network, Big-Little first and plain after that, each at the resolution of its plain twin.
 
     Arguments
@@ -301,6 +261,8 @@ def mixed_stages(
         How many stages, from the first, are Big-Little; 0 makes a plain network.
     config, block, layers, **options
         As for :class:`BigLittleStage`.
+    stage : callable
+        What makes a Big-Little stage; see :func:`biglittle_asr.nnet.ablations.stage_for`.
 
     Example
     -------
@@ -309,76 +271,18 @@ def mixed_stages(
     (['BigLittleStage', 'Blocks'], [1, 2])
     """
     widths = [in_channels, *channels]
-    stages: list[nn.Module] = []
+    stages: list[TimeModule] = []
     for index, (count, stride) in enumerate(zip(blocks, strides, strict=True)):
         ends = (widths[index], widths[index + 1], count)
         if index < big_little_stages:
             leaves = strides[index + 1] if index + 1 < big_little_stages else (1, 1)
-            stages.append(BigLittleStage(*ends, config, leaves, block, layers, **options))
+            stages.append(stage(*ends, config, leaves, block, layers, **options))
         else:
             stages.append(plain_stage(*ends, stride, block, layers, **options))
     return stages
 
 
-class BigLittlePyramid(BigLittleBranches):
-    """Branches that run apart through all stages and merge once, at the end: the ablation of frequent merging.
-
-    A stage's n blocks are n in the big branch here, since there is no fusion block to count. The big branch takes its
-    extra stride at the very first block.
-
-    Arguments
-    ---------
-    in_channels : int
-    channels, blocks : sequence of int
-        Of each stage.
-    strides : sequence of (int, int)
-        Stride into each stage.
-    config : BigLittleConfig
-    block, layers, **options
-        As for :class:`BigLittleStage`.
-
-    Example
-    -------
-    >>> pyramid = BigLittlePyramid(4, (4, 8), (2, 2), ((1, 1), (2, 2)), BigLittleConfig(alpha=4, beta=2))
-    >>> pyramid(torch.zeros(1, 4, 6, 8)).shape
-    torch.Size([1, 8, 3, 4])
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        channels: Sequence[int],
-        blocks: Sequence[int],
-        strides: Sequence[Pair],
-        config: BigLittleConfig,
-        block: BlockFactory = BasicBlock,
-        layers: Layers = Layers(),  # noqa: B008 (frozen)
-        **options: Any,
-    ):
-        branches = []
-        for j in range(config.branches):
-            stages: list[Any] = []
-            width, extra = in_channels, config.branch_stride(j)
-            for index, (stage_channels, count, stride) in enumerate(zip(channels, blocks, strides, strict=True)):
-                narrow = config.branch_channels(stage_channels, j)
-                stages += plain_stage(
-                    width,
-                    narrow,
-                    count if j == 0 else config.branch_blocks(count, j),
-                    (stride[0] * extra[0], stride[1] * extra[1]) if index == 0 else stride,
-                    block,
-                    layers,
-                    last_activation=j > 0 or index < len(channels) - 1,
-                    **config.branch_options(options, j),
-                )
-                width = narrow
-            branches.append(Blocks(stages))
-        super().__init__(
-            branches, [config.branch_channels(channels[-1], j) for j in range(config.branches)], config, layers
-        )
-
-
-class BigLittleStem(nn.Module):
+class BigLittleStem(TimeModule):
     """The published image nets' stem: 7x7 stride 2, then stride 2 again along a big and a little path, and a 1x1.
 
     Arguments
@@ -410,19 +314,23 @@ class BigLittleStem(nn.Module):
         self.relu = layers.activation(inplace=True)
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F) with the mask of its valid frames -> (B, C', ceil(T / 4), ceil(F / 4))."""
-        half, quarter = strided_mask(mask, 2), strided_mask(mask, 4)
-        x = self.relu(self.bn1(self.conv1(x, stream), half))
-        big = self.bn_b0(self.b_conv0(x, stream), quarter)
-        little = self.relu(self.bn_l0(self.l_conv0(x, stream), half))
-        little = self.relu(self.bn_l1(self.l_conv1(little, stream), quarter))
-        little = self.bn_l2(self.l_conv2(little, stream), quarter)
-        return self.relu(self.bn_bl_init(self.bl_init(self.relu(big + little), stream), quarter))
+        return big_little_stem(self, x, mask, stream)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
-        big = little = self.conv1.receptive_field(before)  # type: ignore[operator]
+        big = little = self.conv1.receptive_field(before)
         for layer in (self.l_conv0, self.l_conv1, self.l_conv2):
-            little = layer.receptive_field(little)  # type: ignore[operator]
-        merged = little.merged(self.b_conv0.receptive_field(big))  # type: ignore[operator]
-        return self.bl_init.receptive_field(merged)  # type: ignore[operator]
+            little = layer.receptive_field(little)
+        merged = little.merged(self.b_conv0.receptive_field(big))
+        return self.bl_init.receptive_field(merged)
+
+
+def big_little_stem(layers: Any, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
+    """The stem of a module that has the layers of :class:`BigLittleStem`: published networks have them as their own."""
+    half, quarter = strided_mask(mask, 2), strided_mask(mask, 4)
+    x = layers.relu(layers.bn1(layers.conv1(x, stream=stream), half))
+    big = layers.bn_b0(layers.b_conv0(x, stream=stream), quarter)
+    little = layers.relu(layers.bn_l0(layers.l_conv0(x, stream=stream), half))
+    little = layers.relu(layers.bn_l1(layers.l_conv1(little, stream=stream), quarter))
+    little = layers.bn_l2(layers.l_conv2(little, stream=stream), quarter)
+    merged = layers.bl_init(layers.relu(big + little), stream=stream)
+    return cast(Tensor, layers.relu(layers.bn_bl_init(merged, quarter)))

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.models import BigLittleEncoder, ImageClassifier
-from biglittle_asr.nnet import BigLittleBranches, BigLittlePyramid, BigLittleStage, Blocks
+from biglittle_asr.nnet import BigLittleBranches, BigLittlePyramid, BigLittleStage, Blocks, BranchedStage
 from biglittle_asr.profiling.costs import COUNTED_FRAMES, FRAMES_PER_SECOND
 
 if TYPE_CHECKING:
@@ -209,9 +209,9 @@ def _encoder_panels(network: BigLittleEncoder, trace: _Trace) -> list[Panel]:
 def _stage_panel(title: str, name: str, stage: nn.Module, trace: _Trace) -> Panel:
     if isinstance(stage, Blocks):
         return Panel(title, STAGE_WIDTH - 0.9, [trace.blocks("plain", "", name, stage)])
-    assert isinstance(stage, BigLittleStage)
+    assert isinstance(stage, BigLittleStage | BranchedStage)
     lanes = [
-        [trace.blocks(_kind(branch), f"{branch}, ", f"{name}.{branch}", stage.get_submodule(branch))]  # type: ignore[arg-type]
+        [trace.blocks(_kind(branch), f"{branch}, ", f"{name}.{branch}", cast(Blocks, stage.get_submodule(branch)))]
         for branch in stage.names
     ]
     panel = Panel(title, STAGE_WIDTH, lanes=lanes, after=[trace.group("merge", "fusion", [f"{name}.fusion.0"])])
@@ -235,7 +235,7 @@ def _pyramid_panel(network: BigLittleEncoder, trace: _Trace) -> Panel:
     return panel
 
 
-def _add_merge(panel: Panel, branches: BigLittleBranches, name: str, trace: _Trace) -> None:
+def _add_merge(panel: Panel, branches: BigLittleStage | BigLittleBranches, name: str, trace: _Trace) -> None:
     """Add the 1x1 convolutions of a merge: one per branch before a sum, or a single one after a concatenation."""
     panel.upsampled = branches.config.big_stride != (1, 1)
     if branches.config.merge == "concat":

@@ -17,7 +17,7 @@ from biglittle_asr.models import (
     list_encoders,
     list_models,
 )
-from biglittle_asr.nnet import BigLittleBranches
+from biglittle_asr.nnet import BigLittleBranches, BigLittleStage
 from biglittle_asr.profiling.costs import count_costs, encoder_costs
 
 ALPHAS = BETAS = (1, 2, 4)
@@ -155,7 +155,7 @@ def _build(name: str, **overrides: int) -> ImageClassifier | BigLittleEncoder:
 
 
 def _little_blocks(network: ImageClassifier | BigLittleEncoder) -> tuple[int, ...]:
-    branches = [module for module in network.modules() if isinstance(module, BigLittleBranches)]
+    branches = [module for module in network.modules() if isinstance(module, BigLittleStage | BigLittleBranches)]
     return tuple(len(list(module.get_submodule("little").children())) for module in branches)
 
 

@@ -25,6 +25,7 @@ from speechbrain.nnet.linear import Linear
 from speechbrain.nnet.losses import ctc_loss
 from speechbrain.processing.features import InputNormalization
 from speechbrain.utils.callchains import lengths_arg_exists
+from speechbrain.utils.dynamic_chunk_training import DynChunkTrainConfig
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -32,6 +33,7 @@ from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, save_model
 from biglittle_asr.inference.speechbrain import load_encoder
 from biglittle_asr.models import BigLittleEncoder, CTCModel, create_encoder, list_encoders
+from biglittle_asr.models.foreign import ForeignEncoder
 from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 from support.corpora import SAMPLE_RATE
 from support.networks import assert_near, randomize_batchnorm
@@ -90,6 +92,53 @@ def test_call_with_and_without_lengths(name: str, features: tuple[Tensor, Tensor
     assert torch.equal(encoder(x, lengths=torch.ones(4)), y)
     assert torch.equal(encoder(x, pad_idx=0, dynchunktrain_config=None), y)
     assert torch.equal(encoder(x, lengths, pad_idx=0), encoder(x, lengths=lengths))
+
+
+def foreign(file: Path) -> ForeignEncoder:
+    """SpeechBrain's encoder of one of the YAML files, small, in evaluation mode."""
+    smaller = f"    input_size: 20\n    {SMALLER_FOREIGN[file.stem]}\n"
+    encoder: ForeignEncoder = load_hyperpyyaml(f"encoder: !include:{file}\n{smaller}")["encoder"].eval()
+    return encoder
+
+
+every_encoder = pytest.mark.parametrize(
+    "make",
+    [functools.partial(build, name) for name in list_encoders()]
+    + [functools.partial(foreign, file) for file in FOREIGN_FILES],
+    ids=[*list_encoders(), *(file.stem for file in FOREIGN_FILES)],
+)
+
+
+@every_encoder
+@pytest.mark.parametrize("name", ["wav_lens", "wav_len"])
+def test_lengths_by_speechbrains_other_names(make: Any, name: str, features: tuple[Tensor, Tensor]) -> None:
+    encoder, (x, lengths) = make(), features
+    assert torch.equal(encoder(x, **{name: lengths}), encoder(x, lengths))
+    with pytest.raises(ValueError, match="names of one argument"):
+        encoder(x, lengths, **{name: lengths})
+
+
+@every_encoder
+def test_arguments_of_no_known_name_are_refused(make: Any, features: tuple[Tensor, Tensor]) -> None:
+    encoder, (x, lengths) = make(), features
+    for name in ("wav_lengths", "x_lens", "length", "ilens"):
+        with pytest.raises(TypeError, match=name):
+            encoder(x, **{name: lengths})
+
+
+@every_encoder
+def test_chunks_warn_where_the_future_is_seen(make: Any, features: tuple[Tensor, Tensor]) -> None:
+    with pytest.warns(UserWarning, match="dynchunktrain_config"):
+        make()(*features, dynchunktrain_config=DynChunkTrainConfig(4, 2))
+
+
+@every_preset
+def test_chunks_are_nothing_to_a_causal_encoder(
+    name: str, features: tuple[Tensor, Tensor], recwarn: pytest.WarningsRecorder
+) -> None:
+    encoder = build(name, time_padding="causal")
+    y = encoder(*features, 0, DynChunkTrainConfig(4, 2))
+    assert torch.equal(y, encoder(*features)) and not recwarn.list
 
 
 # 2. The argument is named `lengths`
@@ -243,8 +292,7 @@ def test_there_is_yaml() -> None:
 
 @pytest.mark.parametrize("file", FOREIGN_FILES, ids=lambda file: file.stem)
 def test_speechbrains_encoders_keep_the_recipes_contract(file: Path) -> None:
-    smaller = f"    input_size: 20\n    {SMALLER_FOREIGN[file.stem]}\n"
-    encoder = load_hyperpyyaml(f"encoder: !include:{file}\n{smaller}")["encoder"].eval()
+    encoder = foreign(file)
     assert "input_size: 80" in file.read_text() and encoder.time_stride == 4
     frames = torch.tensor([41, 20, 1])
     y, frames_out = encoder.encode(torch.randn(3, 41, 20), frames)

@@ -24,6 +24,7 @@ from biglittle_asr.nnet import (
     BigLittleStage,
     BigLittleStem,
     Bottleneck,
+    BranchedStage,
     Conv2d,
     Layers,
     MaskedBatchNorm2d,
@@ -35,6 +36,7 @@ from biglittle_asr.nnet import (
     output_length,
     plain_stage,
     relative_to_frames,
+    stage_for,
     upsample,
     valid_mask,
 )
@@ -341,7 +343,7 @@ def big_little(blocks: int = 3, stride: tuple[int, int] = (1, 1), **options: Any
     """Builder of a Big-Little stage 3 -> 8 from a configuration's fields and a block's options."""
     fields = {key: options.pop(key) for key in list(options) if key in BigLittleConfig.__dataclass_fields__}
     config = BigLittleConfig(**{"alpha": 4, "beta": 2, **fields})
-    return lambda layers: BigLittleStage(3, 8, blocks, config, stride, layers=layers, **options)
+    return lambda layers: stage_for(config)(3, 8, blocks, config, stride, layers=layers, **options)
 
 
 RESNEXT = {"block": Bottleneck, "groups": 4, "base_width": 32}
@@ -478,7 +480,7 @@ def test_big_little_stage_by_its_formula(generator: torch.Generator) -> None:
 
 
 def test_three_branches_by_their_rule() -> None:
-    stage = BigLittleStage(4, 32, 12, THREE)
+    stage = BranchedStage(4, 32, 12, THREE)
     branches = [stage.big, stage.little, stage.little2]
     assert [len(branch) for branch in branches] == [11, 5, 2]
     assert [branch[0].conv1.out_channels for branch in branches] == [32, 16, 8]

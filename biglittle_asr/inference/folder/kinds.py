@@ -70,6 +70,10 @@ class Kind:
         found: tuple[Tensor, Tensor] = model.encode(features, frames)
         return found
 
+    def outputs_of(self, model: Any, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """The part of :meth:`outputs` behind the encoder's frames (B, T', D) and their numbers (B,)."""
+        return encoded.float(), frames
+
     def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
         """All that the model computes of features (B, T, F), for transcripts of one token."""
         one = torch.ones(len(features), dtype=torch.long, device=features.device)
@@ -89,6 +93,9 @@ class FrameKind(Kind):
     def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = model(features, frames)
         return found
+
+    def outputs_of(self, model: Any, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        return model.log_probs(encoded), frames
 
     def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
         return self.outputs(model, features, frames)
@@ -174,6 +181,10 @@ class Transducer(Kind):
     token_layers = ("embedding", "output")
     search_settings = TransducerSettings
     searching = TRANSDUCER
+
+    def outputs_of(self, model: Any, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = model.project(encoded, frames)
+        return found
 
     def describe(self, model: Any) -> dict[str, Any]:
         return {

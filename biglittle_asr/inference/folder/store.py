@@ -4,7 +4,7 @@
     model.safetensors    its weights, and the statistics of its normalizations
     README.md            the model card, for people
     tokenizer.json       of speech: its tokens
-    hyperparams.yaml     of speech: for SpeechBrain's EncoderASR or EncoderDecoderASR only, never read here
+    hyperparams.yaml     of speech: for SpeechBrain's inference interfaces only, never read here
 
 Loading reads config.json, model.safetensors and tokenizer.json, trusts none of them, and executes nothing.
 """
@@ -55,16 +55,27 @@ DERIVED = "compute_features."
 """State that follows from config.json: window and filterbank are computed, not stored."""
 
 HYPERPARAMS = """\
-# What SpeechBrain's EncoderASR or EncoderDecoderASR needs to open this folder. biglittle_asr never reads this file.
+# What SpeechBrain's EncoderASR, EncoderDecoderASR or StreamingASR needs to open this folder. Nothing else reads it.
 encoder: !new:biglittle_asr.inference.speechbrain.RecognizerEncoder
 decoder: !new:biglittle_asr.inference.speechbrain.RecognizerDecoder
     encoder: !ref <encoder>
 tokenizer: !new:biglittle_asr.inference.speechbrain.Detokenizer
+enc: !new:biglittle_asr.inference.speechbrain.StreamingEncoder
+    encoder: !ref <encoder>
+proj_enc: !new:biglittle_asr.inference.speechbrain.StreamingOutput
+    encoder: !ref <encoder>
 modules:
     encoder: !ref <encoder>
     decoder: !ref <decoder>
+    enc: !ref <enc>
+    proj_enc: !ref <proj_enc>
 decoding_function: !name:biglittle_asr.inference.speechbrain.decode_all
     decoder: !ref <decoder>
+fea_streaming_extractor: !new:biglittle_asr.inference.speechbrain.StreamingFeatures
+    encoder: !ref <encoder>
+make_decoder_streaming_context: !name:biglittle_asr.inference.speechbrain.StreamedTokens
+make_tokenizer_streaming_context: !name:biglittle_asr.inference.speechbrain.StreamedText
+tokenizer_decode_streaming: !name:biglittle_asr.inference.speechbrain.decode_streamed
 pretrainer: !new:biglittle_asr.inference.speechbrain.FolderPretrainer
     encoder: !ref <encoder>
     tokenizer: !ref <tokenizer>
