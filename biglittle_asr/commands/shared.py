@@ -12,8 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.messages import first_line
-
 if TYPE_CHECKING:
     import torch
 
@@ -209,14 +207,9 @@ def seconds(text: str) -> float:
 
 def usable_device(name: str) -> torch.device:
     """The device of that name; raises ValueError if it cannot be used here."""
-    import torch
+    from biglittle_asr.nnet.devices import usable_device
 
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: not usable here ({first_line(error)}); take cpu.") from error
-    return device
+    return usable_device(name)
 
 
 def print_score(

@@ -3,9 +3,11 @@
 import dataclasses
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import speechbrain as sb
@@ -16,6 +18,8 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.messages import explain_failure
+from biglittle_asr.nnet.devices import usable_device
 from biglittle_asr.recipe.keys import CTC_KEYS, EXPLAINED, RETIRED_KEYS
 from biglittle_asr.recipe.yaml import (
     RecipeError,
@@ -47,16 +51,37 @@ needs about three a convolution), so that every batch would be compiled again.""
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1."""
+    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1.
+
+    Ctrl-C ends it with exit status 130, SIGTERM with 143; a network that is being trained is saved first.
+    """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit_by(os.getpid()))
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, AssertionError) as error:
+        sentence = explain_failure(error)
+        if sentence is None:
+            raise
         logger.debug("The traceback of the error:", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _exit_by(trainer: int) -> Callable[[int, FrameType | None], None]:
+    """What ends the process of that number by an exception; others that it has started die of the signal at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == trainer:
+            print("terminated; the same command goes on from the last checkpoint.", file=sys.stderr)
+            sys.exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    return handle
 
 
 def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[str, Any], RunOptions]:
@@ -82,6 +107,8 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     RecipeError
         If the file is malformed, lacks a value, or file or command line have a key that nothing reads; if torchrun
         started more processes than there are GPUs to train on.
+    ValueError
+        If the device cannot be used.
     FileNotFoundError
         If the file is missing.
     """
@@ -90,6 +117,8 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     # SpeechBrain would take it for the beginning of its own --profile_training.
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
+    if run_opts.device:
+        usable_device(run_opts.device)
     path = Path(file)
     tree = read_tree(path)
     changes = parse_overrides(overrides + profile)
@@ -109,6 +138,8 @@ def load_recipe(argv: Sequence[str], keys: Set[str] = CTC_KEYS) -> tuple[dict[st
     missing = sorted(keys - hparams.keys())
     if missing:
         raise RecipeError(f"{path}: lacks the key {missing[0]}; {EXPLAINED[keys]} explains it.")
+    if hparams.get("device") and not run_opts.device:
+        usable_device(hparams["device"])
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

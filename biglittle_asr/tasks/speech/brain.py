@@ -1,5 +1,6 @@
 """What the Brains of all speech recognition tasks share: features, targets, quick scores and averages."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -143,6 +144,14 @@ class RecognitionBrain(ResumableBrain):
     def penalty(self, predictions: Any) -> Tensor | None:
         """What is added, in training, to the sum of the losses."""
         return None
+
+    def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Features and their normalization."""
+        modules = {name: hparams["modules"][name] for name in ("compute_features", "normalize")}
+        return {
+            **{name: describe_module(module) for name, module in modules.items()},
+            "audio": {"sample_rate": hparams["sample_rate"]},
+        }
 
     # Training and evaluation
 
@@ -390,6 +399,25 @@ class RecognitionBrain(ResumableBrain):
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
+
+
+def describe_module(module: nn.Module) -> dict[str, Any]:
+    """What a module was made of: its `config`, or those arguments of it and its parts that are numbers or texts.
+
+    Example
+    -------
+    >>> describe_module(nn.Sequential(nn.Conv1d(4, 2, 3)))
+    {'class': 'Sequential', '0.in_channels': 4, '0.out_channels': 2, '0.padding_mode': 'zeros'}
+    """
+    settings: dict[str, Any] = {"class": type(module).__name__}
+    if isinstance(getattr(module, "config", None), Mapping):
+        return settings | dict(module.config)  # type: ignore[arg-type]
+    for name, part in module.named_modules():
+        for argument in inspect.signature(type(part).__init__).parameters:
+            value = getattr(part, argument, None)
+            if isinstance(value, bool | int | float | str):
+                settings[f"{name}.{argument}".lstrip(".")] = value
+    return settings
 
 
 def check_tokens(tokens: Tensor, num_tokens: Tensor, output_neurons: int) -> None:
