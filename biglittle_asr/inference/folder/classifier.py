@@ -8,7 +8,7 @@ import torch
 
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.config import CLASSIFIER_FORMAT
-from biglittle_asr.inference.folder.store import content_of_folder, read_model, save_model
+from biglittle_asr.inference.folder.store import content_of_folder, find_folder, read_model, save_model
 from biglittle_asr.models import ImageClassifier, create_model, list_models
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 
@@ -57,4 +57,4 @@ def _with_weights(name: str, weights: Path) -> ImageClassifier:
 
 def is_classifier(model: str) -> bool:
     """Whether this names an image model, or is the folder of one."""
-    return model in list_models() or content_of_folder(Path(model)) == CLASSIFIER_FORMAT
+    return model in list_models() or content_of_folder(find_folder(model)) == CLASSIFIER_FORMAT
