@@ -18,6 +18,17 @@ SETTINGS = frozenset({*BOUNDS, "OMP_WAIT_POLICY", "KMP_LIBRARY"})
 """Whoever sets one of these has decided how threads wait."""
 
 
+def usable_cores() -> int:
+    """Cores that this process may use.
+
+    Example
+    -------
+    >>> usable_cores() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
     """Have OpenMP's idle threads sleep soon, in this process and those that it starts, unless the user decided.
 

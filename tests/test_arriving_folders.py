@@ -1,4 +1,4 @@
-"""Model folders as they arrive: from hubs' caches, from git, inside experiment folders, with weights of wrapped networks."""
+"""Model folders as they arrive: from hubs' caches, from git, inside experiment folders, of wrapped networks."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from biglittle_asr.cli import main
 from biglittle_asr.features.images import UnreadableImageError, read_image
 from biglittle_asr.files import text_lines
 from biglittle_asr.inference import Classifier, load_classifier, load_model, save_model
+from biglittle_asr.inference.folder.classifier import is_classifier
 from biglittle_asr.inference.folder.kinds import KINDS
 from biglittle_asr.inference.folder.store import NEEDED, WEIGHTS, read_model, stored_state
 from biglittle_asr.inference.speechbrain import load_encoder
@@ -27,9 +28,7 @@ from biglittle_asr.models.checkpoints import read_checkpoint
 from biglittle_asr.tasks.speech.init_from import find_start
 
 IMAGES = "images"
-POINTER = (
-    "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32\nsize 12345\n"
-)
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0\nsize 12345\n"
 CACHE = "models--jane--speech"
 
 
@@ -109,11 +108,8 @@ every_kind = pytest.mark.parametrize("kind", [*KINDS, IMAGES])
 def test_folders_are_opened_as_they_arrive(arrival: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
     folder = ARRIVALS[arrival](folders[kind], tmp_path)
     assert answer(folder) == answer(folders[kind])
-    loaded: Any = load_classifier(folder) if kind == IMAGES else load_model(folder)
-    assert loaded is not None
-    assert main(["profile", str(folder), *(["--seconds", "1"] if kind != IMAGES else []), "--json"]) == 0
-    assert main(["pack", str(folder), str(tmp_path / "packed")]) == 0
-    assert answer(tmp_path / "packed") == answer(folders[kind])
+    if kind == IMAGES:
+        assert is_classifier(str(folder)) and load_classifier(folder).classes
 
 
 @every_arrival
@@ -127,8 +123,11 @@ def test_every_command_and_start_takes_them(arrival: str, folders: dict[str, Pat
     lexicon.write_text("BAD B A D\nCAB C A B\n")
     for words in (
         ["transcribe", str(folder), str(wav)],
+        ["profile", str(folder), "--runs", "0"],
+        ["draw", str(folder), "--output", str(tmp_path / "a.svg")],
+        ["pack", str(folder), str(tmp_path / "packed")],
         ["evaluate", str(folder), str(manifest)],
-        ["tune", str(folder), str(manifest), "--lexicon", str(lexicon), "--out", str(tmp_path / "decoding.json")],
+        ["tune", str(folder), str(manifest), "--lexicon", str(lexicon), "--output", str(tmp_path / "decoding.json")],
     ):
         assert main(words) == 0, words
     recognizer = load_model(folders["ctc"])

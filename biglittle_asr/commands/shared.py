@@ -117,6 +117,19 @@ def check_output(path: Path | None) -> None:
         raise ValueError(f"{path.parent}: no such folder; make it, or write {path.name} elsewhere.")
 
 
+def check_folder(model: Path) -> None:
+    """Refuse, before other arguments are looked at, a MODEL that is no folder.
+
+    Raises
+    ------
+    OSError
+        With the names that come close.
+    """
+    from biglittle_asr.inference.folder.store import existing_folder
+
+    existing_folder(model)
+
+
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
     """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
     group = parser.add_argument_group(
@@ -176,6 +189,12 @@ def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
 def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
     """Have a recognizer decode as the options say."""
     settings = decoding_settings(options)
+    weights = (options.lm_weight, options.word_score, options.decoding)
+    if settings is not None and settings.lm is not None and weights == (None, None, None):
+        tell(
+            f"--lm: its weight ({settings.lm_weight:g}) and the score of a word ({settings.word_score:g}) are not "
+            "tuned, and may lose all that it could bring; `biglittle tune` finds them."
+        )
     if settings is not None:
         recognizer.set_search(settings, tell)
 
@@ -222,6 +241,12 @@ def print_score(
     """A score as a table with a title, and a remark below it; or as JSON, with more keys, if the options ask for it."""
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
+    counted = score.all
+    if counted.correct and not any(pair.hypothesis for each in score.utterances for pair in each.pairs):
+        tell(
+            f"nothing was recognized, and {counted.correct} of {counted.words} words count as correct all the same: by "
+            "NIST's rules a word in brackets, such as (uh), may be left out."
+        )
     if options.json:
         print(json.dumps({**score.to_dict(), **(more or {})}))
     else:

@@ -93,7 +93,8 @@ def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tu
     if not train or not dev:
         raise ValueError(
             f"dev_utterances: {dev_utterances} of the {len(utterances)} training utterances (whole speakers) leave "
-            f"{'no train' if dev else 'no dev'} set; choose another number."
+            f"{'no train' if dev else 'no dev'} set; {'lower' if dev else 'raise'} it, in a recipe with "
+            "--corpus_options '{dev_utterances: 6}'."
         )
     return train, dev
 

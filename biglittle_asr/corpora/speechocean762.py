@@ -157,7 +157,8 @@ def split_by_age(
     if not 0 < dev_speakers < len(in_turn):
         raise ValueError(
             f"dev_speakers: {dev_speakers} of the {len(in_turn)} training speakers leave no "
-            f"{'dev' if dev_speakers < 1 else 'train'} set; choose another number."
+            f"{'dev set; raise' if dev_speakers < 1 else 'train set; lower'} it, in a recipe with "
+            "--corpus_options '{dev_speakers: 1}'."
         )
     chosen = set(in_turn[:dev_speakers])
     train = [utterance for utterance in utterances if utterance.speaker not in chosen]

@@ -18,6 +18,10 @@ from torch import Tensor, nn
 from biglittle_asr.nnet import frames_to_relative, output_length, relative_to_frames
 from biglittle_asr.nnet.lengths import IntOrTensor
 
+EDGE_FRAMES, EDGE_PART = 2, 0.1
+"""So many frames, and this part of them, may be more or fewer than the time stride says: convolutions without padding
+lose some, and roundings."""
+
 
 class ForeignEncoder(nn.Module):
     """Modules of SpeechBrain in a row, as an encoder of this project's recipes.
@@ -46,8 +50,20 @@ class ForeignEncoder(nn.Module):
         self.output_size, self.time_stride = output_size, time_stride
 
     def forward(self, x: Tensor, lengths: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """(B, T', D) out of features (B, T, F) with relative lengths (B,); other arguments are left unread."""
+        """(B, T', D) out of features (B, T, F) with relative lengths (B,); other arguments are left unread.
+
+        Raises
+        ------
+        ValueError
+            If the modules have another time stride than they were said to have.
+        """
         y: Tensor = self.chain(x, lengths)
+        expected = output_length(x.shape[1], self.time_stride)
+        if abs(y.shape[1] - expected) > EDGE_FRAMES + EDGE_PART * expected:
+            raise ValueError(
+                f"ForeignEncoder: its modules make {y.shape[1]} frames of {x.shape[1]}, where a time_stride of "
+                f"{self.time_stride} makes {expected}; set time_stride to {max(1, round(x.shape[1] / y.shape[1]))}."
+            )
         return y
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -212,7 +212,8 @@ def split_by_conversation(
     if not 0 < dev_conversations < len(conversations):
         raise ValueError(
             f"dev_conversations: {dev_conversations} of {len(conversations)} conversations leave no "
-            f"{'dev' if dev_conversations < 1 else 'train'} set; choose another number."
+            f"{'dev set; raise' if dev_conversations < 1 else 'train set; lower'} it, in a recipe with "
+            "--corpus_options '{dev_conversations: 1}'."
         )
     chosen = set(conversations[:dev_conversations])
     train = [each for each in utterances if each.wav.stem.lower() not in chosen]

@@ -36,7 +36,8 @@ from biglittle_asr.inference.folder.config import (
 )
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
-from biglittle_asr.messages import first_line
+from biglittle_asr.messages import did_you_mean, first_line
+from biglittle_asr.models import list_models
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -180,17 +181,31 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
 
 def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """Load a model folder, whatever it is of; see :func:`load_model`."""
-    folder = find_folder(folder)
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder}: no such model folder.")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    folder = find_folder(existing_folder(folder))
     config, weights = (_file_inside(folder, name) for name in (CONFIG, WEIGHTS))
     if _checked(config, lambda: content_of(parse_json(_read(config)))) == FORMAT:
         return load_files(config, weights, _file_inside(folder, TOKENIZER), device)
     classifier = _checked(config, lambda: build_classifier(parse_json(_read(config))))
     _load_weights(classifier, config, weights, device)
     return classifier
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """A folder that is there.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If it is not; the message has the name beside it, or of an image model, that is closest.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *list_models()])
+    raise FileNotFoundError(f"{folder}: no such model folder{f'; {hint}' if hint else '.'}")
 
 
 def find_folder(folder: str | Path) -> Path:
@@ -329,15 +344,15 @@ def _file_inside(folder: Path, name: str) -> Path:
     if not path.exists():
         if name == CONFIG and (folder / "save").is_dir():
             raise FileNotFoundError(
-                f"{path}: no such file, because the training in {folder} has not come to its end; let it go on, or make "
-                f"a model folder of its best checkpoint: biglittle pack {folder} OUT."
+                f"{path}: no such file, because the training in {folder} has not come to its end; let it go on, or "
+                f"make a model folder of its best checkpoint: biglittle pack {folder} OUT."
             )
         link = "is a link that leads nowhere" if path.is_symlink() else "no such file"
         raise FileNotFoundError(f"{path}: {link}; {folder} is no whole model folder.")
     if not path.is_file():
         raise ValueError(f"{path}: is no regular file.")
     allowed = [folder.resolve()]
-    # In a cache of Hugging Face's hub, a model's folder has snapshots/<revision>/config.json, a link to blobs/<checksum>.
+    # A model in a cache of Hugging Face's hub has snapshots/<revision>/config.json, a link to blobs/<checksum>.
     allowed += [parent.parent / "blobs" for parent in folder.resolve().parents if parent.name == SNAPSHOTS]
     if not any(path.resolve().is_relative_to(place) for place in allowed):
         raise ValueError(f"{path}: is a link that leads out of the folder; put the file itself there.")

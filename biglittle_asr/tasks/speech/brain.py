@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from biglittle_asr.decoding import DecodingSettings
 from biglittle_asr.inference import Recognizer
-from biglittle_asr.inference.folder.kinds import kind_of
+from biglittle_asr.inference.folder.config import check_types
+from biglittle_asr.inference.folder.kinds import ForeignPartError, kind_of
 from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
@@ -175,6 +176,10 @@ class RecognitionBrain(ResumableBrain):
         """
         if self.test_only:
             return
+        try:
+            check_types(self.modules.compute_features, self.modules.normalize, self.model)
+        except ForeignPartError as error:
+            logger.warning(f"The training will end without a model folder: {error}")
         self.check_targets_fit(datasets.train)
         if is_trained:
             options = hparams["valid_dataloader_opts"]
