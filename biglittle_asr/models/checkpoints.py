@@ -101,8 +101,8 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
     # Broken files make the readers raise about any exception there is.
     try:
         if path.suffix == ".safetensors":
-            content = safetensors.torch.load_file(path)
-            return {plain: content[name] for name, plain in plain_names(content).items()}
+            tensors = safetensors.torch.load_file(path)
+            return {plain: tensors[name] for name, plain in plain_names(tensors).items()}
         with torch.serialization.safe_globals(SAFE):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:

@@ -34,7 +34,7 @@ from biglittle_asr.tasks.engine.failures import Failures
 from biglittle_asr.tasks.engine.logs import draw_epoch, log_epoch, restart_board, rewrite_log
 from biglittle_asr.tasks.engine.processes import count_processes, gather, mean_over_processes
 from biglittle_asr.tasks.engine.randomness import seed_all
-from biglittle_asr.tasks.engine.termination import Termination, end, leave_to_the_trainer
+from biglittle_asr.tasks.engine.termination import Termination, end, worker_init
 from biglittle_asr.threads import usable_cores
 
 logger = get_logger(__name__)
@@ -214,9 +214,10 @@ class ResumableBrain(sb.Brain, ABC):
 
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
         """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
-        kwargs.setdefault("worker_init_fn", leave_to_the_trainer)
         # More would take turns.
         kwargs["num_workers"] = min(kwargs.get("num_workers", 0), usable_cores())
+        if kwargs["num_workers"]:
+            kwargs.setdefault("worker_init_fn", worker_init())
         readable, collate, names = self.read(dataset)
         if stage == sb.Stage.TRAIN:
             kwargs["batch_sampler"].deal(get_rank() or 0, count_processes())

@@ -5,9 +5,14 @@ SLURM sends this signal before a time limit or a preemption, and kills what is l
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -61,14 +66,25 @@ def end() -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-def leave_to_the_trainer(worker: int) -> None:
-    """Ignore SIGTERM in a process that loads data: SLURM sends it to all, and the step needs its batch.
+def worker_init() -> Callable[[int], None]:
+    """The `worker_init_fn` of a loader whose processes leave SIGTERM to the one that trains, until that one exits.
 
-    Such a process ends with the one that trains.
+    SLURM sends the signal to all processes of a job, and the step needs its batch. Python ends such processes by the
+    same signal when it exits.
 
-    Arguments
-    ---------
-    worker : int
-        Its number, as `worker_init_fn` of PyTorch's loaders gets it.
+    Returns
+    -------
+    callable
+        Takes the worker's number.
     """
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    leaving = multiprocessing.RawValue("b", 0)
+    Finalize(None, setattr, (leaving, "value", 1), exitpriority=0)
+    return partial(_leave_to_the_trainer, leaving)
+
+
+def _leave_to_the_trainer(leaving: Any, worker: int) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
+        if leaving.value:
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, handle)
