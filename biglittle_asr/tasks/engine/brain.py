@@ -484,7 +484,7 @@ class ResumableBrain(sb.Brain, ABC):
         epochs = self.find_epochs()
         best = self.checkpointer.find_checkpoints(min_key=self.error, max_num_checkpoints=1)
         # Two at least, or two inside of the first epoch: if the latest is damaged, there is one before it.
-        kept = max(2, *getattr(self.hparams, "average_checkpoints", [1]))
+        kept = max([2, *getattr(self.hparams, "average_checkpoints", [])])
         latest = self.checkpointer.find_checkpoints(max_num_checkpoints=1 if epochs else 2)
         self.checkpointer.keep_only([*epochs[:kept], *best, *latest])
 
