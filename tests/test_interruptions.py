@@ -19,6 +19,8 @@ import test_imagenet
 import test_recognition
 import torch
 from conftest import REPOSITORY
+from speechbrain.lobes.features import Fbank
+from speechbrain.processing.features import InputNormalization
 from test_tasks import write_tones
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -28,6 +30,7 @@ from biglittle_asr.messages import MENDABLE, explain_failure
 from biglittle_asr.recipe import run as running
 from biglittle_asr.tasks.engine import checkpoints
 from biglittle_asr.tasks.engine.brain import ResumableBrain
+from biglittle_asr.tasks.speech.brain import describe_module
 
 OUT = "out"
 
@@ -334,37 +337,14 @@ def test_other_inputs_are_refused_where_a_training_goes_on(name: str, tmp_path: 
     recipe.main(recipe.arguments(tmp_path))
 
 
-def test_features_of_other_packages_are_compared_as_well(tmp_path: Path) -> None:
-    recipe = RECIPES["ctc"]
-    recipe.prepare(tmp_path)
-    options = {"number_of_epochs": 1, "skip_test": True}
-
-    def wrapped(mels: int) -> dict[str, Any]:
-        return {
-            **options,
-            "compute_features": f"!new:test_interruptions.Foreign {{n_mels: {mels}}}",
-            "encoder": f"!include:../encoders/bl_resnet22.yaml {{input_size: {mels}, channels: [4, 8, 8, 16]}}",
-        }
-
-    recipe.main(recipe.arguments(tmp_path, **wrapped(40)))
-    with pytest.raises(ValueError, match="compute_features has .*n_mels 40 there, 20 here"):
-        recipe.main(recipe.arguments(tmp_path, **wrapped(20)))
-
-
-class Foreign(torch.nn.Module):
-    """Features that have no `config`."""
-
-    def __init__(self, n_mels: int) -> None:
-        super().__init__()
-        from speechbrain.lobes.features import Fbank
-
-        self.inside, self.output_size = Fbank(n_mels=n_mels), n_mels
-
-    def output_lengths(self, samples: Any) -> Any:
-        return samples // 160 + 1
-
-    def forward(self, wav: Any, samples: Any) -> Any:
-        return self.inside(wav), self.output_lengths(samples)
+def test_features_of_other_packages_are_compared_as_well() -> None:
+    same, alike, other = (describe_module(Fbank(n_mels=mels)) for mels in (40, 40, 20))
+    assert same == alike and same["class"] == "Fbank"
+    assert {key.rpartition(".")[2] for key in same if same[key] != other[key]} == {"n_mels"}
+    normalize = InputNormalization()
+    before = describe_module(normalize)
+    normalize(torch.randn(2, 5, 3), torch.ones(2))
+    assert describe_module(normalize) == before != describe_module(InputNormalization(std_norm=False))
 
 
 # Errors that users can mend
