@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from biglittle_asr import __version__
 from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, recipe, score, shard, transcribe, tune
 from biglittle_asr.commands.shared import tell
+from biglittle_asr.messages import explain_failure
 from biglittle_asr.threads import bound_spinning
 
 INTERRUPTED = 130
@@ -88,8 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (OSError, ValueError) as error:
-        tell(_sentence(error))
+    except (OSError, ValueError, RuntimeError, MemoryError) as error:
+        sentence = explain_failure(error)
+        if sentence is None:
+            raise
+        tell(sentence)
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -105,14 +109,6 @@ def _parser() -> argparse.ArgumentParser:
         command.add_arguments(subparser)
         subparser.set_defaults(run=command.run)
     return parser
-
-
-def _sentence(error: Exception) -> str:
-    """What to tell the user; the system's own errors (a full disk, a folder in place of a file) name the file last."""
-    if isinstance(error, OSError) and error.strerror:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return f"{place}{error.strerror}."
-    return str(error)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from biglittle_asr.messages import show
 
@@ -23,6 +23,33 @@ csv.field_size_limit(2**30)
 FIELD = re.compile(r"[^ \t\r\n]+")
 """A field of a line. As in Kaldi and KenLM, only ASCII white space separates fields: a no-break space or U+3000 is part
 of a word."""
+
+
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How the small text files begin that git has in place of large ones, where git-lfs has not fetched them."""
+
+
+def refuse_pointer(start: bytes) -> None:
+    """Refuse what git-lfs has left in place of a file.
+
+    Arguments
+    ---------
+    start : bytes
+        How the file begins.
+
+    Raises
+    ------
+    ValueError
+        If it is such a pointer; the message begins with "is", for a caller to put in front what it is.
+
+    Example
+    -------
+    >>> refuse_pointer(b"version https://git-lfs.github.com/spec/v1")
+    Traceback (most recent call last):
+    ValueError: is a pointer of git-lfs, not the file itself; run `git lfs pull` where it was cloned.
+    """
+    if start.startswith(LFS_POINTER):
+        raise ValueError("is a pointer of git-lfs, not the file itself; run `git lfs pull` where it was cloned.")
 
 
 def read_text(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> str:
@@ -362,7 +389,7 @@ def _read(path: str | os.PathLike[str], what: str, advice: str) -> bytes:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[BinaryIO]:
+def _opened(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[io.BufferedReader]:
     try:
         file = open(path, "rb")  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
@@ -370,6 +397,10 @@ def _opened(path: str | os.PathLike[str], what: str, advice: str) -> Iterator[Bi
     except IsADirectoryError as error:
         raise ValueError(f"{os.fspath(path)}: is a folder, not a {what}; {advice}.") from error
     with file:
+        try:
+            refuse_pointer(file.peek(len(LFS_POINTER)))
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
         yield file
 
 

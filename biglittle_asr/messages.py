@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +12,45 @@ LONGEST_TEXT = 64
 """Largest number of characters of a value that a message quotes."""
 LISTED = 5
 """Largest number of names that a message lists."""
+
+
+MENDABLE = {
+    r"out of memory|can.t allocate memory|cannot allocate memory|unable to allocate|ALLOC_FAILED|not enough memory": (
+        "memory is full ({}): take smaller batches (max_batch_length or batch_size in a recipe, --batch-seconds of a "
+        "command), or a device with more memory."
+    ),
+    r"(out of|insufficient|unable to open) shared memory|received 0 items of ancdata|Too many open files": (
+        "the processes that load data cannot hand them over ({}): give /dev/shm more space and the process more open "
+        "files (ulimit -n), or set num_workers to 0."
+    ),
+    r"DataLoader worker .* (exited unexpectedly|is killed by signal)|Pin memory thread exited": (
+        "a process that loads data was killed ({}), most often because memory is full: lower num_workers, or set "
+        "cache_audio to False."
+    ),
+    r"can't start new thread|Resource temporarily unavailable": (
+        "no more threads or processes can be started here ({}): lower num_workers, or raise the limit (ulimit -u)."
+    ),
+    r"unexpected pos \d+ vs \d+|PytorchStreamWriter|file write failed": (
+        "a checkpoint cannot be written ({}): check whether the disk, or your quota, is full."
+    ),
+    r"no NVIDIA driver|driver on your system is too old|driver version is insufficient|not compiled with|"
+    r"invalid device ordinal|No CUDA GPUs|device string|Could not run 'aten::\S+' with arguments from the": (
+        "the device cannot be used here ({}): take another, such as --device cpu."
+    ),
+    r"no kernel image is available": (
+        "this PyTorch has no code for this GPU ({}): install one that is built for it, or take --device cpu."
+    ),
+    r"EADDRINUSE|address already in use": (
+        "the port by which the processes meet is taken ({}): name another with torchrun's --master_port."
+    ),
+    r"Connection (closed|reset) by peer|NCCL|Gloo|TCPStore|ProcessGroup": (
+        "the processes of this training lost each other ({}): the cause stands in what another of them says."
+    ),
+    r"C\+\+ compiler|InvalidCxxCompiler|Failed to find C compiler": (
+        "there is no compiler ({}): install one, or leave out --compile."
+    ),
+}
+"""What errors of torch and of the system say, in upper or lower case -> what to tell the user, who can mend it."""
 
 
 def show(value: Any) -> str:
@@ -29,6 +69,38 @@ def first_line(error: Exception) -> str:
     """
     line = str(error).strip().split("\n")[0].rstrip(".: ")
     return "".join(filter(str.isprintable, line)) or type(error).__name__
+
+
+def explain_failure(error: BaseException) -> str | None:
+    """What to tell the user of an error that ends a program; None for one that only its traceback explains.
+
+    Arguments
+    ---------
+    error : BaseException
+        ValueError and OSError carry a sentence for the user. Of others, `MENDABLE` are known.
+
+    Example
+    -------
+    >>> print(explain_failure(RuntimeError("CUDA error: invalid device ordinal")))
+    the device cannot be used here (CUDA error: invalid device ordinal): take another, such as --device cpu.
+    >>> explain_failure(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    True
+    """
+    if isinstance(error, OSError) and error.strerror:
+        # The system's own (a full disk, a folder in place of a file) name the file last.
+        return f"{error.filename}: {error.strerror}." if error.filename is not None else f"{error.strerror}."
+    text = str(error)
+    # What a process that loads data has raised comes with its traceback.
+    loading = re.match(r"Caught (\w+) in DataLoader worker process", text)
+    if loading:
+        text = re.split(rf"\n(?:[\w.]+\.)?{loading[1]}:? ?", text)[-1].strip() or loading[1]
+    if not isinstance(error, OSError | ValueError):
+        line = first_line(RuntimeError(text or type(error).__name__))
+        if isinstance(error, MemoryError):
+            line = f"out of memory: {line}"
+        known = [sentence for pattern, sentence in MENDABLE.items() if re.search(pattern, f"{line}\n{text}", re.I)]
+        return known[0].format(line) if known else None
+    return text
 
 
 def some(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:

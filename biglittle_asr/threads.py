@@ -19,6 +19,17 @@ SETTINGS = frozenset({*BOUNDS, "OMP_WAIT_POLICY", "KMP_LIBRARY"})
 """Variables that say how threads wait. If the user has set one, nothing is changed."""
 
 
+def usable_cores() -> int:
+    """Cores that this process may use.
+
+    Example
+    -------
+    >>> usable_cores() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def bound_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
     """Make idle OpenMP threads sleep soon, in this process and its child processes, unless the user has set otherwise.
 

@@ -56,7 +56,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"profiling": "matplotlib torch"},
     {"inference": "numpy ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
-    {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy speechbrain torch"},
+    {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
     {"tasks/hybrid": "numpy speechbrain torch"},
     {"commands": "ruamel torch tqdm"},

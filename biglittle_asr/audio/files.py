@@ -34,6 +34,7 @@ from biglittle_asr.audio.containers import (
     recognize,
     stream_part,
 )
+from biglittle_asr.files import LFS_POINTER, refuse_pointer
 from biglittle_asr.shards import ShardMember
 
 AUDIO_SUFFIXES = frozenset(
@@ -197,6 +198,10 @@ class AudioFile:
         self.channels: int = self._sound.channels
 
     def _open_file(self) -> None:
+        try:
+            refuse_pointer(os.pread(self._file.fileno(), len(LFS_POINTER), 0))
+        except ValueError as error:
+            raise AudioFileError(f"{self.label}: {error}") from None
         magic = os.pread(self._file.fileno(), OTHER_MAGIC_BYTES, 0)
         header = sphere.read_header(self._file.fileno()) if magic.startswith(sphere.MAGIC) else None
         other = recognize(magic)

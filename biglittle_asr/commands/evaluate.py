@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+from biglittle_asr.commands.networks import override
 from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_bootstrap,
@@ -13,6 +15,7 @@ from biglittle_asr.commands.shared import (
     add_decoding,
     add_json,
     add_model,
+    check_folder,
     check_output,
     count,
     decoding_settings,
@@ -35,10 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
     parser.add_argument(
-        "data",
-        metavar="DATA",
+        "words",
+        metavar="[KEY=VALUE ...] DATA",
+        nargs="+",
         help="manifest (CSV file with columns ID, wav, wrd, spk_id), folder or URL of shards, with --corpus the corpus "
-        "as downloaded, or, of images, a folder of class folders, or shards of one",
+        "as downloaded, or, of images, a folder of class folders, or shards of one; options of an image model that is "
+        "named, such as alpha=4, may stand before or behind it",
     )
     parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
     parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
@@ -66,9 +71,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
     from biglittle_asr.inference.folder.classifier import is_classifier
+    from biglittle_asr.models import list_models
 
     check_output(options.output)
     images = is_classifier(str(options.model))
+    if not images and options.weights is None:
+        check_folder(options.model)
+    options.data, options.overrides = _split(options.words)
+    if options.overrides and str(options.model) not in list_models():
+        raise ValueError(f"{options.model}: a model folder is what it is; leave out {next(iter(options.overrides))}.")
     for name in ONLY_SPEECH if images else ONLY_IMAGES:
         if getattr(options, name) not in (None, False):
             kind = "classifies images" if images else "is no image model"
@@ -76,12 +87,23 @@ def run(options: argparse.Namespace) -> None:
     if images:
         _evaluate_images(options)
     elif options.weights is not None:
-        from biglittle_asr.models import list_models
-
         names = ", ".join(list_models())
         raise ValueError(f"{options.model}: is no image model's name, which --weights needs; choose one of {names}.")
     else:
         _evaluate_speech(options)
+
+
+def _split(words: list[str]) -> tuple[str, dict[str, Any]]:
+    """DATA, and the options of the model around it; a path that is there is DATA, whatever it is called."""
+    options = [word for word in words if word.partition("=")[0].isidentifier() and "=" in word]
+    options = [word for word in options if not Path(word).exists()]
+    data = [word for word in words if word not in options]
+    if len(data) != 1:
+        raise ValueError(
+            f"{' '.join(words)}: {'are several' if data else 'has no'} DATA to evaluate on; give one, and options of "
+            "the model as KEY=VALUE."
+        )
+    return data[0], dict(map(override, options))
 
 
 def _evaluate_images(options: argparse.Namespace) -> None:
@@ -92,7 +114,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
 
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
-    classifier = load_classifier(str(options.model), options.weights)
+    classifier = load_classifier(str(options.model), options.weights, **options.overrides)
     images = find_images(classifier, options.data, options.skip_bad, options.split)
     if images.empty:
         tell(f"{len(images.empty)} class folders are empty, such as {Path(images.folder) / images.empty[0]}.")

@@ -42,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.decoding.lm.arpa import write_arpa
     from biglittle_asr.decoding.lm.ngram import train_ngrams
     from biglittle_asr.decoding.lm.sentences import read_sentences, token_sentences
+    from biglittle_asr.inference.folder.store import find_folder
     from biglittle_asr.tokens.tokenizer import load_tokenizer
 
     check_output(options.arpa)
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.arpa}: is the text and the file to write; name the text first, then a new file.")
     sentences = chain.from_iterable(map(read_sentences, options.text))
     if options.tokens is not None:
-        tokenizer = load_tokenizer(options.tokens / "tokenizer.json")
+        tokenizer = load_tokenizer(find_folder(options.tokens) / "tokenizer.json")
         model = train_ngrams(token_sentences(sentences, tokenizer), options.order)
     else:
         model = train_ngrams(sentences, options.order)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from biglittle_asr.profiling import Costs, Latency
 
 
+SWEPT = ("words", "sweep", "json")
+"""Arguments that --sweep goes by."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what the command takes."""
     parser.add_argument(
@@ -93,8 +97,15 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.profiling.tables import check_plot
 
     if options.sweep:
-        if options.image_size is not None:
-            raise ValueError("--sweep counts images of 224 x 224 pixels, as published; leave out --image-size.")
+        parser = argparse.ArgumentParser()
+        add_arguments(parser)
+        default = vars(parser.parse_args(["MODEL"]))
+        ignored = [name for name in default if name not in SWEPT and getattr(options, name) != default[name]]
+        if ignored:
+            raise ValueError(
+                "--sweep only lists MACs (convention macs), of images of 224 x 224 pixels as published, and times "
+                f"nothing; leave out --{ignored[0].replace('_', '-')}."
+            )
         _sweep(options)
         return
     if options.dense and options.sparsity is None:

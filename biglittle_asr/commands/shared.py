@@ -12,8 +12,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.messages import first_line
-
 if TYPE_CHECKING:
     import torch
 
@@ -118,6 +116,19 @@ def check_output(path: Path | None) -> None:
         raise ValueError(f"{path.parent}: no such folder; make it, or write {path.name} elsewhere.")
 
 
+def check_folder(model: Path) -> None:
+    """Refuse, before other arguments are looked at, a MODEL that is no folder.
+
+    Raises
+    ------
+    OSError
+        With the names that come close.
+    """
+    from biglittle_asr.inference.folder.store import existing_folder
+
+    existing_folder(model)
+
+
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
     """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
     group = parser.add_argument_group(
@@ -177,6 +188,12 @@ def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
 def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
     """Have a recognizer decode as the options say."""
     settings = decoding_settings(options)
+    weights = (options.lm_weight, options.word_score, options.decoding)
+    if settings is not None and settings.lm is not None and weights == (None, None, None):
+        tell(
+            f"--lm: its weight ({settings.lm_weight:g}) and the score of a word ({settings.word_score:g}) are not "
+            "tuned, and may lose all that it could bring; `biglittle tune` finds them."
+        )
     if settings is not None:
         recognizer.set_search(settings, tell)
 
@@ -208,14 +225,9 @@ def positive_seconds(text: str) -> float:
 
 def usable_device(name: str) -> torch.device:
     """The device of that name; raises ValueError if it cannot be used here."""
-    import torch
+    from biglittle_asr.nnet.devices import usable_device
 
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"--device {name}: not usable here ({first_line(error)}); take cpu.") from error
-    return device
+    return usable_device(name)
 
 
 def print_score(
@@ -228,6 +240,12 @@ def print_score(
     """A score as a table with a title, and a remark below it; or as JSON, with more keys, if the options ask for it."""
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
+    counted = score.all
+    if counted.correct and not any(pair.hypothesis for each in score.utterances for pair in each.pairs):
+        tell(
+            f"nothing was recognized, and {counted.correct} of {counted.words} words count as correct all the same: by "
+            "NIST's rules a word in brackets, such as (uh), may be left out."
+        )
     if options.json:
         print(json.dumps({**score.to_dict(), **(more or {})}))
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from biglittle_asr.commands.shared import (
@@ -36,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="print words as they come, from one file, pipe or standard input; takes a causal model",
+        help="print words as they come, from one file, pipe or standard input; with --json a line of JSON for each; "
+        "takes a causal model",
     )
     parser.add_argument(
         "--output",
@@ -123,14 +125,20 @@ def _transcribe_stream(options: argparse.Namespace) -> None:
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.inputs import find_stream
     from biglittle_asr.inference.streaming import transcribe_stream
+    from biglittle_asr.inference.transcripts import word_object
 
-    if len(options.audio) != 1 or options.format != "text" or options.output is not None:
-        raise ValueError("--stream prints the words of one recording: take one, as text, without --output.")
+    if len(options.audio) != 1 or options.format not in ("text", "json") or options.output is not None:
+        raise ValueError("--stream prints the words of one recording: take one, as text or JSON, without --output.")
     recognizer = load_model(options.model, usable_device(options.device))
     set_decoding(recognizer, options)
     between = ""
+    words = transcribe_stream(recognizer, find_stream(options.audio[0], options.channel))
+    if options.format == "json":
+        for word in words:
+            print(json.dumps(word_object(word), ensure_ascii=False), flush=True)
+        return
     try:
-        for word in transcribe_stream(recognizer, find_stream(options.audio[0], options.channel)):
+        for word in words:
             print(f"{between}{word.text}", end="", flush=True)
             between = " "
     finally:

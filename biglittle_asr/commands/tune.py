@@ -15,6 +15,7 @@ from biglittle_asr.commands.shared import (
     add_json,
     add_language_model,
     add_model,
+    check_folder,
     check_output,
     decoding_settings,
     find_manifest,
@@ -67,14 +68,21 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.decoding import write_settings
 
     check_output(options.output)
+    check_folder(options.model)
     with TemporaryDirectory(prefix="biglittle") as folder:
         tuning = _tune(options, find_manifest(options, "dev", Path(folder)))
     write_settings(options.output, tuning.settings)
     if tuning.greedy.errors < tuning.best.counts.errors:
         tell("greedy decoding makes fewer errors: the language model or lexicon does not fit what is said.")
+    elif tuning.lexicon is not None and tuning.lexicon.errors <= tuning.best.counts.errors:
+        tell(
+            f"the best weight of the language model is {tuning.best.lm_weight:g}, and its vocabulary alone does as "
+            "well: what helps is that only its words are recognized, as --lexicon without --lm has it."
+        )
     if options.json:
         found = {
             "greedy": tuning.greedy.to_dict(),
+            "lexicon": None if tuning.lexicon is None else tuning.lexicon.to_dict(),
             "best": _object(tuning.best),
             "trials": [_object(trial) for trial in tuning.trials],
             "output": str(options.output),
@@ -88,7 +96,8 @@ def run(options: argparse.Namespace) -> None:
             f"{trial.lm_weight:9.2f} {trial.word_score:11.2f} {counts.wer or 0:7.2f} {counts.substitutions:4} "
             f"{counts.deletions:4} {counts.insertions:4}{' *' if trial is tuning.best else ''}"
         )
-    wer = f"greedy: WER {tuning.greedy.wer:.2f} %; best: WER {tuning.best.counts.wer:.2f} %"
+    lexicon = "" if tuning.lexicon is None else f"lexicon alone: WER {tuning.lexicon.wer:.2f} %; "
+    wer = f"greedy: WER {tuning.greedy.wer:.2f} %; {lexicon}best: WER {tuning.best.counts.wer:.2f} %"
     print(f"\n{wer}, written to {options.output}")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from biglittle_asr.files import LFS_POINTER, refuse_pointer
 from biglittle_asr.messages import first_line
 
 try:
@@ -77,6 +78,12 @@ def read_image(path: Path | BinaryIO, label: str | None = None) -> Image.Image:
     except FileNotFoundError as error:
         raise UnreadableImageError(f"{label}: no such image file.") from error
     except Image.UnidentifiedImageError as error:
+        if isinstance(path, Path):
+            try:
+                with path.open("rb") as file:
+                    refuse_pointer(file.read(len(LFS_POINTER)))
+            except ValueError as pointer:
+                raise UnreadableImageError(f"{label}: {pointer}") from None
         raise UnreadableImageError(f"{label}: is not a readable image; remove or replace it.") from error
     except UNREADABLE as error:
         raise UnreadableImageError(f"{label}: cannot be decoded ({first_line(error)}); replace it.") from error

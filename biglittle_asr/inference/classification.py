@@ -18,6 +18,7 @@ from biglittle_asr.corpora.images.folder import ImageFolder, read_image_folder, 
 from biglittle_asr.corpora.images.imagenet import imagenet_classes
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.shards import ShardError, ShardMember, has_shards
+from biglittle_asr.threads import usable_cores
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,7 @@ def evaluate_images(
     model = classifier.model.to(device).eval()
     top1 = top5 = count = skipped = 0
     loss = 0.0
-    for batch in DataLoader(files, batch_size, num_workers=workers, collate_fn=list):
+    for batch in DataLoader(files, batch_size, num_workers=min(workers, usable_cores()), collate_fn=list):
         for problem in (item for item in batch if isinstance(item, str)):
             if not skip_bad:
                 raise UnreadableImageError(f"{problem.rstrip('.')}, or evaluate without such files (--skip_bad).")

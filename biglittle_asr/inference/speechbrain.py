@@ -250,7 +250,11 @@ def load_encoder(encoder: BigLittleEncoder, path: str | Path) -> None:
         As :func:`biglittle_asr.inference.load_model`, and if the folder's encoder has other settings: weights might
         fit, and the outputs would mean nothing.
     """
-    folder = Path(path).resolve().parent
+    # SpeechBrain links to the file, which may itself be a link, in a cache.
+    path = Path(path).absolute()
+    while path.is_symlink() and not (path.parent / NEEDED[0]).exists():
+        path = path.parent / path.readlink()
+    folder = path.parent
     trained = load_model(folder).model.encoder
     unequal = differences(dataclasses.asdict(trained.config), dataclasses.asdict(encoder.config))
     if unequal:

@@ -129,11 +129,19 @@ def transcript_object(transcript: Transcript) -> dict[str, Any]:
     return found
 
 
+def word_object(word: Word) -> dict[str, Any]:
+    """A word as JSON has it.
+
+    Example
+    -------
+    >>> word_object(Word("YES", 0.2, 0.5, 0.98765))
+    {'word': 'YES', 'start': 0.2, 'end': 0.5, 'confidence': 0.9877}
+    """
+    return {"word": word.text, "start": word.start, "end": word.end, "confidence": round(word.confidence, 4)}
+
+
 def _word_objects(words: Sequence[Word]) -> list[dict[str, Any]]:
-    return [
-        {"word": word.text, "start": word.start, "end": word.end, "confidence": round(word.confidence, 4)}
-        for word in words
-    ]
+    return [word_object(word) for word in words]
 
 
 def _several_text(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:

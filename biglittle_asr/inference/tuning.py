@@ -60,6 +60,8 @@ class Tuning:
     """With the best weights."""
     greedy: Counts
     """Errors of greedy decoding, of the same outputs."""
+    lexicon: Counts | None = None
+    """Of a language model of words, errors with its vocabulary alone: at weight 0, with the best word score."""
 
 
 def tune(
@@ -124,7 +126,11 @@ def tune(
         sorted(set(lm_weights or LM_WEIGHTS)) if settings.lm is not None else [settings.lm_weight],
         sorted(set(word_scores or WORD_SCORES)) if search.has_words else [0.0],
     )
+    has_vocabulary = settings.lm is not None and search.has_words
     grid = list(itertools.product(*axes))
+    asked = len(grid)
+    if has_vocabulary and 0.0 not in axes[0]:
+        grid += [(0.0, word_score) for word_score in axes[1]]
     names = list(utterances.references)
     jobs = [(weights, names[start : start + CHUNK]) for weights in grid for start in range(0, len(names), CHUNK)]
     texts: dict[Weights, dict[str, str]] = {weights: {} for weights in grid}
@@ -137,12 +143,14 @@ def tune(
     trials = [
         Trial(*weights, score_texts(utterances.references, found, bootstrap=0).all) for weights, found in texts.items()
     ]
-    best = min(trials, key=_rank)
+    best = min(trials[:asked], key=_rank)
+    vocabulary = [trial for trial in trials if trial.lm_weight == 0.0] if has_vocabulary else []
     return Tuning(
-        tuple(trials),
+        tuple(trials[:asked]),
         best,
         dataclasses.replace(settings, lm_weight=best.lm_weight, word_score=best.word_score),
         utterances.greedy(recognizer.tokenizer),
+        min(vocabulary, key=_rank).counts if vocabulary else None,
     )
 
 

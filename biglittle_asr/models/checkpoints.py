@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from biglittle_asr.files import LFS_POINTER, refuse_pointer
 from biglittle_asr.messages import some
 
 STATE_DICT_KEYS = ("state_dict", "model")
 """Where a checkpoint has its weights, beside epoch, optimizer and the like: as the authors save, and torchvision."""
-PREFIX = "module."
-"""Of every key, where a net was saved from inside DataParallel."""
+WRAPPERS = frozenset({"module", "_orig_mod"})
+"""Parts of a key that DataParallel and AveragedModel add, and torch.compile."""
+AVERAGED = "n_averaged"
+"""A counter that AveragedModel adds."""
 
 SAFE: list[Any] = [
     argparse.Namespace,
@@ -35,8 +38,35 @@ SAFE: list[Any] = [
 the best accuracy. Neither runs anything of the file's choosing; without them such a file could not be read at all."""
 
 
+def plain_names(names: Iterable[str]) -> dict[str, str]:
+    """Names of a network's tensors without what wrappers around it, or around its parts, have added.
+
+    Arguments
+    ---------
+    names : iterable of str
+        As a file has them.
+
+    Returns
+    -------
+    dict from str to str
+        From each name, AveragedModel's counter left out, to the plain one.
+
+    Example
+    -------
+    >>> plain_names(["n_averaged", "module.stem._orig_mod.conv.weight", "module.fc.bias"])
+    {'module.stem._orig_mod.conv.weight': 'stem.conv.weight', 'module.fc.bias': 'fc.bias'}
+    """
+    plain = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in names}
+    # Of two wrapped networks in one file, neither is the network.
+    return (
+        {name: new for name, new in plain.items() if new != AVERAGED}
+        if len({*plain.values()}) == len(plain)
+        else {name: name for name in plain}
+    )
+
+
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their keys, without the prefix `module.`.
+    """The tensors of a checkpoint by their keys, without what wrappers such as DataParallel add to these.
 
     Arguments
     ---------
@@ -62,12 +92,17 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
     import safetensors.torch
 
     path = Path(path)
-    with path.open("rb"):
-        pass  # a missing file is the system's error, whatever the readers below would make of it
+    with path.open("rb") as file:  # a missing file is the system's error, whatever the readers below would make of it
+        start = file.read(len(LFS_POINTER))
+    try:
+        refuse_pointer(start)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     # Broken files make the readers raise about any exception there is.
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
+            tensors = safetensors.torch.load_file(path)
+            return {plain: tensors[name] for name, plain in plain_names(tensors).items()}
         with torch.serialization.safe_globals(SAFE):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -76,9 +111,7 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
         content = next((content[key] for key in STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
     if not isinstance(content, Mapping) or not content or not all(map(_is_entry, content.items())):
         raise ValueError(f'{path}: holds no weights; a state dict, or one under "state_dict" or "model", is expected.')
-    if all(key.startswith(PREFIX) for key in content):
-        content = {key.removeprefix(PREFIX): value for key, value in content.items()}
-    return dict(content)
+    return {plain: content[name] for name, plain in plain_names(content).items()}
 
 
 def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:

@@ -20,6 +20,10 @@ from biglittle_asr.models.encoder import lengths_by_any_name
 from biglittle_asr.nnet import frames_to_relative, output_length, relative_to_frames
 from biglittle_asr.nnet.lengths import IntOrTensor
 
+EDGE_FRAMES, EDGE_PART = 2, 0.1
+"""So many frames, and this part of them, may be more or fewer than the time stride says: convolutions without padding
+lose some, and roundings."""
+
 
 class ForeignEncoder(nn.Module):
     """Modules of SpeechBrain in a row, as an encoder of this project's recipes.
@@ -57,10 +61,22 @@ class ForeignEncoder(nn.Module):
         wav_lens: Tensor | None = None,
         wav_len: Tensor | None = None,
     ) -> Tensor:
-        """(B, T', D) out of features (B, T, F); arguments are those of :meth:`BigLittleEncoder.forward`."""
+        """(B, T', D) out of features (B, T, F); arguments are those of :meth:`BigLittleEncoder.forward`.
+
+        Raises
+        ------
+        ValueError
+            If the modules have another time stride than they were said to have.
+        """
         if dynchunktrain_config is not None:
             warnings.warn("dynchunktrain_config is not passed on to the modules of a ForeignEncoder", stacklevel=4)
         y: Tensor = self.chain(x, lengths_by_any_name(lengths, wav_lens, wav_len))
+        expected = output_length(x.shape[1], self.time_stride)
+        if abs(y.shape[1] - expected) > EDGE_FRAMES + EDGE_PART * expected:
+            raise ValueError(
+                f"ForeignEncoder: its modules make {y.shape[1]} frames of {x.shape[1]}, where a time_stride of "
+                f"{self.time_stride} makes {expected}; set time_stride to {max(1, round(x.shape[1] / y.shape[1]))}."
+            )
         return y
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,9 +3,11 @@
 import dataclasses
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import speechbrain as sb
@@ -16,7 +18,8 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.messages import did_you_mean
+from biglittle_asr.messages import did_you_mean, explain_failure
+from biglittle_asr.nnet.devices import usable_device
 from biglittle_asr.recipe.settings import Settings
 from biglittle_asr.recipe.yaml import (
     RETIRED_KEYS,
@@ -49,16 +52,37 @@ needs about three a convolution), so that every batch would be compiled again.""
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1."""
+    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1.
+
+    Ctrl-C ends it with exit status 130, SIGTERM with 143; a network that is being trained is saved first.
+    """
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _exit_by(os.getpid()))
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         sys.exit(130)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError, MemoryError, AssertionError) as error:
+        sentence = explain_failure(error)
+        if sentence is None:
+            raise
         logger.debug("The traceback of the error:", exc_info=True)
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _exit_by(trainer: int) -> Callable[[int, FrameType | None], None]:
+    """Make a handler that ends one process by an exception; processes that it started die of the signal at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == trainer:
+            print("terminated; the same command goes on from the last checkpoint.", file=sys.stderr)
+            sys.exit(128 + number)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    return handle
 
 
 def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str, Any], RunOptions]:
@@ -87,6 +111,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     RecipeError
         If the file is malformed, lacks a value, or has one of a wrong type; if file or command line have a key that
         nothing reads; if torchrun started more processes than there are GPUs to train on.
+    ValueError
+        If the device cannot be used.
     FileNotFoundError
         If the file is missing.
     """
@@ -98,6 +124,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     if not sys.stderr.isatty():
         # In a log file, every update of a bar is a line.
         run_opts = dataclasses.replace(run_opts, noprogressbar=True)
+    if run_opts.device:
+        usable_device(run_opts.device)
     path = Path(file)
     tree = read_tree(path)
     resolved = resolve(tree, path, parse_overrides(overrides + profile), settings)
@@ -106,6 +134,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
+    if hparams.get("device") and not run_opts.device:
+        usable_device(hparams["device"])
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

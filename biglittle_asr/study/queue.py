@@ -289,6 +289,9 @@ class Queue:
 
     def _conclude(self, process: _Process, status: int) -> None:
         """Take the next step of a run whose process has ended, or record its failure."""
+        if status == 128 + signal.SIGTERM:
+            # The training ended by itself, at a checkpoint.
+            status = -signal.SIGTERM
         run, places = process.run, process.places
         minutes = (time.monotonic() - process.started) / 60
         if process.training:

@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import json
+import re
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -152,9 +153,11 @@ class SentencePieceTokenizer(Tokenizer):
             )
         except RuntimeError as error:
             reason = str(error).rpartition("] ")[2].strip().rstrip(".")
+            most = re.search(r"value <= (\d+)", reason)
+            advice = f"lower it (--vocab_size {most[1]})" if most else "choose another size"
             raise ValueError(
                 f"vocab_size: SentencePiece cannot make {vocab_size} {kind} pieces of the training transcripts "
-                f"({reason}); choose another size."
+                f"({reason}); {advice}."
             ) from error
         return cls(model.getvalue(), kind)
 

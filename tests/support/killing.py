@@ -64,7 +64,9 @@ def arguments(data_folder: Path, output_folder: Path, **options: Any) -> list[st
     return [str(file), "--noprogressbar", *(f"--{key}={value}" for key, value in every.items())]
 
 
-def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 0) -> tuple[int, dict[str, int]]:
+def run(
+    argv: Sequence[str], log: Path, moment: str | None = None, count: int = 0, number: int = signal.SIGKILL
+) -> tuple[int, dict[str, int]]:
     """Train in a process of its own.
 
     Arguments
@@ -77,6 +79,8 @@ def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 
         A key of `MOMENTS`, when the process is killed.
     count : int
         At which call of that function, from 1.
+    number : int
+        Signal that it gets.
 
     Returns
     -------
@@ -89,7 +93,7 @@ def run(argv: Sequence[str], log: Path, moment: str | None = None, count: int = 
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["biglittle_asr.tasks.speech.train", "biglittle_asr.tasks.speech.ctc", "killing"])
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(list(argv), log, moment, count, sender))
+    process = context.Process(target=_train, args=(list(argv), log, moment, count, number, sender))
     process.start()
     sender.close()
     try:
@@ -138,9 +142,11 @@ def latest(folder: Path) -> tuple[int, int] | None:
     return max(places, default=None)
 
 
-def _train(argv: list[str], log: Path, moment: str | None, count: int, sender: Any) -> None:
+def _train(argv: list[str], log: Path, moment: str | None, count: int, number: int, sender: Any) -> None:
     """Run the recipe, in the process that may be killed."""
     import torch
+
+    from biglittle_asr.recipe.run import run as run_recipe
 
     torch.set_num_threads(1)
     # A process that a fork server made would start its own the same way; a training's loaders are forked.
@@ -150,16 +156,17 @@ def _train(argv: list[str], log: Path, moment: str | None, count: int, sender: A
         os.dup2(file.fileno(), 2)
     calls = dict.fromkeys(MOMENTS, 0)
     for name, (module, path) in MOMENTS.items():
-        _watch(name, module, path, calls, count if name == moment else 0)
+        _watch(name, module, path, calls, count if name == moment else 0, number)
     spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / "AN4" / "CTC" / "train.py")
     assert spec is not None and spec.loader is not None
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
-    recipe.main(argv)
+    sys.argv[1:] = argv
+    run_recipe(recipe.main)
     sender.send(calls)
 
 
-def _watch(name: str, module: str, path: str, calls: dict[str, int], deadly: int) -> None:
+def _watch(name: str, module: str, path: str, calls: dict[str, int], deadly: int, number: int) -> None:
     """Count the calls of a function, and kill the process at one of them."""
     owner: Any = importlib.import_module(module)
     *outer, attribute = path.split(".")
@@ -170,8 +177,9 @@ def _watch(name: str, module: str, path: str, calls: dict[str, int], deadly: int
     def watched(*given: Any, **named: Any) -> Any:
         calls[name] += 1
         if calls[name] == deadly:
-            _leave_half(attribute, real, given)
-            os.kill(os.getpid(), signal.SIGKILL)
+            if number == signal.SIGKILL:
+                _leave_half(attribute, real, given)
+            os.kill(os.getpid(), number)
         if attribute == "fit_batch":
             brain = given[0]
             with (brain.output_folder / STEPS_NAME).open("a") as file:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from biglittle_asr.files import FIELD, write_atomically
+from biglittle_asr.files import FIELD, LFS_POINTER, refuse_pointer, write_atomically
 
 BYTE_ORDER_MARK = "\ufeff"
 SENTENCE_START, SENTENCE_END, UNKNOWN = "<s>", "</s>", "<unk>"
@@ -244,4 +244,8 @@ def _open(path: Path) -> Iterator[TextIO]:
 
 def _is_compressed(path: Path) -> bool:
     with path.open("rb") as file:
+        try:
+            refuse_pointer(file.peek(len(LFS_POINTER)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         return file.read(2) == b"\x1f\x8b"

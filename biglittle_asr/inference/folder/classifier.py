@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.config import CLASSIFIER_FORMAT
-from biglittle_asr.inference.folder.store import content_of_folder, read_model, save_model
+from biglittle_asr.inference.folder.store import content_of_folder, find_folder, read_model, save_model
 from biglittle_asr.models import ImageClassifier, create_model, list_models
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 
 save_classifier = save_model
 
 
-def load_classifier(model: str | Path, weights: Path | None = None) -> Classifier:
+def load_classifier(model: str | Path, weights: Path | None = None, **overrides: Any) -> Classifier:
     """An image classifier by name, or from its folder.
 
     Arguments
@@ -24,6 +26,8 @@ def load_classifier(model: str | Path, weights: Path | None = None) -> Classifie
         A name of :func:`~biglittle_asr.models.list_models`, or a folder that the ImageNet recipe wrote.
     weights : pathlib.Path, optional
         A checkpoint of a named model; a folder has its own.
+    **overrides
+        Of a named model's configuration, such as `alpha=4`; of a folder's, none.
 
     Raises
     ------
@@ -35,7 +39,9 @@ def load_classifier(model: str | Path, weights: Path | None = None) -> Classifie
     if model in list_models():
         if weights is None:
             raise ValueError(f"{model}: has no weights of its own; give a checkpoint with --weights FILE.")
-        return Classifier(str(model), _with_weights(str(model), weights).eval(), None)
+        return Classifier(str(model), _with_weights(str(model), weights, overrides).eval(), None)
+    if overrides:
+        raise ValueError(f"{model}: a model folder is what it is; leave out {next(iter(overrides))}.")
     if weights is not None:
         raise ValueError(f"{model}: is no image model's name, so --weights does not apply; folders have their own.")
     loaded = read_model(model)
@@ -44,17 +50,18 @@ def load_classifier(model: str | Path, weights: Path | None = None) -> Classifie
     return loaded
 
 
-def _with_weights(name: str, weights: Path) -> ImageClassifier:
-    """A named network with as many classes as its checkpoint has."""
+def _with_weights(name: str, weights: Path, overrides: Mapping[str, Any]) -> ImageClassifier:
+    """A named network with as many classes as its checkpoint has, unless they are said."""
     output = read_checkpoint(weights).get("fc.weight")
     with torch.device("meta"):
-        inputs = create_model(name).fc.in_features
+        inputs = create_model(name, **overrides).fc.in_features
     fits = output is not None and output.dim() == 2 and output.shape[1] == inputs
-    network = create_model(name, num_classes=len(output)) if output is not None and fits else create_model(name)
+    classes = {"num_classes": len(output)} if output is not None and fits else {}
+    network = create_model(name, **{**classes, **overrides})
     load_checkpoint(network, weights)
     return network
 
 
 def is_classifier(model: str) -> bool:
     """Whether this names an image model, or is the folder of one."""
-    return model in list_models() or content_of_folder(Path(model)) == CLASSIFIER_FORMAT
+    return model in list_models() or content_of_folder(find_folder(model)) == CLASSIFIER_FORMAT

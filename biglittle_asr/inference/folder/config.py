@@ -96,7 +96,17 @@ def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None
 
 
 def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
-    """Check that everything is of this package, and so can be built from data alone.
+    """Check that everything is of this package, and so can be built from data alone; the network is trained.
+
+    Returns and raises as :func:`check_types`.
+    """
+    kind = check_types(compute_features, normalize, model)
+    kind.describe(model)
+    return kind
+
+
+def check_types(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
+    """Check that everything is of this package; the network need not be trained yet.
 
     Returns
     -------
@@ -114,7 +124,6 @@ def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -
         if type(part) not in known:
             names = ", ".join(sorted(each.__name__ for each in known))
             raise ForeignPartError(f"a model folder can hold {names}, but not {type(part).__name__}.")
-    kind.describe(model)
     return kind
 
 

@@ -22,9 +22,11 @@ from biglittle_asr.inference.folder.card import ModelCard
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
 from biglittle_asr.inference.folder.store import (
     CARD,
+    MODEL,
     NEEDED,
     SPEECHBRAIN,
     files_of,
+    find_folder,
     read_file,
     read_model,
     save_model,
@@ -33,11 +35,10 @@ from biglittle_asr.inference.folder.store import (
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.messages import first_line, show
 from biglittle_asr.models import BigLittleEncoder, create_encoder
+from biglittle_asr.models.checkpoints import plain_names
 from biglittle_asr.nnet.sparse import freeze, sparsify
 from biglittle_asr.tokens.tokenizer import load_tokenizer
 
-MODEL = "model"
-"""The model folder in an experiment folder."""
 SAVE = "save"
 STARTED_FROM = "init_from.json"
 """In the save folder of a training that started from a model folder: which. It is not read again when the training goes
@@ -90,7 +91,7 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
     experiment, out = Path(experiment), Path(out)
     if not experiment.is_dir():
         raise FileNotFoundError(f"{experiment}: no such experiment folder.")
-    for model in (experiment, experiment / MODEL):
+    for model in (find_folder(experiment), experiment / MODEL):
         if any((model / name).exists() for name in NEEDED[:2]):
             return copy_model(model, out)
     return save_model(out, *from_checkpoint(experiment))
@@ -246,7 +247,8 @@ def _is_number(value: Any) -> bool:
 def _load_weights(module: nn.Module, path: Path) -> None:
     """Load a checkpoint's file, which is a pickle, of which only tensors are taken."""
     try:
-        module.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        module.load_state_dict({plain: state[name] for name, plain in plain_names(state).items()})
     except OSError:
         raise
     except Exception as error:  # torch documents no list of what a broken file raises

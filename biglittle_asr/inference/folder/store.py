@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from biglittle_asr.files import parse_json, replacing_folder
+from biglittle_asr.files import parse_json, refuse_pointer, replacing_folder
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.card import ModelCard, format_card
 from biglittle_asr.inference.folder.config import (
@@ -35,10 +35,15 @@ from biglittle_asr.inference.folder.config import (
 )
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
-from biglittle_asr.messages import first_line
+from biglittle_asr.messages import did_you_mean, first_line
+from biglittle_asr.models import list_models
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+MODEL = "model"
+"""The model folder in an experiment folder."""
+SNAPSHOTS = "snapshots"
+"""Folder of the revisions in a cache of Hugging Face's hub."""
 CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
 NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
 """What is read of a folder of speech; a classifier has no tokenizer."""
@@ -162,6 +167,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
     Arguments
     ---------
     folder : path
+        A model folder, an experiment folder that has one, or a model's folder in a cache of Hugging Face's hub.
     device : str or torch.device
 
     Returns
@@ -185,17 +191,54 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
 
 def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
     """Load a model folder, whatever it is of; see :func:`load_model`."""
-    folder = Path(folder)
-    if not folder.exists():
-        raise FileNotFoundError(f"{folder}: no such model folder.")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    folder = find_folder(existing_folder(folder))
     config, weights = (_file_inside(folder, name) for name in (CONFIG, WEIGHTS))
     if _checked(config, lambda: content_of(parse_json(_read(config)))) == FORMAT:
         return load_files(config, weights, _file_inside(folder, TOKENIZER), device)
     classifier = _checked(config, lambda: build_classifier(parse_json(_read(config))))
     _load_weights(classifier, config, weights, device)
     return classifier
+
+
+def existing_folder(folder: str | Path) -> Path:
+    """A folder that is there.
+
+    Raises
+    ------
+    FileNotFoundError, NotADirectoryError
+        If it is not; the message has the name beside it, or of an image model, that is closest.
+    """
+    folder = Path(folder)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *list_models()])
+    raise FileNotFoundError(f"{folder}: no such model folder{f'; {hint}' if hint else '.'}")
+
+
+def find_folder(folder: str | Path) -> Path:
+    """The model folder that a folder stands for: itself, the one in an experiment folder, or a cache's snapshot.
+
+    Example
+    -------
+    >>> experiment = getfixture("tmp_path")
+    >>> (experiment / "model").mkdir()
+    >>> _ = (experiment / "model" / "config.json").write_text("{}")
+    >>> find_folder(experiment).name
+    'model'
+    """
+    folder = Path(folder)
+    if os.path.lexists(folder / CONFIG):
+        return folder
+    snapshots = sorted((folder / SNAPSHOTS).glob("*/"))
+    main = folder / "refs" / "main"
+    if len(snapshots) > 1 and main.is_file():
+        snapshots = [path for path in snapshots if path.name == main.read_text(encoding="utf-8").strip()]
+    if len(snapshots) == 1:
+        return find_folder(snapshots[0])
+    return folder / MODEL if os.path.lexists(folder / MODEL / CONFIG) else folder
 
 
 def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch.device = "cpu") -> Recognizer:
@@ -296,11 +339,19 @@ def content_of_folder(folder: Path) -> str | None:
 def _file_inside(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.exists():
+        if name == CONFIG and (folder / "save").is_dir():
+            raise FileNotFoundError(
+                f"{path}: no such file, because the training in {folder} has not come to its end; let it go on, or "
+                f"make a model folder of its best checkpoint: biglittle pack {folder} OUT."
+            )
         link = "is a link that leads nowhere" if path.is_symlink() else "no such file"
         raise FileNotFoundError(f"{path}: {link}; {folder} is no whole model folder.")
     if not path.is_file():
         raise ValueError(f"{path}: is no regular file.")
-    if not path.resolve().is_relative_to(folder.resolve()):
+    allowed = [folder.resolve()]
+    # A model in a cache of Hugging Face's hub has snapshots/<revision>/config.json, a link to blobs/<checksum>.
+    allowed += [parent.parent / "blobs" for parent in folder.resolve().parents if parent.name == SNAPSHOTS]
+    if not any(path.resolve().is_relative_to(place) for place in allowed):
         raise ValueError(f"{path}: is a link that leads out of the folder; put the file itself there.")
     return path
 
@@ -309,7 +360,9 @@ def _read(path: Path) -> bytes:
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(f"has {size} bytes; up to {LARGEST_FILE} are read.")
-    return path.read_bytes()
+    content = path.read_bytes()
+    refuse_pointer(content)
+    return content
 
 
 def _checked(path: Path, load: Callable[[], Result]) -> Result:

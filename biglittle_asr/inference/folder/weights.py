@@ -16,12 +16,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from biglittle_asr.files import parse_json
+from biglittle_asr.files import LFS_POINTER, parse_json, refuse_pointer
 from biglittle_asr.messages import show
+from biglittle_asr.models.checkpoints import AVERAGED, plain_names
 
 SIZE_BYTES = 8
 LARGEST_HEADER = 16 << 20
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
+METADATA = "__metadata__"
+"""The entry of the header that is of no tensor."""
 VARIANCES = (".running_var", ".variance")
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How files that `torch.save` and `pickle` write begin."""
@@ -29,6 +32,8 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file, if they are exactly the expected ones.
+
+    Names may have what DataParallel, AveragedModel and torch.compile add to them.
 
     Arguments
     ---------
@@ -45,6 +50,7 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
+        refuse_pointer(file.peek(len(LFS_POINTER)))
         start = file.read(SIZE_BYTES)
         if start.startswith(PICKLES):
             raise ValueError("is a pickle, which can run any program; model folders hold safetensors only.")
@@ -60,10 +66,12 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
             tensors = parse_json(header)
         except ValueError as error:
             raise ValueError(f"is not a safetensors file: its header {error}") from error
-        _check_header(tensors, expected, size - SIZE_BYTES - header_size)
+        names = plain_names(name for name in tensors if name != METADATA) if isinstance(tensors, dict) else {}
+        _check_header(tensors, names, expected, size - SIZE_BYTES - header_size)
         data = start + header + file.read()
     try:
         loaded = safetensors.torch.load(data)
+        loaded = {plain: loaded[name] for name, plain in names.items()}
     except SafetensorError as error:
         raise ValueError(f"is not a safetensors file ({show(str(error))}).") from error
     for name, tensor in loaded.items():
@@ -74,10 +82,12 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
     return loaded
 
 
-def _check_header(header: Any, expected: Mapping[str, Tensor], data_size: int) -> None:
+def _check_header(header: Any, names: Mapping[str, str], expected: Mapping[str, Tensor], data_size: int) -> None:
     if not isinstance(header, dict):
         raise ValueError("is not a safetensors file: its header is no JSON object.")
-    tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+    tensors = {names.get(name, name): entry for name, entry in header.items() if name != METADATA}
+    if AVERAGED in header and AVERAGED not in names:
+        expected = {**expected, AVERAGED: torch.zeros((), dtype=torch.int64, device="meta")}
     missing = [name for name in expected if name not in tensors]
     if missing:
         raise ValueError(f"lacks the tensor {missing[0]} ({len(missing)} of {len(expected)} are missing).")

@@ -39,6 +39,8 @@ from biglittle_asr.tasks.engine.batches import (
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory, plot_curves
 from biglittle_asr.tasks.engine.failures import Failures
 from biglittle_asr.tasks.engine.logs import draw_epoch, log_epoch, restart_board, rewrite_log
+from biglittle_asr.tasks.engine.termination import Termination, end, worker_init
+from biglittle_asr.threads import usable_cores
 
 logger = get_logger(__name__)
 
@@ -163,6 +165,8 @@ class ResumableBrain(sb.Brain, ABC):
             run_opts=run_opts,
             checkpointer=checkpointer,
         )
+        checkpointer.inputs = plain(self.describe_inputs(hparams))
+        checkpointer.check_inputs()
         self.ckpt_interval_steps = interval
         self.train_sampler: Any = None
         self.model = model
@@ -176,6 +180,9 @@ class ResumableBrain(sb.Brain, ABC):
         # Always on, which costs microseconds a step; only a profile may make the host wait for the device.
         synchronize = torch.cuda.synchronize if self.profiled and self.device_type == "cuda" else None
         self.stopwatch = Stopwatch(synchronize=synchronize)
+        self.termination = Termination()
+        self.trained: dict[str, Any] | None = None
+        """What a checkpoint says between the last step of an epoch and the end of its evaluation."""
 
     # What a task says
 
@@ -192,6 +199,10 @@ class ResumableBrain(sb.Brain, ABC):
         names : sequence of str
             Of its examples, in their order.
         """
+
+    @abstractmethod
+    def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """What the network is fed with, by key of the recipe and setting: a training goes on with the same only."""
 
     @abstractmethod
     def forward_nothing(self) -> Tensor:
@@ -224,6 +235,10 @@ class ResumableBrain(sb.Brain, ABC):
 
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
         """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
+        # More would take turns.
+        kwargs["num_workers"] = min(kwargs.get("num_workers", 0), usable_cores())
+        if kwargs["num_workers"]:
+            kwargs.setdefault("worker_init_fn", worker_init())
         readable, collate, names = self.read(dataset)
         if stage == sb.Stage.TRAIN:
             kwargs["batch_sampler"].deal(get_rank() or 0, count_processes())
@@ -327,6 +342,11 @@ class ResumableBrain(sb.Brain, ABC):
 
     def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
         """Evaluate what could be read of a batch, and note the rest."""
+        # Processes have unequal numbers of these batches, so that several cannot agree before the epoch is over.
+        if self.termination.requested and count_processes() == 1:
+            if self.trained is not None:
+                self._save_intra_epoch_ckpt()
+            self._end_terminated()
         self.note_reading(batch)
         self.progress.failed += [(failure.id, failure.reason) for failure in batch.failures]
         if batch.examples is None:
@@ -346,6 +366,16 @@ class ResumableBrain(sb.Brain, ABC):
 
     # Stages
 
+    def fit(self, *arguments: Any, **options: Any) -> None:
+        """SpeechBrain's loop over epochs; SIGTERM ends it with a checkpoint and exit status 143."""
+        with self.termination:
+            super().fit(*arguments, **options)
+
+    def _end_terminated(self) -> None:
+        if if_main_process():
+            logger.info("SIGTERM: the training stops at a checkpoint; the same command goes on from it.")
+        end()
+
     def on_fit_start(self) -> None:
         """Go on from the last checkpoint, and make the logs say what it says."""
         super().on_fit_start()
@@ -357,6 +387,7 @@ class ResumableBrain(sb.Brain, ABC):
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Forget the last stage, unless a checkpoint inside this one was loaded."""
         if stage == sb.Stage.TRAIN:
+            self.trained = None
             self.train_sampler.set_epoch(epoch)
             order = self.train_batches.digest(self.train_names)
             if self.step == 0:
@@ -390,10 +421,12 @@ class ResumableBrain(sb.Brain, ABC):
             self.train_loss = progress.loss
             self.inspect_training(progress)
             self.failures.report("train", epoch, progress.failed)
+            self.trained = self._state()
         else:
             self.progress = self.progress.of_all_processes()
         if stage == sb.Stage.VALID:
             assert epoch is not None
+            self.trained = None
             with self.stopwatch("scoring"):
                 results = self.score_epoch()
             self.failures.report(self.curves.dev, epoch, self.progress.failed)
@@ -412,6 +445,8 @@ class ResumableBrain(sb.Brain, ABC):
                 self._keep_what_is_needed()
             with self.stopwatch("logs and curves"):
                 self._log_epoch(row)
+            if self.termination.is_requested(self.device):
+                self._end_terminated()
 
     def waiting_share(self) -> float:
         """Percent of this process's time since the stage began in which it waited for data, or read them itself."""
@@ -450,24 +485,29 @@ class ResumableBrain(sb.Brain, ABC):
         """SpeechBrain's rule, but never between the steps of one accumulation, whose gradients would be lost."""
         if self.step % self.grad_accumulation_factor != 0:
             return False
+        if self.termination.is_requested(self.device):
+            self._save_intra_epoch_ckpt()
+            self._end_terminated()
         return bool(super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt))
 
     def _save_intra_epoch_ckpt(self) -> None:
         """Save a checkpoint inside of an epoch, in place of the last such one."""
         with self.stopwatch("checkpointing"):
+            step = self.step if self.trained is None else self.trained["step"]
             self.checkpointer.save_checkpoint(
-                meta={"epoch": self.hparams.epoch_counter.current, "step": self.step}, end_of_epoch=False
+                meta={"epoch": self.hparams.epoch_counter.current, "step": step}, end_of_epoch=False
             )
             self._keep_what_is_needed()
 
     @main_process_only
     def _keep_what_is_needed(self) -> None:
-        """Keep the latest epochs, as many as are averaged at most, the best one, and what is newer than all of them."""
+        """Keep the latest epochs, two or as many as are averaged at most, the best one, and what is newer than all."""
         epochs = self.find_epochs()
-        latest = self.checkpointer.find_checkpoints(max_num_checkpoints=1)
         best = self.checkpointer.find_checkpoints(min_key=self.error, max_num_checkpoints=1)
-        averaged = max(getattr(self.hparams, "average_checkpoints", [1]))
-        self.checkpointer.keep_only([*epochs[:averaged], *best, *latest])
+        # Two at least, or two inside of the first epoch: if the latest is damaged, there is one before it.
+        kept = max([2, *getattr(self.hparams, "average_checkpoints", [])])
+        latest = self.checkpointer.find_checkpoints(max_num_checkpoints=1 if epochs else 2)
+        self.checkpointer.keep_only([*epochs[:kept], *best, *latest])
 
     def find_epochs(self) -> list[Checkpoint]:
         """Checkpoints of whole epochs, scored on dev, the latest first."""
@@ -476,17 +516,19 @@ class ResumableBrain(sb.Brain, ABC):
     @mark_as_saver
     def _save_state(self, path: Path) -> None:
         """Write what a checkpoint holds besides weights and optimizer."""
-        state = {
+        Path(path).write_text(json.dumps(self.trained or self._state()), encoding="utf-8")
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "epoch": self.hparams.epoch_counter.current,
             "step": self.step,
             "taken": self.train_batches.taken(self.step) if self.step else 0,
             "optimizer_step": self.optimizer_step,
             "avg_train_loss": self.avg_train_loss,
             "progress": asdict(self.progress) | {"seconds": time.monotonic() - self.epoch_start},
-            "history": self.history.rows,
-            "failures": self.failures.rows,
+            "history": list(self.history.rows),
+            "failures": list(self.failures.rows),
         }
-        Path(path).write_text(json.dumps(state), encoding="utf-8")
 
     @mark_as_loader
     def _load_state(self, path: Path, end_of_epoch: bool) -> None:
@@ -501,3 +543,20 @@ class ResumableBrain(sb.Brain, ABC):
         progress.failed = [(name, reason) for name, reason in progress.failed]
         # The counts are the main process's; those of the others are lost with it, and only reports are poorer.
         self.progress = progress if if_main_process() else self.progress_type(order=progress.order)
+
+
+def plain(value: Any) -> Any:
+    """Settings as plain data, as a file has them.
+
+    Example
+    -------
+    >>> plain({"speeds": (0.9, 1.0), "form": None, "window": torch.hann_window})
+    {'speeds': [0.9, 1.0], 'form': None, 'window': 'hann_window'}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return getattr(value, "__name__", type(value).__name__)

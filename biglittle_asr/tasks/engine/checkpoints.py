@@ -3,33 +3,49 @@
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils import checkpoints as speechbrain_checkpoints
-from speechbrain.utils.checkpoints import CKPT_PREFIX, Checkpoint
+from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.files import force_to_disk
 from biglittle_asr.messages import first_line
 
+logger = get_logger(__name__)
+
 PARTIAL_PREFIX = "partial-"
 """Folders of this name are being written or deleted; nothing reads them, and the next run removes them."""
+DAMAGED_PREFIX = "damaged-"
+"""Damaged checkpoints are renamed to this; nothing reads them."""
+CHECKSUMS, INPUTS = "checksums", "inputs"
+"""Entries of a checkpoint's meta: the CRC-32 of each file, and what the network is fed with."""
 
 
 class Checkpointer(speechbrain_checkpoints.Checkpointer):
     """SpeechBrain's checkpointer, made safe against a run that ends in the middle of writing or deleting.
 
     A checkpoint is written aside, forced to the disk, and then renamed; it is renamed again before it is deleted. So a
-    folder `CKPT+...` is complete. "Latest" goes by epoch and step, not by a clock that may have been set back. Tensors
-    are loaded without executing anything from the file.
+    folder `CKPT+...` is complete. One that the disk or somebody has damaged all the same is named in a warning and not
+    listed, so that a training goes on from the one before. "Latest" goes by epoch and step, not by a clock that may
+    have been set back. Tensors are loaded without executing anything from the file.
 
     Arguments
     ---------
     checkpoints_dir : path
         Where checkpoints are; made if it is not there.
+
+    Attributes
+    ----------
+    inputs : dict from str to dict
+        What the network is fed with, by part, as plain data; kept with every checkpoint.
 
     Example
     -------
@@ -41,6 +57,12 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
     >>> [checkpoint.path.name for checkpoint in checkpointer.find_checkpoints()]
     ['CKPT+epoch-0002-step-000007', 'CKPT+epoch-0001']
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.inputs: dict[str, dict[str, Any]] = {}
+        self.faults: dict[Path, str] = {}
+        """Of each checkpoint that was looked at; an empty text if it is whole."""
 
     def save_checkpoint(
         self,
@@ -66,7 +88,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         -------
         Checkpoint, or None on any but the main process
         """
-        meta = meta or {}
+        meta = {**(meta or {}), INPUTS: self.inputs}
         if name is None:
             name = f"epoch-{meta.get('epoch', 0):04d}"
             name += "" if end_of_epoch else f"-step-{meta.get('step', 0):06d}"
@@ -77,13 +99,16 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         ddp_barrier()
         if written is None:
             return None
+        meta[CHECKSUMS] = {path.name: _checksum(path) for path in sorted(partial.glob(f"*{PARAMFILE_EXT}"))}
+        meta = self._save_checkpoint_metafile(partial / METAFNAME, meta, end_of_epoch)
         for path in [*partial.iterdir(), partial]:
             force_to_disk(path)
         if whole.exists():
             self._delete(whole)
         partial.rename(whole)
         force_to_disk(self.checkpoints_dir)
-        return Checkpoint(whole, written.meta, {key: whole / path.name for key, path in written.paramfiles.items()})
+        self.faults[whole] = ""
+        return Checkpoint(whole, meta, {key: whole / path.name for key, path in written.paramfiles.items()})
 
     def keep_only(self, checkpoints: Iterable[Checkpoint]) -> None:
         """Delete all other checkpoints, and what interrupted runs left unfinished; on the main process only."""
@@ -91,8 +116,59 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         for checkpoint in self.list_checkpoints():
             if checkpoint.path not in kept:
                 self._delete(checkpoint.path)
+        for path in [path for path, fault in self.faults.items() if fault and path.exists()]:
+            aside = path.with_name(f"{DAMAGED_PREFIX}{path.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
         for partial in self.checkpoints_dir.glob(f"{PARTIAL_PREFIX}*"):
             shutil.rmtree(partial)
+
+    def list_checkpoints(self) -> list[Checkpoint]:
+        """All checkpoints that are whole; those that are damaged are named in a warning, once.
+
+        Raises
+        ------
+        ValueError
+            If there are checkpoints, and not one of them is whole.
+        """
+        whole, folders = [], sorted(self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*/"))
+        for path in folders:
+            if path not in self.faults:
+                self.faults[path] = _fault(path)
+                if self.faults[path] and if_main_process():
+                    logger.warning(f"{path}: is damaged ({self.faults[path]}), and is not used.")
+            if not self.faults[path]:
+                whole.append(path)
+        if folders and not whole:
+            raise ValueError(
+                f"{folders[-1]}: is damaged ({self.faults[folders[-1]]}), and there is no other checkpoint to go on "
+                "from; remove it, and the training starts from its beginning."
+            )
+        found: list[Checkpoint] = self._construct_checkpoint_objects(whole)
+        return found
+
+    def check_inputs(self) -> None:
+        """Refuse to go on from checkpoints of a network that was fed with something else.
+
+        Raises
+        ------
+        ValueError
+            Naming what differs.
+        """
+        for checkpoint in self.find_checkpoints(max_num_checkpoints=1):
+            for part, here in self.inputs.items():
+                there = checkpoint.meta.get(INPUTS, {}).get(part, {})
+                # What only one of them knows, a newer program has added.
+                unequal = [
+                    f"{key} {there[key]} there, {here[key]} here"
+                    for key in here
+                    if there.get(key, here[key]) != here[key]
+                ]
+                if unequal:
+                    raise ValueError(
+                        f"{checkpoint.path}: was trained on other input: {part} has {'; '.join(unequal)}; continue "
+                        "with the settings that it was made with, or choose another output_folder."
+                    )
 
     def find_checkpoints(
         self,
@@ -153,6 +229,39 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         shutil.rmtree(partial, ignore_errors=True)
         path.rename(partial)
         shutil.rmtree(partial)
+        self.faults.pop(path, None)
+
+
+def _checksum(path: Path) -> int:
+    checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _fault(folder: Path) -> str:
+    """What is wrong with a checkpoint; an empty text if nothing is."""
+    try:
+        meta = YAML(typ="safe").load((folder / METAFNAME).read_bytes())
+    except FileNotFoundError:
+        return f"{METAFNAME} is missing"
+    except (YAMLError, ValueError):
+        return f"{METAFNAME} is no YAML file"
+    if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
+        return f"{METAFNAME} does not say how far the training was"
+    checksums = meta.get(CHECKSUMS, {})
+    for path in sorted({*folder.glob(f"*{PARAMFILE_EXT}"), *(folder / name for name in checksums)}):
+        if not path.is_file():
+            return f"{path.name} is missing"
+        if path.name in checksums and _checksum(path) != checksums[path.name]:
+            return f"{path.name} is not what was written"
+        # Older checkpoints have no checksums. What torch.save writes is a ZIP archive, known by its end.
+        with path.open("rb") as file:
+            start = file.read(2)
+        if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
+            return f"{path.name} is cut off"
+    return ""
 
 
 def progress(checkpoint: Checkpoint) -> tuple[int, float]:

@@ -57,7 +57,7 @@ class ByEpoch:
     """"cosine": half a cosine over the epochs after the warm-up, which would reach zero after the last; "step": times
     `factor` after every `step_epochs` epochs."""
     warmup_epochs: int = 0
-    """Epochs in which the rate rises linearly."""
+    """Epochs in which the rate rises linearly; in a training that is not longer than they, all but the last epoch."""
     step_epochs: int = 30
     factor: float = 0.1
 
@@ -65,19 +65,19 @@ class ByEpoch:
         check_peak(self.peak)
         if self.schedule not in ("cosine", "step"):
             raise ValueError(f"schedule: is '{self.schedule}', but must be cosine or step.")
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ValueError(f"warmup_epochs: is {self.warmup_epochs}, but must be from 0 to below {self.epochs}.")
+        if self.warmup_epochs < 0:
+            raise ValueError(f"warmup_epochs: is {self.warmup_epochs}, but must be 0 or more.")
 
     def __call__(self, progress: float) -> float:
         """Learning rate at `progress`, from 0 at the start of training to 1 at its end."""
-        done = progress * self.epochs
-        if done < self.warmup_epochs:
-            return self.peak * done / self.warmup_epochs
+        done, warmup = progress * self.epochs, max(0, min(self.warmup_epochs, self.epochs - 1))
+        if done < warmup:
+            return self.peak * done / warmup
         # Progress is told at the end of a step, so a whole number of epochs belongs to the epoch that it ends.
-        epoch = max(math.ceil(done - 1e-9) - 1, self.warmup_epochs)
+        epoch = max(math.ceil(done - 1e-9) - 1, warmup)
         if self.schedule == "step":
             return self.peak * self.factor ** (epoch // self.step_epochs)
-        part = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        part = (epoch - warmup) / (self.epochs - warmup)
         return self.peak * 0.5 * (1 + math.cos(math.pi * part))
 
 

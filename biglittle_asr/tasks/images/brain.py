@@ -243,6 +243,13 @@ class ImageBrain(ResumableBrain):
             hparams["checkpointer"].add_recoverable("average", self.average)
         super().__init__(model, {"average": self.average}, CURVES, hparams, run_opts)
 
+    def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Sizes and normalization of the images; how they are augmented may change."""
+        sizes = {"resize": hparams["resize"], "crop": hparams["crop"]}
+        return {"images": sizes} | {
+            name: describe_transform(hparams[name]) for name in ("train_transform", "val_transform")
+        }
+
     def fit_sets(self, hparams: Mapping[str, Any]) -> None:
         """Train and watch the validation set, see :meth:`fit_epochs`."""
         if self.test_only:
@@ -389,6 +396,24 @@ class ImageBrain(ResumableBrain):
         score = self.progress.score()
         top1_error, top5_error = 100 - score.top1, 100 - score.top5
         return {"dev_top1_error": top1_error, "dev_top5_error": top5_error, self.error: top1_error}
+
+
+def describe_transform(transform: Any) -> dict[str, Any]:
+    """What a transform of torchvision brings images to: sizes, mean and deviation, by step.
+
+    Example
+    -------
+    >>> from torchvision.transforms import CenterCrop, Compose, Normalize
+    >>> describe_transform(Compose([CenterCrop(8), Normalize([0.5], [0.2])]))
+    {'CenterCrop.size': (8, 8), 'Normalize.mean': [0.5], 'Normalize.std': [0.2]}
+    """
+    steps = getattr(transform, "transforms", [transform])
+    return {
+        f"{type(step).__name__}.{name}": getattr(step, name)
+        for step in steps
+        for name in ("size", "mean", "std")
+        if hasattr(step, name)
+    }
 
 
 def arrange_weights(model: ImageClassifier, layout: torch.memory_format) -> ImageClassifier:

@@ -1,5 +1,6 @@
 """What the Brains of speech tasks share: features, loss, quick scores and averages; targets that are tokens."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from biglittle_asr.decoding import DecodingSettings
 from biglittle_asr.inference import Recognizer
-from biglittle_asr.inference.folder.kinds import kind_of
+from biglittle_asr.inference.folder.config import check_types
+from biglittle_asr.inference.folder.kinds import ForeignPartError, kind_of
 from biglittle_asr.models import BigLittleEncoder
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.nnet.sparse import freeze
@@ -132,11 +134,23 @@ class UtteranceBrain(ResumableBrain):
         """What is added, in training, to the sum of the losses."""
         return None
 
+    def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Features and their normalization."""
+        modules = {name: hparams["modules"][name] for name in ("compute_features", "normalize")}
+        return {
+            **{name: describe_module(module) for name, module in modules.items()},
+            "audio": {"sample_rate": hparams["sample_rate"]},
+        }
+
     # Training and evaluation
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
         """Train and watch dev, see :meth:`fit_epochs`; of `hparams`, the loaders' options are read."""
         if not self.test_only:
+            try:
+                check_types(self.modules.compute_features, self.modules.normalize, self.model)
+            except ForeignPartError as error:
+                logger.warning(f"The training will end without a model folder: {error}")
             options = train_loader_options(datasets.train, hparams)
             self.fit_epochs(datasets.train, datasets.dev, options, hparams["valid_dataloader_opts"])
 
@@ -415,6 +429,25 @@ class RecognitionBrain(UtteranceBrain):
         """A recognizer with a copy of the present weights, sparse ones frozen."""
         front_end = self.modules.compute_features, self.modules.normalize
         return Recognizer(*front_end, freeze(deepcopy(self.model)), self.tokenizer, self.search_settings)
+
+
+def describe_module(module: nn.Module) -> dict[str, Any]:
+    """Describe how a module was made: its `config`, or arguments of it and its parts that are numbers or texts.
+
+    Example
+    -------
+    >>> describe_module(nn.Sequential(nn.Conv1d(4, 2, 3)))
+    {'class': 'Sequential', '0.in_channels': 4, '0.out_channels': 2, '0.padding_mode': 'zeros'}
+    """
+    settings: dict[str, Any] = {"class": type(module).__name__}
+    if isinstance(getattr(module, "config", None), Mapping):
+        return settings | dict(module.config)  # type: ignore[arg-type]
+    for name, part in module.named_modules():
+        for argument in inspect.signature(type(part).__init__).parameters:
+            value = getattr(part, argument, None)
+            if isinstance(value, bool | int | float | str):
+                settings[f"{name}.{argument}".lstrip(".")] = value
+    return settings
 
 
 def check_tokens(tokens: Tensor, num_tokens: Tensor, output_neurons: int) -> None:
