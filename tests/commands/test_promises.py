@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from biglittle_asr.recipe.keys import EXPLAINED
 from torch import nn
 
 from biglittle_asr.cli import COMMANDS, main
@@ -34,6 +33,7 @@ from support import image_recipe, speech_recipes
 from support.corpora import SAMPLE_RATE, make_an4, make_librispeech, make_speechocean762, make_telephone
 from support.ctc_recipe import write_tones
 from support.model_folders import make
+from support.recipe_files import RECIPE_FILES, settings_of
 from support.recognizers import babble, make_recognizer
 from support.repository import REPOSITORY
 
@@ -394,29 +394,15 @@ def test_an_empty_hypothesis_below_100_percent_is_explained(
 # Small corpora
 
 
-def recipe_files() -> list[Path]:
-    return [
-        path
-        for path in sorted(REPOSITORY.glob("hparams/*/*.yaml"))
-        if path.parent.name != "encoders" and path.name != "common.yaml"
-    ]
-
-
-@pytest.mark.parametrize("path", recipe_files(), ids=lambda path: f"{path.parent.name}/{path.stem}")
+@pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_one_epoch_is_enough_for_every_recipe(path: Path, tmp_path: Path) -> None:
     tree = read_tree(path)
     if "number_of_epochs" not in tree:
         pytest.skip("a hybrid recipe has iterations")
-    keys = next(keys for keys, example in EXPLAINED.items() if keys <= {*tree} | {"splits"} or _like(path, example))
     overrides = ["--number_of_epochs=1", f"--output_folder={tmp_path}", *speech_recipes.placeholders(path)]
-    hparams, _ = load_recipe([str(path), *overrides], keys)
+    hparams, _ = load_recipe([str(path), *overrides], settings_of(path))
     rates = [hparams["lr_annealing"](progress / 10) for progress in range(11)]
     assert max(rates) > 0 and min(rates) >= 0
-
-
-def _like(path: Path, example: str) -> bool:
-    kind = path.name.split("_")[0]
-    return Path(example).name.split("_")[0] == kind or (path.parent.name == "ImageNet" and "ImageNet" in example)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 3])
