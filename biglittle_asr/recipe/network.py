@@ -11,6 +11,9 @@ from torch import nn
 from biglittle_asr.nnet.sparse import sparsify
 from biglittle_asr.recipe.yaml import RecipeError, as_stream, explain, read_tree, referred_keys, unknown_key
 
+PARTS = frozenset({"crop", "encoder", "model", "output_neurons", "sparsity"})
+"""Keys that say what a recipe's network is. A file may leave some of them to their defaults."""
+
 
 def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
     """Prune a model as the key `sparsity` says, such as {rate: 0.9, dense: [encoder.head]}; not at all without it.
@@ -50,7 +53,7 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
     RecipeError, FileNotFoundError
         As :func:`load_recipe`, and if no network is in the file.
     """
-    hparams = _load_part(path, changes, {"encoder", "model", "output_neurons", "sparsity"})
+    hparams = _load_part(path, changes, PARTS - {"crop"})
     if not {"encoder", "model"} & hparams.keys():
         raise RecipeError(f"{path}: has neither a model nor an encoder, so it is no recipe.")
     network: Any = hparams.get("model", hparams.get("encoder"))
@@ -86,7 +89,7 @@ def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[s
     """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
     tree = read_tree(path)
     for key in changes:
-        if key not in {*tree, *keys}:
+        if key not in {*tree, *PARTS}:
             raise RecipeError(unknown_key("command line", key, tree))
     tree.update({key: changes[key] for key in changes if key not in tree})
     part: Any = {}
