@@ -198,11 +198,12 @@ class AudioFile:
         self.channels: int = self._sound.channels
 
     def _open_file(self) -> None:
-        try:
-            refuse_pointer(os.pread(self._file.fileno(), len(LFS_POINTER), 0))
-        except ValueError as error:
-            raise AudioFileError(f"{self.label}: {error}") from None
-        magic = os.pread(self._file.fileno(), OTHER_MAGIC_BYTES, 0)
+        magic = os.pread(self._file.fileno(), max(OTHER_MAGIC_BYTES, len(LFS_POINTER)), 0)
+        if magic.startswith(LFS_POINTER):
+            try:
+                refuse_pointer(magic)
+            except ValueError as error:
+                raise AudioFileError(f"{self.label}: {error}") from None
         header = sphere.read_header(self._file.fileno()) if magic.startswith(sphere.MAGIC) else None
         other = recognize(magic)
         if header is not None and sphere.is_compressed(header):

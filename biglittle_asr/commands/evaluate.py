@@ -24,7 +24,6 @@ from biglittle_asr.commands.shared import (
     print_score,
     set_decoding,
     tell,
-    usable_device,
 )
 
 BATCH_SIZE = 64
@@ -111,6 +110,7 @@ def _evaluate_images(options: argparse.Namespace) -> None:
 
     from biglittle_asr.inference.classification import evaluate_images, find_images
     from biglittle_asr.inference.folder.classifier import load_classifier
+    from biglittle_asr.nnet.devices import usable_device
 
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
@@ -150,6 +150,7 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_nist, find_references
     from biglittle_asr.inference.transcription import Failure, audio_progress
+    from biglittle_asr.nnet.devices import usable_device
     from biglittle_asr.scoring import NistScore, Score
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)

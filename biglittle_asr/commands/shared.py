@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import torch
-
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
     from biglittle_asr.scoring import Score
@@ -223,13 +221,6 @@ def positive_seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"'{text}' is not a number of seconds above 0")
     return seconds
-
-
-def usable_device(name: str) -> torch.device:
-    """Return the device of this name; raises ValueError if it cannot be used here."""
-    from biglittle_asr.nnet.devices import usable_device
-
-    return usable_device(name)
 
 
 def print_score(

@@ -14,7 +14,6 @@ from biglittle_asr.commands.shared import (
     positive_seconds,
     set_decoding,
     tell,
-    usable_device,
 )
 
 
@@ -77,6 +76,7 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.inference.inputs import find_recordings
     from biglittle_asr.inference.transcription import Failure, audio_progress, transcribe
     from biglittle_asr.inference.transcripts import TranscriptWriter
+    from biglittle_asr.nnet.devices import usable_device
     from biglittle_asr.profiling import Stopwatch
 
     recognizer = load_model(options.model, usable_device(options.device))
@@ -130,6 +130,7 @@ def _transcribe_stream(options: argparse.Namespace) -> None:
     from biglittle_asr.inference.inputs import find_stream
     from biglittle_asr.inference.streaming import transcribe_stream
     from biglittle_asr.inference.transcripts import word_object
+    from biglittle_asr.nnet.devices import usable_device
 
     if len(options.audio) != 1 or options.format not in ("text", "json") or options.output is not None:
         raise ValueError("--stream prints the words of one recording: take one, as text or JSON, without --output.")

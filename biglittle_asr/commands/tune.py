@@ -21,7 +21,6 @@ from biglittle_asr.commands.shared import (
     find_manifest,
     positive_count,
     tell,
-    usable_device,
 )
 
 if TYPE_CHECKING:
@@ -108,6 +107,7 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS
     from biglittle_asr.inference.transcription import audio_progress
     from biglittle_asr.inference.tuning import tune
+    from biglittle_asr.nnet.devices import usable_device
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     recognizer = load_model(options.model, usable_device(options.device))
