@@ -116,6 +116,7 @@ def plain_stage(
 
     Example
     -------
+    >>> import torch
     >>> plain_stage(4, 8, 2, stride=(1, 2))(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 5, 3])
     """
@@ -161,6 +162,7 @@ class BigLittleStage(TimeModule):
 
     Example
     -------
+    >>> import torch
     >>> stage = BigLittleStage(4, 8, blocks=3, config=BigLittleConfig(alpha=4, beta=2), stride=(2, 2))
     >>> stage(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 3, 3])
@@ -296,6 +298,7 @@ class BigLittleStem(TimeModule):
 
     Example
     -------
+    >>> import torch
     >>> BigLittleStem(3, 64, alpha=2)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 64, 8, 8])
     """
