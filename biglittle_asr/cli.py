@@ -1,8 +1,8 @@
-"""The `biglittle` command: each subcommand is an entry in `COMMANDS`, and a module in `commands/`.
+"""The `biglittle` command: each subcommand is an entry in `COMMANDS` and a module in `commands/`.
 
-Rooms are imported when their subcommand runs, so that `--help` and `score` do not wait for torch. What a user asked
-for goes to standard output, everything else to standard error. Exit status: 0 where the work was done, 1 where it
-could not be (one sentence says why), 2 for a command line that makes no sense, 130 after Ctrl-C.
+Subcommands import packages only when they run, so that `--help` and `score` do not wait for PyTorch. Results go to
+standard output, everything else to standard error. Exit status: 0 for success, 1 for failure (one sentence says why),
+2 for wrong usage, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from biglittle_asr.messages import explain_failure
 from biglittle_asr.threads import bound_spinning
 
 INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
+"""Exit status after Ctrl-C, as in shells."""
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Command:
     """A subcommand."""
 
     name: str
-    """As typed."""
+    """Name on the command line."""
     help: str
     """One line for `biglittle --help`."""
     add_arguments: Callable[[argparse.ArgumentParser], None]
     """Declares its arguments."""
     run: Callable[[argparse.Namespace], None]
-    """Does the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Runs the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
 
 
 COMMANDS = (
@@ -45,13 +45,13 @@ COMMANDS = (
         evaluate.run,
     ),
     Command("lm", "Train an n-gram language model.", lm.add_arguments, lm.run),
-    Command("pack", "Make a model folder of what a recipe trained.", pack.add_arguments, pack.run),
+    Command("pack", "Make a model folder from a recipe's output.", pack.add_arguments, pack.run),
     Command("prepare", "Check a corpus and write its manifests.", prepare.add_arguments, prepare.run),
     Command("profile", "Count a model's parameters and MACs, and time it.", profile.add_arguments, profile.run),
     Command("recipe", "List a recipe's settings, with their defaults.", recipe.add_arguments, recipe.run),
-    Command("score", "Compare recognized words with what was said.", score.add_arguments, score.run),
+    Command("score", "Score recognized words against references.", score.add_arguments, score.run),
     Command("shard", "Pack audio or images into large files, to be streamed.", shard.add_arguments, shard.run),
-    Command("transcribe", "Write down the words of audio.", transcribe.add_arguments, transcribe.run),
+    Command("transcribe", "Transcribe audio.", transcribe.add_arguments, transcribe.run),
     Command("tune", "Find the weights of a beam search on development data.", tune.add_arguments, tune.run),
 )
 
@@ -62,12 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Arguments
     ---------
     arguments : sequence of str
-        The words after `biglittle`; taken from the command line if not given.
+        The words after `biglittle`; those of the command line if not given.
 
     Returns
     -------
     int
-        Exit status, 0 only where the work was done.
+        Exit status; 0 only for success.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     WER 0.00 % (0 errors in 2 words: 0 sub, 0 del, 0 ins), CER 0.00 %, SER 0.00 % (0 of 1 utterances)
     0
     """
-    bound_spinning()  # While torch is not imported: subcommands import it as they run.
+    bound_spinning()  # before subcommands import torch
     options = _parser().parse_args(arguments)
     try:
         options.run(options)

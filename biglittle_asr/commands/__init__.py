@@ -1,1 +1,1 @@
-"""The subcommands of `biglittle`, a module each, with `add_arguments` and `run`; `cli.py` lists them."""
+"""The subcommands of `biglittle`, one module per command, with `add_arguments` and `run`; `cli.py` lists them."""

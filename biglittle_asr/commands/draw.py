@@ -11,20 +11,20 @@ from biglittle_asr.commands.shared import add_image_size
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="encoder preset, image model, model folder, or a recipe's YAML file, which is executed as SpeechBrain "
-        "executes it: use files you trust",
+        help="encoder preset, image model, model folder, or a recipe's YAML file, which is executed as in "
+        "SpeechBrain: use only files you trust",
     )
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="of its configuration, such as alpha=4")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="SVG or PNG (default: the model's name, .svg)")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings to change, such as alpha=4")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="SVG or PNG file (default: the model's name, .svg)")
     add_image_size(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     import torch
 
     from biglittle_asr.models import BigLittleEncoder, CTCModel, ImageClassifier

@@ -27,39 +27,39 @@ from biglittle_asr.commands.shared import (
 )
 
 BATCH_SIZE = 64
-"""Images at once, by default."""
+"""Default number of images per batch."""
 ONLY_SPEECH = ("corpus", "by_utterance", "output")
 ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
-"""Options that make sense for one kind of model alone."""
+"""Options that apply to only one kind of model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
     parser.add_argument(
         "words",
         metavar="[KEY=VALUE ...] DATA",
         nargs="+",
-        help="manifest (CSV file with columns ID, wav, wrd, spk_id), folder or URL of shards, with --corpus the corpus "
-        "as downloaded, or, of images, a folder of class folders, or shards of one; options of an image model that is "
-        "named, such as alpha=4, may stand before or behind it",
+        help="manifest (CSV file with columns ID, wav, wrd, spk_id), folder or URL of shards, or with --corpus the "
+        "corpus as downloaded; for images, a folder of class folders, or its shards. Options of a named image model, "
+        "such as alpha=4, may come before or after it",
     )
-    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of an image model that is named")
-    parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="leave out images that cannot be read")
+    parser.add_argument("--weights", metavar="FILE", type=Path, help="checkpoint of a named image model")
+    parser.add_argument("--skip-bad", "--skip_bad", action="store_true", help="skip images that cannot be read")
     parser.add_argument(
-        "--batch-size", "--batch_size", type=positive_count, help=f"images at once (default: {BATCH_SIZE})"
+        "--batch-size", "--batch_size", type=positive_count, help=f"images per batch (default: {BATCH_SIZE})"
     )
-    parser.add_argument("--workers", type=count, help="processes that read images (default: 0: this one)")
+    parser.add_argument("--workers", type=count, help="processes that read images (default: 0, this process)")
     add_corpus(parser, "test")
     parser.add_argument(
         "--by-utterance",
         "--by_utterance",
         action="store_true",
-        help="compare with the words in the manifest even where an STM lies beside it (test.stm beside test.csv), by "
-        "which it is scored as NIST does otherwise",
+        help="score against the words in the manifest even if it has an STM beside it (test.stm beside test.csv), with "
+        "which it is otherwise scored by NIST's method",
     )
     parser.add_argument(
-        "--output", type=Path, help="file to write counts and every utterance's alignment to, errors marked"
+        "--output", type=Path, help="file to write, with counts and the alignment of every utterance, errors marked"
     )
     add_bootstrap(parser)
     add_batch_seconds(parser)
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from biglittle_asr.inference.folder.classifier import is_classifier
     from biglittle_asr.models import list_models
 
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _split(words: list[str]) -> tuple[str, dict[str, Any]]:
-    """DATA, and the options of the model around it; a path that is there is DATA, whatever it is called."""
+    """Split the words into DATA and the model's options around it; a path that exists is DATA, whatever its name."""
     options = [word for word in words if word.partition("=")[0].isidentifier() and "=" in word]
     options = [word for word in options if not Path(word).exists()]
     data = [word for word in words if word not in options]

@@ -11,13 +11,13 @@ from biglittle_asr.commands.shared import check_output, positive_count, tell
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "text",
         metavar="TEXT",
         type=Path,
         nargs="+",
-        help="text file, a sentence a line, or manifest (CSV file with columns ID, wav, wrd)",
+        help="text file, one sentence per line, or manifest (CSV file with columns ID, wav, wrd)",
     )
     parser.add_argument("arpa", metavar="OUT.arpa", type=Path, help="ARPA file to write")
     parser.add_argument(
@@ -25,20 +25,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_count,
         default=3,
         metavar="N",
-        help="words of the longest n-grams (default: %(default)s)",
+        help="order of the model, the length of the longest n-grams (default: %(default)s)",
     )
     parser.add_argument(
         "--tokens",
         type=Path,
         metavar="MODEL",
-        help="train on the tokens (characters, word pieces) of this model folder in place of words; such a language "
-        "model lets every word be recognized, and wants a higher order, such as 6",
+        help="train on the tokens (characters, word pieces) of this model folder instead of words; such a language "
+        "model has no fixed vocabulary, and needs a higher order, such as 6",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from biglittle_asr.decoding.lm.arpa import write_arpa
     from biglittle_asr.decoding.lm.ngram import train_ngrams
     from biglittle_asr.decoding.lm.sentences import read_sentences, token_sentences

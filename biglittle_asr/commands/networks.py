@@ -1,4 +1,4 @@
-"""Networks by what stands for them on the command line: a name, a model folder, or a recipe's YAML file."""
+"""Finds the network that a word on the command line names: a preset, a model folder, or a recipe's YAML file."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 
 IMAGE = "image:"
-"""Stands before an image model's name, which it need not unless an encoder has that name as well."""
+"""Prefix of an image model's name, needed only if an encoder has the same name."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a word on the command line stands for."""
+    """The network that a word on the command line names."""
 
     build: Callable[[], torch.nn.Module]
     named: bool = False
-    """Whether the word is a name, and the network's weights random."""
+    """Whether it is a preset, with random weights."""
     image_size: int = 224
-    """Height and width in pixels of the images that it takes, if it takes any; by default those of ImageNet."""
+    """Height and width in pixels of its images, if it takes images; the default is that of ImageNet."""
 
 
 def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -> Network:
-    """The network that a word on the command line stands for, and the size of its images, unless one is asked for.
+    """Find the network that a word names, and its image size unless `image_size` is given.
 
-    A name that an encoder and an image model have is the encoder's; the image model is `image:resnet34`.
+    If an encoder and an image model have the same name, it means the encoder; the image model is `image:resnet34`.
 
     Raises
     ------
     OSError, ValueError
-        If there is none, or a file is not what it should be.
+        If there is no such network, or a file is not valid.
     """
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
     if image_size is not None and word in list_encoders() and word in list_models():
-        # As the image model was asked for before it had a name of its own.
+        # Before the prefix existed, --image-size selected the image model.
         tell(f"{word}: is an encoder; with --image-size, {IMAGE}{word} is taken for it: write that.")
         word = IMAGE + word
     if word in list_encoders():
@@ -74,7 +74,7 @@ def find_network(word: str, overrides: dict[str, Any], image_size: int | None) -
 
 
 def _countable(network: Any) -> torch.nn.Module:
-    """What a decoder costs depends on what is said: of attention models and transducers, the encoder counts."""
+    """The part whose cost is counted: only the encoder if the decoder's cost depends on the words."""
     from biglittle_asr.models import AttentionModel, TransducerModel
 
     counted: torch.nn.Module = network.encoder if isinstance(network, AttentionModel | TransducerModel) else network
@@ -82,12 +82,12 @@ def _countable(network: Any) -> torch.nn.Module:
 
 
 def override(text: str) -> tuple[str, Any]:
-    """Key and value of `alpha=2`; a value is YAML, as on a recipe's command line.
+    """Parse an override such as `alpha=2`; the value is YAML, as on a recipe's command line.
 
     Raises
     ------
     ValueError
-        If it is not KEY=VALUE, or the value is no YAML.
+        If it is not KEY=VALUE, or the value is not YAML.
 
     Example
     -------

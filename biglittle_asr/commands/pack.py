@@ -1,4 +1,4 @@
-"""`biglittle pack`: a model folder of what a recipe trained."""
+"""`biglittle pack`: make a model folder from a recipe's output folder."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("experiment", metavar="EXPERIMENT", type=Path, help="output folder of a recipe")
     parser.add_argument("out", metavar="OUT", type=Path, help="model folder to write")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from biglittle_asr.inference import pack
 
     print(pack(options.experiment, options.out))

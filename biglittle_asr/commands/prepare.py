@@ -1,4 +1,4 @@
-"""`biglittle prepare`: a corpus checked, and its manifests."""
+"""`biglittle prepare`: check a corpus and write its manifests."""
 
 from __future__ import annotations
 
@@ -12,18 +12,23 @@ from biglittle_asr.files import read_table
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
-        "corpus", metavar="CORPUS", help="name of the corpus, such as an4 or imagenet; folder: your own recordings"
+        "corpus",
+        metavar="CORPUS",
+        help="name of the corpus, such as an4 or imagenet, or `folder` for your own recordings",
     )
     parser.add_argument(
-        "data", metavar="DATA", type=Path, help="folder of the corpus as downloaded and unpacked (folder: or a list)"
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="folder of the corpus as downloaded and unpacked (for `folder`, also a list)",
     )
     parser.add_argument(
         "out",
         metavar="OUT",
         type=Path,
-        help="folder for the manifests, one CSV file a split (imagenet: for the images)",
+        help="folder for the manifests, one CSV file per split (for imagenet, folder for the images)",
     )
     parser.add_argument(
         "--option",
@@ -31,9 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="NAME=VALUE",
         type=_option,
-        help="of the corpus, such as dev_conversations=40 or hub5_folder=/path/to/hub5 of switchboard; may be repeated",
+        help="option of the corpus, such as dev_conversations=40 or hub5_folder=/path/to/hub5 for switchboard; may be "
+        "repeated",
     )
-    parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults rather than leave them out")
+    parser.add_argument("--strict", action="store_true", help="refuse a corpus with faults instead of skipping them")
     add_json(parser)
 
 
@@ -47,7 +53,7 @@ def _option(text: str) -> tuple[str, bool | int | str]:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     if options.corpus == "imagenet":
         _prepare_images(options)
         return

@@ -1,4 +1,4 @@
-"""`biglittle profile`: what networks cost."""
+"""`biglittle profile`: the costs of networks."""
 
 from __future__ import annotations
 
@@ -21,68 +21,75 @@ if TYPE_CHECKING:
 
 
 SWEPT = ("words", "sweep", "json")
-"""Arguments that --sweep goes by."""
+"""Arguments that --sweep reads."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
         "words",
         metavar="MODEL [KEY=VALUE ...]",
         nargs="+",
-        help="one or more of: encoder preset, image model (both with options behind them, such as alpha=2), model "
-        "folder, or a recipe's YAML file, which is executed as SpeechBrain executes it: use files you trust",
+        help="one or more of: encoder preset or image model, each followed by its options, such as alpha=2; model "
+        "folder; or a recipe's YAML file, which is executed as in SpeechBrain: use only files you trust",
     )
     parser.add_argument(
         "--convention",
         choices=("macs", "seed-dnw", "micronet"),
         default="macs",
-        help="how to count (default: %(default)s); docs/costs.md explains them",
+        help="counting convention (default: %(default)s); see docs/costs.md",
     )
-    parser.add_argument("--layers", action="store_true", help="also print a line for every layer")
+    parser.add_argument("--layers", action="store_true", help="also print one line per layer")
     parser.add_argument(
-        "--sparsity", type=float, metavar="RATE", help="prune this part of each layer's weights, all but the first's"
+        "--sparsity", type=float, metavar="RATE", help="prune this fraction of the weights in each layer but the first"
     )
     parser.add_argument(
-        "--dense", action="append", default=[], metavar="PATTERN", help="with --sparsity: keep these layers; repeatable"
+        "--dense",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="with --sparsity, keep these layers dense; may be repeated",
     )
     add_image_size(parser)
     parser.add_argument(
         "--sweep",
         action="store_true",
-        help="only list what alpha and beta cost a Big-Little model, and published errors",
+        help="only list the cost of a Big-Little model for each alpha and beta, with published errors",
     )
     parser.add_argument(
-        "--runs", type=count, default=10, help="forward passes to time, at most (default: %(default)s; 0: none)"
+        "--runs", type=count, default=10, help="most forward passes to time (default: %(default)s; 0 for none)"
     )
     parser.add_argument(
         "--seconds",
         type=positive_seconds,
         default=5.0,
-        help="to time them in, at most, or one pass (default: %(default)g)",
+        help="time limit for them in seconds; one pass is always timed (default: %(default)g)",
     )
-    parser.add_argument("--batch", type=positive_count, default=1, help="to time (default: %(default)s)")
-    parser.add_argument("--threads", type=positive_count, help="to time with (default: PyTorch's choice)")
+    parser.add_argument("--batch", type=positive_count, default=1, help="batch size for timing (default: %(default)s)")
+    parser.add_argument("--threads", type=positive_count, help="threads for timing (default: PyTorch's choice)")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE", help="PNG, SVG or PDF to draw the models in by cost and error"
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="PNG, SVG or PDF file to write, with a plot of the models by cost and error",
     )
     parser.add_argument(
         "--errors",
         metavar="FILE|E,E,...",
-        help="for --plot: errors in percent, in the order of the models, or a CSV file with columns name and error",
+        help="for --plot, errors in percent in the order of the models, or a CSV file with columns name and error",
     )
     add_json(parser)
 
 
 @dataclass(frozen=True)
 class _Profile:
-    """A model whose costs are asked for."""
+    """A model to profile."""
 
     name: str
     costs: dict[str, Costs]
-    """Of its parts."""
+    """Costs of its parts, by name."""
     measured: Callable[[], tuple[torch.nn.Module, list[torch.Tensor]]]
-    """Makes what the latency is measured of, and an input."""
+    """Makes the module whose latency is measured, and its input."""
     input: str
     measured_input: str
     acoustic: bool
@@ -92,7 +99,7 @@ class _Profile:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from biglittle_asr.profiling import layer_table
     from biglittle_asr.profiling.tables import check_plot
 
@@ -149,7 +156,7 @@ def _sweep(options: argparse.Namespace) -> None:
 
 
 def _models(words: Sequence[str]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Name, first word and options of each model on the command line; options stand behind the model's word."""
+    """Yield the name, first word and options of each model on the command line; options follow the model's word."""
     starts = [index for index, word in enumerate(words) if "=" not in word]
     if not starts or starts[0]:
         raise ValueError(f"'{words[0]}' is an option: name the model before it.")
@@ -171,7 +178,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
             module = network.build()
         return module if options.sparsity is None else sparsify(module, options.sparsity, options.dense)
 
-    # A network known by its name has no weights worth counting: shapes will do, and take neither time nor memory.
+    # The weights of a preset are random, so shapes suffice; on the meta device they take neither time nor memory.
     module = make("meta" if network.named else None).eval()
     acoustic = isinstance(module, BigLittleEncoder | CTCModel)
     if acoustic and options.image_size is not None:
@@ -188,7 +195,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
         costs = {"model": count_costs(module, torch.empty(1, channels, size, size, device="meta"))}
 
     def measured() -> tuple[torch.nn.Module, list[torch.Tensor]]:
-        # Frozen: a sparse layer makes its mask in every pass, which a trained network need not.
+        # Frozen, since a sparse layer computes its mask in every pass, which a released network does not.
         frozen = freeze(make() if network.named else module)
         if not acoustic:
             return frozen, [torch.randn(options.batch, channels, size, size)]
@@ -204,7 +211,7 @@ def _profile_model(name: str, word: str, overrides: dict[str, Any], options: arg
 
 
 def _profile_facts(profile: _Profile, options: argparse.Namespace) -> dict[str, Any]:
-    """What --json prints of a model."""
+    """The facts about a model that --json prints."""
     from biglittle_asr.profiling import count_operations, count_parameters, micronet_scores
 
     def operations(*parts: str) -> float:
@@ -294,7 +301,7 @@ def _describe_profile(facts: dict[str, Any], profile: _Profile) -> str:
 
 
 def _errors(text: str | None, names: Sequence[str]) -> list[float]:
-    """Errors of the models, in their order, from a CSV file or the words themselves."""
+    """Read the errors of the models, in their order, from a CSV file or a list such as 23.1,22.4."""
     if text is None:
         raise ValueError("--plot takes the models' errors as well: give them with --errors.")
     path = Path(text)

@@ -1,4 +1,4 @@
-"""`biglittle recipe`: every setting of a recipe, with its value, its meaning, and where the value comes from."""
+"""`biglittle recipe`: list every setting of a recipe, with its value, meaning, and the origin of the value."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a recipe's YAML file; nothing in it is executed")
-    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings to change, as in lr=0.001")
+    parser.add_argument("overrides", metavar="KEY=VALUE", nargs="*", help="settings to change, such as lr=0.001")
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from ruamel.yaml import YAML
 
     from biglittle_asr.recipe.listing import list_values
@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def recipe_settings() -> Mapping[str, type[Settings]]:
-    """Name of the function or class that makes a recipe's model -> what recipes of its task read."""
+    """Name of the function or class that makes a recipe's model -> settings of its task."""
     from biglittle_asr.tasks.hybrid.settings import HybridRecipe
     from biglittle_asr.tasks.images.settings import ImageRecipe
     from biglittle_asr.tasks.speech.settings import AttentionRecipe, CTCRecipe, TransducerRecipe
@@ -74,7 +74,7 @@ def recipe_settings() -> Mapping[str, type[Settings]]:
 
 
 def _plain(node: Any) -> Any:
-    """A YAML node as JSON has it; what is tagged says so under `tag`."""
+    """Convert a YAML node for JSON; a tagged node becomes an object with the key `tag`."""
     from biglittle_asr.recipe.yaml import tag_of
 
     plain: Any = getattr(node, "value", node)

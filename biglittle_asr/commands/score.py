@@ -1,4 +1,4 @@
-"""`biglittle score`: recognized words compared with what was said."""
+"""`biglittle score`: score recognized words against reference transcripts."""
 
 from __future__ import annotations
 
@@ -14,68 +14,75 @@ if TYPE_CHECKING:
     from biglittle_asr.scoring.alignment import AlignedUtterance
 
 ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
-"""Options that make sense for STM and CTM alone."""
+"""Options that apply only to an STM against a CTM."""
 ONLY_NIST = ("fragments", "optional")
-"""Options that make sense for NIST's files alone."""
+"""Options that apply only to NIST's formats."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.add_argument("--ref", required=True, type=Path, help="file of what was said")
-    parser.add_argument("--hyp", required=True, type=Path, help="file of what was recognized")
+    """Declare the command's arguments."""
+    parser.add_argument("--ref", required=True, type=Path, help="reference transcripts")
+    parser.add_argument("--hyp", required=True, type=Path, help="recognized words")
     parser.add_argument(
         "--format",
         choices=("auto", "plain", "kaldi", "trn", "stm"),
         default="auto",
-        help="of both files: plain (line against line), kaldi (ID words), trn (words (speaker-utterance)), stm (an STM "
-        "against a CTM, scored as NIST does); auto (the default) takes stm and trn for files with such endings, kaldi "
-        "or trn where every line clearly has an ID",
+        help="format of both files: plain (line by line), kaldi (ID words), trn (words (speaker-utterance)), stm (an "
+        "STM against a CTM, scored by NIST's method); auto (the default) chooses stm or trn by the files' suffixes, or "
+        "kaldi or trn if every line clearly has an ID",
     )
     parser.add_argument(
-        "--utt2spk", type=Path, help="file with lines `ID speaker`, for kaldi, or in place of the speakers in trn's IDs"
+        "--utt2spk",
+        type=Path,
+        help="file with lines `ID speaker`, for kaldi, or for trn to replace the speakers in IDs",
     )
-    parser.add_argument("--alignments", type=Path, help="file to write every utterance's alignment to, errors marked")
+    parser.add_argument(
+        "--alignments", type=Path, help="file to write, with the alignment of every utterance, errors marked"
+    )
     add_bootstrap(parser)
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
     parser.add_argument(
         "--missing-as-empty",
         action="store_true",
-        help="count an utterance, or a CTM's channel, without hypothesis as an empty hypothesis",
+        help="count an utterance, or a channel of a CTM, without a hypothesis as an empty hypothesis",
     )
     nist = parser.add_argument_group("only for an STM against a CTM, and for trn")
     nist.add_argument(
         "--fragments",
         action=argparse.BooleanOptionalAction,
-        help="count a word with a hyphen at its open end as right where the other word goes on there (sclite's -F; on "
-        "with --glm)",
+        help="count a fragment, marked by a hyphen, as correct if it matches the beginning or end of the other word "
+        "(sclite's -F; on with --glm)",
     )
     nist.add_argument(
         "--optional",
         action=argparse.BooleanOptionalAction,
-        help="let words in brackets be deleted and inserted freely (sclite's -D; on with --glm)",
+        help="do not count deletions and insertions of words in brackets (sclite's -D; on with --glm)",
     )
     stm = parser.add_argument_group("only for an STM against a CTM")
-    stm.add_argument("--glm", type=Path, help="file of mapping rules, applied to both as NIST's csrfilt does")
+    stm.add_argument("--glm", type=Path, help="file of mapping rules, applied to both files as by NIST's csrfilt")
     stm.add_argument(
         "--drop-hesitations",
         action="store_true",
         default=None,
-        help="leave noises, hesitations and fragments of the CTM out, as Kaldi's recipes do for Hub5'00",
+        help="ignore noises, hesitations and fragments in the CTM, as Kaldi's recipes do for Hub5'00",
     )
     nist.add_argument(
-        "--compare", metavar="CTM", type=Path, help="file of another system, to test whether the two differ (MAPSSWE)"
+        "--compare",
+        metavar="CTM",
+        type=Path,
+        help="CTM of another system, for a significance test of the difference (MAPSSWE)",
     )
     nist.add_argument(
         "--filtered",
         metavar="FOLDER",
         type=Path,
-        help="folder to write ref.stm and hyp.ctm to, as they are compared: sclite counts the same on them",
+        help="folder for ref.stm and hyp.ctm after mapping, on which sclite counts the same errors",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     check_output(options.alignments)
     if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in options.hyp.suffixes:
         raise ValueError(f"--ref {options.ref}: is what was recognized; give the STM as --ref, and the CTM as --hyp.")

@@ -1,4 +1,4 @@
-"""`biglittle shard`: a manifest's audio, or a folder of images, packed into shards."""
+"""`biglittle shard`: pack a manifest's audio, or a folder of images, into shards."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from biglittle_asr.commands.shared import add_json, positive_count
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     parser.add_argument(
-        "source", metavar="SOURCE", type=Path, help="manifest (train.csv of `biglittle prepare`), or folder of images"
+        "source",
+        metavar="SOURCE",
+        type=Path,
+        help="manifest (such as train.csv from `biglittle prepare`), or folder of images",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for the shards, which several sets may share")
     parser.add_argument(
@@ -21,13 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shard_megabytes",
         type=positive_count,
         metavar="N",
-        help="largest size of a shard (default: 256)",
+        help="largest size of a shard in megabytes (default: 256)",
     )
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from tqdm import tqdm
 
     from biglittle_asr.corpora.sharding import SHARD_MEGABYTES, write_shards

@@ -1,4 +1,4 @@
-"""What the commands share: arguments that several take, their types, and messages."""
+"""Code that the commands share: arguments of several commands, their types, and messages."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare --json."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object in place of the table")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
 def add_model(parser: argparse.ArgumentParser, description: str = "model folder") -> None:
     """Declare MODEL, and the device to run it on."""
     parser.add_argument("model", metavar="MODEL", type=Path, help=description)
-    parser.add_argument("--device", default="cpu", help="such as cuda (default: %(default)s)")
+    parser.add_argument("--device", default="cpu", help="device to run on, such as cuda (default: %(default)s)")
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,7 @@ def add_image_size(parser: argparse.ArgumentParser) -> None:
         "--image_size",
         type=positive_count,
         metavar="N",
-        help="of image models, in pixels (default: that of the recipe or model folder, or 224)",
+        help="height and width of images in pixels (default: that of the recipe or model folder, or 224)",
     )
 
 
@@ -47,7 +47,7 @@ def add_bootstrap(parser: argparse.ArgumentParser) -> None:
         type=count,
         default=1000,
         metavar="N",
-        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0: no interval)",
+        help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0 for no interval)",
     )
 
 
@@ -59,23 +59,23 @@ def add_batch_seconds(parser: argparse.ArgumentParser) -> None:
         type=positive_seconds,
         default=120.0,
         metavar="SECONDS",
-        help="audio of a batch, which changes no word (default: %(default)g)",
+        help="audio per batch, which changes no word (default: %(default)g)",
     )
 
 
 def add_corpus(parser: argparse.ArgumentParser, split: str) -> None:
-    """Declare what DATA holds, if it is no manifest."""
+    """Declare --corpus and --split, which describe DATA that is not a manifest."""
     parser.add_argument("--corpus", help="name of the corpus in DATA, such as an4 or librispeech")
-    parser.add_argument("--split", help=f"of the corpus, or the set in shards (default: {split})")
+    parser.add_argument("--split", help=f"split of the corpus, or set in shards (default: {split})")
 
 
 def find_manifest(options: argparse.Namespace, split: str, folder: Path) -> Path:
-    """The manifest that is named, or that of a set in shards, or of a corpus, made in a folder.
+    """Find the manifest that DATA names, or that of a set in shards, or prepare that of a corpus in `folder`.
 
     Raises
     ------
     OSError, ValueError
-        If there is none, or options do not go together.
+        If there is no manifest, or options conflict.
     """
     from biglittle_asr.corpora import list_corpora, prepare
     from biglittle_asr.corpora.manifest import copy_indices
@@ -105,7 +105,7 @@ def _chosen(data: str, split: str, manifests: Mapping[str, Path]) -> Path:
 
 
 def check_output(path: Path | None) -> None:
-    """Refuse, before the work, a file to write that cannot be one; raises ValueError."""
+    """Check, before any work, that an output file can be written; raises ValueError."""
     if path is None:
         return
     if path.is_dir():
@@ -115,12 +115,12 @@ def check_output(path: Path | None) -> None:
 
 
 def check_folder(model: Path) -> None:
-    """Refuse, before other arguments are looked at, a MODEL that is no folder.
+    """Check, before other arguments, that MODEL is a folder.
 
     Raises
     ------
     OSError
-        With the names that come close.
+        If it is not; the message has similar names.
     """
     from biglittle_asr.inference.folder.store import existing_folder
 
@@ -128,44 +128,46 @@ def check_folder(model: Path) -> None:
 
 
 def add_decoding(parser: argparse.ArgumentParser, nbest: bool = False) -> None:
-    """Declare how to search for words; of `DecodingSettings`, those that the command line gives."""
+    """Declare the decoding options, which are fields of `DecodingSettings`."""
     group = parser.add_argument_group(
-        "decoding", "Of CTC models greedy, unless one of these asks for a beam search; of others, as the model says."
+        "decoding", "Greedy for CTC models unless one of these asks for a beam search; other models use their own."
     )
-    group.add_argument(
-        "--decoding", type=Path, metavar="FILE", help="JSON file of settings, as `biglittle tune` writes"
-    )
+    group.add_argument("--decoding", type=Path, metavar="FILE", help="JSON file of settings from `biglittle tune`")
     add_language_model(group)
     group.add_argument(
-        "--lm-weight", "--lm_weight", type=float, metavar="X", help="of the language model (default: 0.5)"
+        "--lm-weight", "--lm_weight", type=float, metavar="X", help="weight of the language model (default: 0.5)"
     )
-    group.add_argument("--word-score", "--word_score", type=float, metavar="X", help="nats a word (default: 0)")
+    group.add_argument(
+        "--word-score", "--word_score", type=float, metavar="X", help="score per word in nats (default: 0)"
+    )
     if nbest:
-        group.add_argument("--nbest", type=positive_count, metavar="N", help="texts a recording, in JSON (default: 1)")
+        group.add_argument(
+            "--nbest", type=positive_count, metavar="N", help="texts per recording, in JSON (default: 1)"
+        )
 
 
 def add_language_model(parser: argparse._ActionsContainer) -> None:
-    """Declare what a beam search goes by, apart from its weights."""
-    parser.add_argument("--lm", metavar="FILE", help="language model: ARPA or KenLM file, of words or of tokens")
+    """Declare the options of a beam search other than its weights."""
+    parser.add_argument("--lm", metavar="FILE", help="language model of words or of tokens, an ARPA or KenLM file")
     parser.add_argument(
-        "--lexicon", metavar="FILE", help="words that may be recognized, one at the beginning of each line"
+        "--lexicon", metavar="FILE", help="file of the words that can be recognized; each line begins with one"
     )
     parser.add_argument(
         "--beam",
         type=positive_count,
         metavar="N",
-        help="hypotheses kept (default: 50; of models other than CTC's, as the model says)",
+        help="hypotheses kept (default: 50 for CTC models, otherwise the model's own setting)",
     )
-    parser.add_argument("--hotwords", type=Path, metavar="FILE", help="a word a line, and behind it its boost in nats")
+    parser.add_argument("--hotwords", type=Path, metavar="FILE", help="file with a word and its boost in nats per line")
 
 
 def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
-    """The settings that the options describe, on top of those of a file if they name one; None for greedy decoding.
+    """The decoding settings of the options, which override those of a --decoding file; None for greedy decoding.
 
     Raises
     ------
     OSError, ValueError
-        If a file cannot be read, or a value makes no sense.
+        If a file cannot be read, or a value is not valid.
     """
     names = ("lm", "lexicon", "beam", "lm_weight", "word_score", "nbest")
     given = {name: value for name in names if (value := getattr(options, name, None)) is not None}
@@ -184,7 +186,7 @@ def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
 
 
 def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
-    """Have a recognizer decode as the options say."""
+    """Set a recognizer's decoding from the options."""
     settings = decoding_settings(options)
     weights = (options.lm_weight, options.word_score, options.decoding)
     if settings is not None and settings.lm is not None and weights == (None, None, None):
@@ -197,21 +199,21 @@ def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
 
 
 def count(text: str) -> int:
-    """Type of an argument: a whole number of 0 or more."""
+    """Type of an argument: an integer of 0 or more."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 0 or more")
     return int(text)
 
 
 def positive_count(text: str) -> int:
-    """Type of an argument: a whole number of 1 or more."""
+    """Type of an argument: an integer of 1 or more."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of 1 or more")
     return int(text)
 
 
 def positive_seconds(text: str) -> float:
-    """Type of an argument: a duration above 0."""
+    """Type of an argument: a duration in seconds, above 0."""
     try:
         seconds = float(text)
     except ValueError:
@@ -228,7 +230,7 @@ def print_score(
     remark: str = "",
     more: Mapping[str, Any] | None = None,
 ) -> None:
-    """A score as a table with a title, and a remark below it; or as JSON, with more keys, if the options ask for it."""
+    """Print a score as a table with a title and a remark, or with --json as JSON, with the keys of `more`."""
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
     counted = score.all
@@ -249,7 +251,7 @@ class _Teller(logging.Handler):
 
 
 def tell_log(name: str) -> None:
-    """From now on, have what the modules of a package log be told as messages, routine ones among them."""
+    """Print the log messages of a package, from level INFO, as messages to the user from now on."""
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
     if not any(isinstance(handler, _Teller) for handler in logger.handlers):
@@ -257,8 +259,8 @@ def tell_log(name: str) -> None:
 
 
 def tell(message: str) -> None:
-    """A message on standard error."""
-    # A progress bar, where there is one, steps aside.
+    """Print a message on standard error."""
+    # A progress bar, if there is one, is cleared meanwhile.
     bars = sys.modules.get("tqdm")
     with bars.tqdm.external_write_mode(file=sys.stderr) if bars is not None else nullcontext():
         print(f"biglittle: {message}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`biglittle transcribe`: the words of audio."""
+"""`biglittle transcribe`: transcribe audio."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from biglittle_asr.commands.shared import (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_model(parser)
     parser.add_argument(
         "audio",
@@ -30,37 +30,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=("text", "json", "ctm", "srt"),
         default="text",
-        help="json, ctm and srt have the times of words, json and ctm also confidences (default: %(default)s)",
+        help="output format; json, ctm and srt have word times, json and ctm also confidences (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
     parser.add_argument(
         "--stream",
         action="store_true",
-        help="print words as they come, from one file, pipe or standard input; with --json a line of JSON for each; "
-        "takes a causal model",
+        help="print words as they are recognized, from one file, pipe or standard input; with --json, one line of JSON "
+        "per word. Needs a causal model",
     )
     parser.add_argument(
         "--output",
         metavar="PATH",
-        help="file, or folder for a file a recording (if it is new, end it in a slash); standard output if not given",
+        help="file, or folder for one file per recording (end a new folder's name with a slash); standard output if "
+        "not given",
     )
     parser.add_argument(
-        "--channel", type=positive_count, metavar="N", help="read channel N, from 1; the mean of all if not given"
+        "--channel",
+        type=positive_count,
+        metavar="N",
+        help="channel to read, from 1 (default: the mean of all channels)",
     )
     parser.add_argument(
         "--window",
         type=positive_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="longer audio is read in windows of this size; it changes memory, but no word (default: %(default)g)",
+        help="window size for longer audio, which affects memory but no word (default: %(default)g)",
     )
     add_batch_seconds(parser)
     add_decoding(parser, nbest=True)
-    parser.add_argument("--profile", action="store_true", help="show at the end where the time went")
+    parser.add_argument("--profile", action="store_true", help="show the time of each step at the end")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     if options.stream:
         _transcribe_stream(options)
         return
@@ -143,6 +147,6 @@ def _transcribe_stream(options: argparse.Namespace) -> None:
             print(f"{between}{word.text}", end="", flush=True)
             between = " "
     finally:
-        # The line ends where the audio does, or where the user stops it.
+        # End the line at the end of the audio, or if the user stops it.
         if between:
             print()

@@ -1,4 +1,4 @@
-"""`biglittle tune`: the weights of a beam search that make the fewest errors on development data."""
+"""`biglittle tune`: find the weights of a beam search that make the fewest errors on development data."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
+    """Declare the command's arguments."""
     add_model(parser)
     parser.add_argument(
         "data",
@@ -44,24 +44,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name.replace('-', '_')}",
             type=numbers,
             metavar="X,X,...",
-            help=f"{what} to try (write --{name}=-1,0,1 if the first is negative)",
+            help=f"{what}, to try (write --{name}=-1,0,1 if the first is negative)",
         )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("decoding.json"),
         metavar="FILE",
-        help="JSON file to write, which --decoding of transcribe and evaluate takes (default: %(default)s)",
+        help="JSON file to write, for --decoding of transcribe and evaluate (default: %(default)s)",
     )
-    parser.add_argument(
-        "--workers", type=positive_count, metavar="N", help="processes that search (default: one for each core)"
-    )
+    parser.add_argument("--workers", type=positive_count, metavar="N", help="search processes (default: one per core)")
     add_batch_seconds(parser)
     add_json(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do the work; raises ValueError or OSError, with a sentence for the user, if it cannot."""
+    """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from tempfile import TemporaryDirectory
 
     from biglittle_asr.decoding import write_settings
@@ -139,7 +137,7 @@ def _tune(options: argparse.Namespace, manifest: Path) -> Tuning:
 
 
 def numbers(text: str) -> list[float]:
-    """Type of an argument: finite numbers, separated by commas."""
+    """Type of an argument: finite numbers separated by commas."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:

@@ -1,9 +1,9 @@
 """From a trained model folder to words: nothing in a folder is executed when it is loaded.
 
-- `folder/`, `speechbrain.py`: the model folder, of speech and of images
-- `recognizer.py`: everything between samples and what decoding goes by
+- `folder/`, `speechbrain.py`: the model folder, for speech and for images
+- `recognizer.py`: everything from samples to the frame-wise outputs that decoding reads
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
-- `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words, and to error rates
+- `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words and error rates
 - `tuning.py`: the weights of a beam search
 - `transcripts.py`: transcripts as text, JSON, CTM and SRT
 - `classification.py`: image classifiers, and their accuracy

@@ -1,4 +1,4 @@
-"""Audio as a model wants it: one channel, at its sample rate, block by block, so that length costs no memory."""
+"""Audio for a model: one channel at its sample rate, block by block, so that memory does not grow with length."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from biglittle_asr.shards import ShardMember
 
 BLOCK_SECONDS = 4.0
 BLOCK_VALUES = 2**22
-"""Samples of all channels of a block, at most: a header may claim a thousand channels."""
+"""Most samples per block, over all channels: a header may claim a thousand channels."""
 CANCELLED = 1e-4
-"""Energy of the mean of all channels relative to theirs, up to which they cancel out: -40 dB. One channel is the other
-turned upside down then, as a cable with swapped wires makes it; independent channels lose 3 dB."""
+"""Channels cancel out if the energy of their mean is at most this part (-40 dB) of their own. One channel is then the
+other inverted, as by a cable with swapped wires; the mean of independent channels loses only 3 dB."""
 
 FULL_SCALE_INT16 = 32768
 LARGEST_PEAK = 100.0
-"""Of floats, whose full scale is 1. What lies 40 dB above it was made of integers by a mere cast."""
+"""Largest float sample accepted. Full scale is 1; samples 40 dB above it are integers that were cast, not scaled."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +43,40 @@ class Recording:
     """
 
     name: str
-    """What results are called by."""
+    """Name in results."""
     path: Path | ShardMember | AudioSamples
     channel: int | None = None
     """The channel to read, from 1; None for the mean of all."""
     label: str | None = None
-    """What error messages call it; its path if not given."""
+    """Name in error messages; its path if not given."""
     start: float = 0.0
-    """Seconds of the file to pass over."""
+    """Start within the file, in seconds."""
     length: float | None = None
-    """Seconds to read; None: to the end."""
+    """Seconds to read; None for all up to the end."""
 
     @classmethod
     def of(
         cls, audio: AudioSource, sample_rate: int | None = None, channel: int | None = None, label: str = "samples"
     ) -> Recording:
-        """A recording of what a Python program has.
+        """Make a recording from a path, samples or another recording.
 
         Arguments
         ---------
         audio : path, numpy.ndarray, Tensor or Recording
-            Samples are those of :class:`AudioSamples`.
+            Arrays and tensors are samples as in :class:`AudioSamples`.
         sample_rate : int, optional
-            Hz; of samples, which need it, and of nothing else.
+            Hz; required for samples, and not allowed otherwise.
         channel : int, optional
-            Of a file, from 1; the mean of all if not given.
+            Channel of a file, from 1; the mean of all channels if not given.
         label : str
-            What samples are called.
+            Name of samples.
 
         Raises
         ------
         TypeError
-            If it is none of these.
+            If `audio` is of another type.
         ValueError
-            If samples have no sample rate, or a file is given one; or as :class:`AudioSamples`.
+            If samples are given no sample rate or a file is given one; also as for :class:`AudioSamples`.
         """
         if isinstance(audio, np.ndarray | Tensor):
             if sample_rate is None:
@@ -98,48 +98,48 @@ class Recording:
 
     @classmethod
     def of_segment(cls, name: str, wav: str, segment: Segment) -> Recording:
-        """A recording that is a segment of a file, or of one in a shard, as a manifest names it."""
+        """Make a recording of a segment of a file or shard member, as a manifest names it."""
         path = ShardMember.parse(wav) or Path(wav)
         return cls(name, path, segment.channel, start=segment.start, length=segment.duration)
 
     def duration(self) -> float:
-        """Seconds, from the header.
+        """Duration in seconds, from the header.
 
         Raises
         ------
         OSError, ValueError
-            If the header is not that of audio that can be transcribed.
+            If the file does not have the header of audio that can be transcribed.
         """
         with self._open() as file:
             _, count = self._place(file)
             return (file.num_samples if count is None else count) / file.sample_rate
 
     def read(self, sample_rate: int) -> Samples:
-        """All samples, see :meth:`blocks`."""
+        """Read all samples; see :meth:`blocks`."""
         return np.concatenate(list(self.blocks(sample_rate)))
 
     def blocks(self, sample_rate: int, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
-        """Samples (S,) block by block, resampled to `sample_rate`; they do not depend on how long the blocks are.
+        """Read samples (S,) block by block, resampled to `sample_rate`; block length does not change the samples.
 
         Arguments
         ---------
         sample_rate : int
             Hz.
         block_seconds : float
-            What is read at once: how long one waits for a block where audio comes as it is spoken.
+            Audio per read; live audio arrives with this delay.
 
         Raises
         ------
         OSError, ValueError
-            If the file cannot be read to its end, or holds nothing but zeros: a muted microphone, a wrong channel,
-            channels that cancel each other out.
+            If the file cannot be read to its end, holds only zeros (a muted microphone, a wrong channel), or its
+            channels cancel each other out.
         """
         with self._open() as file:
             size = max(1, min(round(block_seconds * file.sample_rate), BLOCK_VALUES // file.channels))
             yield from Resampler(file.sample_rate, sample_rate)(self._one_channel(file, size))
 
     def _place(self, file: AudioFile) -> tuple[int, int | None]:
-        """First sample and number of samples; None for all, since a pipe does not know them."""
+        """First sample and number of samples; None for all, since a pipe does not know its length."""
         segment = Segment(None, self.start, self.length)
         return (0, None) if segment == WHOLE else file.place(segment)
 
@@ -157,7 +157,7 @@ class Recording:
         return file
 
     def _one_channel(self, file: AudioFile, size: int) -> Iterator[Samples]:
-        # Energies of the channels, and of what is taken of them.
+        # Energies of the channels, and of the samples taken from them.
         channels, taken = 0.0, 0.0
         for block in file.blocks(size, *self._place(file)):
             if self.channel is not None:
@@ -188,13 +188,13 @@ class AudioSamples(AudioFile):
     sample_rate : int
         Hz.
     label : str
-        What error messages call them.
+        Name in error messages.
 
     Raises
     ------
     ValueError
-        If there are none, or their meaning is not clear: several rows, which may be channels or utterances; integers
-        of another size; floats far above full scale.
+        If there are none, or they are ambiguous: several rows, which may be channels or utterances; integers of
+        another size; floats far above full scale.
 
     Example
     -------
@@ -234,11 +234,11 @@ class AudioSamples(AudioFile):
             yield self._samples[start : min(start + size, stop)]
 
     def _check_end(self) -> None:
-        """Nothing can follow."""
+        """Do nothing: nothing can follow."""
 
     def close(self) -> None:
-        """Memory is not closed."""
+        """Do nothing: memory is not closed."""
 
 
 AudioSource: TypeAlias = str | PathLike[str] | npt.NDArray[Any] | Tensor | Recording
-"""What may be given as audio in Python."""
+"""Types accepted as audio in Python."""

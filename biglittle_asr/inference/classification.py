@@ -1,4 +1,4 @@
-"""Image classifiers: what it takes to use one, and how well it does."""
+"""Image classifiers, and their accuracy."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from biglittle_asr.threads import usable_cores
 
 @dataclass(frozen=True)
 class Classifier:
-    """A trained image classifier, and what it takes to use it; raises ValueError if its parts do not fit."""
+    """A trained image classifier with its preprocessing and class names; raises ValueError if its parts do not fit."""
 
     name: str
-    """For people, such as bl_resnet50."""
+    """Name for display, such as bl_resnet50."""
     model: ImageClassifier
     classes: tuple[str, ...] | None
-    """Names of its outputs; None where they are not recorded."""
+    """Names of its outputs; None if not recorded."""
     resize: int = 256
-    """Pixels that an image's shorter side is brought to."""
+    """Size in pixels to which an image's shorter side is scaled."""
     crop: int = 224
-    """Pixels of the square that is then cut from its middle."""
+    """Side in pixels of the square then cut from the center."""
 
     def __post_init__(self) -> None:
         outputs = self.model.config.num_classes
@@ -45,28 +45,28 @@ class Classifier:
 
 @dataclass(frozen=True)
 class ImageScore:
-    """How well a classifier does, on a single crop from the middle of each image."""
+    """A classifier's accuracy on a single center crop of each image."""
 
     images: int
-    """Evaluated."""
+    """Number of images evaluated."""
     top1: float
-    """Percent whose class has the highest score."""
+    """Percent of images whose class has the highest score."""
     top5: float
-    """Percent whose class is among the highest five."""
+    """Percent of images whose class is among the five highest."""
     loss: float
     """Mean cross-entropy, in nats."""
     skipped: int
-    """Files that could not be read."""
+    """Number of files that could not be read."""
 
     def to_dict(self) -> dict[str, float]:
-        """For JSON."""
+        """The score as a JSON object."""
         return dataclasses.asdict(self)
 
 
 def count_top(logits: Tensor, labels: Tensor) -> tuple[int, int]:
-    """How many labels (B,) have the highest logit of (B, classes), and how many one of the highest five.
+    """Count the labels (B,) with the highest logit of (B, classes), and those with one of the five highest.
 
-    Of equal logits, those of lower classes count as higher, so that the counts depend on no sorting.
+    Among equal logits, the lower class index ranks higher, so the counts do not depend on sorting.
 
     Example
     -------
@@ -76,7 +76,7 @@ def count_top(logits: Tensor, labels: Tensor) -> tuple[int, int]:
     own = logits.gather(1, labels.unsqueeze(1))
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels.unsqueeze(1)
     rank = ((logits > own) | ((logits == own) & earlier)).sum(dim=1)
-    # A score that is no number is above nothing, and must not count as the best.
+    # NaN compares as above nothing, so it would count as the best.
     rank = rank.masked_fill(~own.isfinite().squeeze(1), logits.shape[1])
     return int((rank < 1).sum()), int((rank < 5).sum())
 
@@ -84,27 +84,27 @@ def count_top(logits: Tensor, labels: Tensor) -> tuple[int, int]:
 def find_images(
     classifier: Classifier, data: str | PathLike[str], skip_bad: bool = False, split: str | None = None
 ) -> ImageFolder:
-    """The images of a folder or of shards, with the class indices of a classifier.
+    """Find the images of a folder or of shards, with the class indices of a classifier.
 
-    A network of 1000 outputs that does not name its classes is one of ImageNet, whose wnids the folder must have. Any
-    other has the folder's classes, sorted.
+    A network with 1000 outputs and no class names is taken as one of ImageNet, whose wnids the folder must have. Any
+    other network without class names gets the folder's classes, sorted.
 
     Arguments
     ---------
     classifier : Classifier
     data : path or URL
-        Of class folders, or of sets: folders, or shards.
+        A folder of class folders, or of sets, each a folder or shards.
     skip_bad : bool
         Accept class folders without images.
     split : str, optional
-        The set; `val` if there are several.
+        The set; if not given, `val` where there are several.
 
     Raises
     ------
     FileNotFoundError
         If there is no such set.
     ValueError
-        If its classes are not those of the classifier.
+        If the classes are not those of the classifier.
     """
     outputs = classifier.model.config.num_classes
     classes: Sequence[str] | None = classifier.classes
@@ -124,7 +124,7 @@ def find_images(
 
 
 def read_image_anywhere(place: Path | ShardMember) -> Any:
-    """An image of a folder or a shard, as RGB; see :func:`~biglittle_asr.features.images.read_image`.
+    """Read an image from a folder or a shard, as RGB; see :func:`~biglittle_asr.features.images.read_image`.
 
     Raises
     ------
@@ -152,24 +152,24 @@ def evaluate_images(
     progress: Callable[[int, int], None] = lambda done, total: None,
     report: Callable[[str], None] = lambda sentence: None,
 ) -> ImageScore:
-    """Classify images, each by a single crop from its middle, in float32.
+    """Classify images, each by a single center crop, in float32.
 
     Arguments
     ---------
     classifier : Classifier
     images : ImageFolder
-        Of :func:`find_images`.
+        From :func:`find_images`.
     batch_size : int
-        Changes no result but by rounding.
+        Images per batch; changes results only by rounding.
     workers : int
-        Processes that read images; 0: this one.
+        Processes that read images; 0 for this one.
     device : str or torch.device
     skip_bad : bool
-        Leave out and count files that cannot be read.
+        Skip and count files that cannot be read.
     progress : callable
-        Told how many files are done, of how many.
+        Called with the number of files done and in total.
     report : callable
-        Told a sentence for each file that is left out.
+        Called with a sentence for each file that is skipped.
 
     Raises
     ------
@@ -205,7 +205,7 @@ def evaluate_images(
 
 
 class _Attempts(torch.utils.data.Dataset[Any]):
-    """Items of a dataset, or why there is none."""
+    """Items of a dataset, or the reason why one cannot be read."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset

@@ -29,15 +29,15 @@ Row = Mapping[str, str]
 Result = Transcript | Failure
 
 Unreadable = Literal["left out", "deletions"]
-"""What becomes of the words of an utterance that cannot be read: they are not scored, or they count as deletions."""
+"""How to treat the words of an utterance that cannot be read: leave them unscored, or count them as deletions."""
 
 EVALUATION_COLUMNS = ("ID", "wav", "wrd")
-"""Columns that a manifest must have; with a column spk_id there are counts by speaker, and an interval; with channel,
-start and duration, its utterances are parts of their files."""
+"""Columns that a manifest must have. A column spk_id adds counts per speaker and an interval; channel, start and
+duration make utterances parts of their files."""
 
 UNSCORED = frozenset(NOISES) | frozenset("<UNK> UH UM EH MM HM AH HUH HA ER OOF HEE ACH EEE EW".split())
-"""Sounds and hesitations: recognizing them is left out before NIST's scoring, as Kaldi's recipe for Switchboard does,
-since references do not ask for them."""
+"""Sounds and hesitations. They are removed from hypotheses before NIST scoring, as in Kaldi's recipe for Switchboard,
+because references do not require them."""
 
 
 def evaluate(
@@ -50,21 +50,21 @@ def evaluate(
     report: Callable[[Failure], None] | None = None,
     unreadable: Unreadable = "left out",
 ) -> Score:
-    """Transcribe the utterances of a manifest and compare them with what was said.
+    """Transcribe the utterances of a manifest and score them against the reference transcripts.
 
     Arguments
     ---------
     recognizer : Recognizer
     rows : sequence of mapping
-        What `read_manifest` returns.
+        As returned by `read_manifest`.
     batch_seconds : float
-        Audio of a batch.
+        Seconds of audio per batch.
     bootstrap : int
-        Sets of speakers drawn for the interval of the WER; 0 for none.
+        Sets of speakers drawn for the interval of the WER; 0 for no interval.
     progress : function of (float, float)
-        Is told, from time to time, how many seconds of audio are done, and how many there are in all.
+        Called from time to time with the seconds of audio done and in total.
     report : function of Failure
-        Is told which utterances could not be transcribed.
+        Called for each utterance that could not be transcribed.
     unreadable : "left out" or "deletions"
         See :data:`Unreadable`.
 
@@ -82,7 +82,7 @@ def evaluate(
 
 
 def find_references(manifest: Path) -> tuple[Path, Path | None] | None:
-    """The STM beside a manifest, and the GLM if there is one: by these its test set is scored as NIST does.
+    """Find the STM and, if there is one, the GLM beside a manifest, for NIST scoring; None without an STM.
 
     Example
     -------
@@ -108,29 +108,29 @@ def evaluate_nist(
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
 ) -> tuple[NistScore, list[TimedWord]]:
-    """Transcribe the segments of a manifest and score their words as NIST does.
+    """Transcribe the segments of a manifest and score their words by NIST's method.
 
     Arguments
     ---------
     recognizer, rows, batch_seconds, bootstrap, progress
-        As in :func:`evaluate`; what was said is not taken from the rows.
+        As in :func:`evaluate`; reference transcripts are not taken from the rows.
     stm, glm
         As in :func:`score_set_nist`.
     report : function of Failure
-        Is told which utterances could not be transcribed; their words count as deletions.
+        Called for each utterance that could not be transcribed; its words count as deletions.
 
     Returns
     -------
     score : NistScore
     words : list of TimedWord
-        As :func:`score_set_nist`.
+        As for :func:`score_set_nist`.
 
     Raises
     ------
     OSError, ValueError
-        As `read_stm`, `read_glm` and `score_nist`; or if not one segment could be transcribed.
+        As for `read_stm`, `read_glm` and `score_nist`; also if no segment could be transcribed.
     """
-    # Read first, so that a fault in them is not found after an hour.
+    # Read first, so that faults in them show before hours of work.
     read_stm(stm)
     if glm is not None:
         read_glm(glm)
@@ -153,7 +153,7 @@ def transcribe_rows(
     Returns
     -------
     list of Transcript or Failure
-        One a row, in the order of the rows.
+        One per row, in the order of the rows.
     """
     recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
     options: dict[str, Any] = {"window_seconds": _window_seconds(recognizer), "batch_seconds": batch_seconds}
@@ -166,7 +166,7 @@ def transcribe_rows(
 
 
 def _window_seconds(recognizer: Recognizer) -> float:
-    """Utterances of networks that allow no windows are taken whole, as in their training."""
+    """The window size in seconds; infinite for networks that allow no windows, which take whole utterances."""
     try:
         _ = recognizer.model.encoder.context
     except (AttributeError, ValueError):
@@ -177,13 +177,13 @@ def _window_seconds(recognizer: Recognizer) -> float:
 def score_by_utterance(
     rows: Sequence[Row], results: Sequence[Result], *, bootstrap: int = 1000, unreadable: Unreadable = "left out"
 ) -> Score:
-    """Compare transcripts with what was said, utterance by utterance; see :func:`evaluate`.
+    """Score transcripts against references, utterance by utterance; see :func:`evaluate`.
 
     Arguments
     ---------
     rows : sequence of mapping
     results : sequence of Transcript or Failure
-        One a row, in the same order.
+        One per row, in the same order.
     bootstrap, unreadable
         As in :func:`evaluate`.
 
@@ -208,7 +208,7 @@ def score_by_utterance(
 def score_set_nist(
     results: Sequence[Result], stm: Path, glm: Path | None = None, bootstrap: int = 1000
 ) -> tuple[NistScore, list[TimedWord]]:
-    """Score transcripts of segments as NIST does.
+    """Score transcripts of segments by NIST's method.
 
     Arguments
     ---------
@@ -225,19 +225,19 @@ def score_set_nist(
     -------
     score : NistScore
     words : list of TimedWord
-        What was recognized, but for sounds, hesitations (:data:`UNSCORED`) and words cut off: what is scored.
+        The scored words: all recognized words except sounds, hesitations (:data:`UNSCORED`) and fragments.
 
     Raises
     ------
     OSError, ValueError
-        As `read_stm`, `read_glm` and `score_nist`.
+        As for `read_stm`, `read_glm` and `score_nist`.
     """
     words = [word for word in recognized_words(results) if _is_scored(word.word)]
     rules = None if glm is None else read_glm(glm)
     return score_nist(read_stm(stm).segments, words, rules, bootstrap=bootstrap, missing_as_empty=True), words
 
 
-# The names that they had before.
+# Earlier names, kept for existing programs.
 evaluate_by_time = evaluate_nist
 score_by_time = score_set_nist
 

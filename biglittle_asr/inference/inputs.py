@@ -1,4 +1,4 @@
-"""What a user may name as audio: files, folders, manifests, and standard input, as a list of recordings."""
+"""Turns audio named by a user (files, folders, manifests, standard input) into a list of recordings."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from biglittle_asr.inference.audio import Recording
 from biglittle_asr.shards import has_shards
 
 NAMED_SUFFIXES = 5
-"""Kinds of files that are left out of a folder and named, the most frequent first."""
+"""Number of suffixes, the most frequent ones, that the message about skipped files names."""
 STANDARD_INPUT = "-"
 
 
 def find_recordings(
     inputs: Sequence[str], spool: Path, channel: int | None = None, tell: Callable[[str], None] = lambda message: None
 ) -> list[Recording]:
-    """Make a list of what is to be transcribed; no audio is opened.
+    """List the recordings to be transcribed; no audio is opened.
 
     Arguments
     ---------
     inputs : sequence of str
-        Audio files; folders, all of whose audio is taken, in their subfolders too, sorted; manifests (*.csv with
-        columns ID and wav, and of segments channel, start and duration), indices of shards among them; "-" for
-        standard input. A recording is named by its ID in a manifest, by its path within a folder without the suffix, or
-        else by the file's name without the suffix.
+        Audio files; folders, of which all audio is taken, subfolders included, sorted; manifests and indices of
+        shards (*.csv with columns ID and wav, and for segments channel, start and duration); "-" for standard input.
+        A recording's name is its ID in a manifest, its path within a folder without the suffix, or the file's name
+        without the suffix.
     spool : pathlib.Path
-        Folder for a copy of standard input, or of another pipe: what cannot be read twice.
+        Folder for copies of standard input and other pipes, which cannot be read twice.
     channel : int
         See :class:`Recording`.
     tell : function of str
-        Is told what of a folder is left out: linked folders, folders that may not be read, pipes, and files that are
-        not called as audio is.
+        Called with a message about what is skipped in a folder: linked folders, unreadable folders, pipes, and files
+        without an audio suffix.
 
     Raises
     ------
     ValueError
-        If standard input is closed or a terminal, a folder has no audio, a manifest is none, or two recordings have
-        the same name.
+        If standard input is closed or a terminal, a folder has no audio, a CSV file is not a manifest, or two
+        recordings have the same name.
 
     Example
     -------
@@ -68,7 +68,7 @@ def find_recordings(
 
 
 def find_stream(text: str, channel: int | None = None) -> Recording:
-    """What to read as it comes: an audio file, a pipe, or "-" for standard input.
+    """The recording to stream: an audio file, a pipe, or "-" for standard input.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def find_stream(text: str, channel: int | None = None) -> Recording:
 
 
 def _check_standard_input() -> None:
-    # Python has none where the number was closed, as `<&-` does.
+    # Python's stdin is None if the descriptor was closed, as `<&-` does.
     if sys.stdin is None:
         raise ValueError("standard input: is closed; pipe audio into it, as in `arecord | biglittle ...`.")
     if sys.stdin.isatty():
@@ -120,13 +120,13 @@ def _find(text: str, spool: Path, channel: int | None, tell: Callable[[str], Non
 
 
 def _recording(row: Mapping[str, str], channel: int | None) -> Recording:
-    """The utterance of a manifest's row; a channel that it names itself goes before the user's."""
+    """The utterance of a manifest's row; a channel named in the row takes precedence over the user's."""
     recording = Recording.of_segment(row["ID"], row["wav"], row_segment(row))
     return recording if recording.channel is not None else replace(recording, channel=channel)
 
 
 def _audio_inside(top: Path, tell: Callable[[str], None]) -> Iterator[Path]:
-    """Files that are called as audio is, in a folder and its folders; what is left out, but litter, is told."""
+    """Find files with audio suffixes in a folder and its subfolders; report what is skipped, except litter."""
     others: Counter[str] = Counter()
     folders = [top]
     while folders:

@@ -1,4 +1,4 @@
-"""Everything between samples and what decoding goes by, as one module: what a model folder holds."""
+"""The recognizer, which a model folder holds: one module from samples to the outputs that decoding reads."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 
 
 class Recognizer(nn.Module):
-    """Features, their normalization and a model of speech recognition, with the tokenizer of the model's tokens.
+    """Features, their normalization and a speech model, with the tokenizer of the model's tokens.
 
-    Is made in evaluation mode. An utterance comes out the same whatever it is batched with, to 1e-5 in float32.
+    It starts in evaluation mode. Outputs do not depend on batching, to 1e-5 in float32.
 
     Arguments
     ---------
@@ -30,30 +30,30 @@ class Recognizer(nn.Module):
         One of `biglittle_asr.features.NORMALIZATIONS`.
     model : CTCModel, AttentionModel, TransducerModel, or HybridModel with a search_graph
     tokenizer : Tokenizer
-        Of a hybrid model, a WordTokenizer.
+        A WordTokenizer for a hybrid model.
     search_settings : AttentionSettings, TransducerSettings or HybridSettings, optional
-        How such a model is searched unless :meth:`set_search` is told otherwise.
+        The model's own search settings, in force until :meth:`set_search` changes them.
     search : Search, optional
-        Finds the words in place of the model's own search. Such a recognizer has whatever tokens its search has, and
-        no model folder can hold it.
+        Finds the words in place of the model's own search. The tokenizer must then fit this search rather than the
+        model, and no model folder can hold the recognizer.
 
     Attributes
     ----------
     kind : Kind
-        Of the model.
+        The model's kind.
     search : Search or None
-        What finds the words; None, which only CTC models know: greedy decoding. Put another in its place, or see
+        Finds the words; None, for CTC models only, is greedy decoding. Assign another one, or call
         :meth:`set_search`.
     sample_rate : int
-        Hz of the waveforms that :meth:`forward` takes.
+        Sample rate in Hz of the waveforms that :meth:`forward` takes.
     frame_seconds : float
-        Seconds from one output frame to the next. Frame t counts as audio from `t * frame_seconds` on, with every form
-        of features: times of words are those that sherpa-onnx gives for the same model.
+        Seconds from one output frame to the next. Frame t starts at `t * frame_seconds` with every form of
+        features, so word times equal those that sherpa-onnx gives for the same model.
 
     Raises
     ------
     ValueError
-        If the model is of no known kind, or it and the tokenizer have not the same number of tokens.
+        If the model is of no known kind, or the numbers of tokens of model and tokenizer differ.
 
     Example
     -------
@@ -100,14 +100,14 @@ class Recognizer(nn.Module):
         if search is None:
             self.set_search()
         self.stopwatch = Stopwatch(enabled=False)
-        """What time is charged to; put one that is enabled in its place to see where it goes."""
+        """Measures where time goes; assign an enabled one to use it."""
         self.eval()
 
     @property
     def latency_seconds(self) -> float:
-        """Seconds of audio behind its own time that an output frame waits for; 0.0125 for a causal encoder.
+        """Seconds of audio after its own time that an output frame must wait for (look-ahead); 0.0125 if causal.
 
-        Half a window of the features, and the encoder's context on the right.
+        The sum of half a feature window and the encoder's right context.
 
         Raises
         ------
@@ -118,18 +118,18 @@ class Recognizer(nn.Module):
         return self.compute_features.latency / 1000 + ahead
 
     def set_search(self, settings: DecodingSettings | None = None, report: Report = lambda message: None) -> None:
-        """Decode with other settings; without any, as the model does by itself.
+        """Decode with other settings; with None, use the model's own.
 
         Arguments
         ---------
         settings : DecodingSettings, optional
         report : function of str
-            Is told of words that are left out.
+            Called with a message about words that are left out.
 
         Raises
         ------
         OSError, ValueError
-            If files that the settings name cannot be read, or settings do not apply to this kind of model.
+            If a file that the settings name cannot be read, or a setting does not apply to this kind of model.
         """
         search = self.kind.searching.search
         self.search = search(self.model, self.tokenizer, settings, self.search_settings, report)
@@ -152,33 +152,33 @@ class Recognizer(nn.Module):
     def transcribe(
         self, audio: Any, *, sample_rate: int | None = None, channel: int | None = None, **options: Any
     ) -> Transcript | list[Transcript | Failure]:
-        """The words of recordings of any length and sample rate, as `biglittle transcribe` finds them.
+        """Transcribe recordings of any length and sample rate, as `biglittle transcribe` does.
 
         Arguments
         ---------
         audio : path, numpy.ndarray, Tensor, Recording, or a list or tuple of these
-            Of an array or a tensor (S,): samples, floats with full scale 1 or 16-bit integers.
+            Arrays and tensors (S,) are samples: floats with full scale 1, or 16-bit integers.
         sample_rate : int, optional
-            Hz, of samples. Files say their own.
+            Hz. Required for samples; files have their own.
         channel : int, optional
-            Of files, from 1; the mean of all channels if not given.
+            Channel of files, from 1; the mean of all channels if not given.
         **options
             `window_seconds`, `batch_seconds` and `progress` of
-            :func:`~biglittle_asr.inference.transcription.transcribe`, which change no word.
+            :func:`~biglittle_asr.inference.transcription.transcribe`; none changes a word.
 
         Returns
         -------
         Transcript, or list of Transcript and Failure
-            In the order of `audio`. A bad recording does not cost the others of a list: a Failure is in its place,
-            which has its `error`, and raises it when it is asked for text or words.
+            In the order of `audio`. A recording of a list that cannot be transcribed becomes a Failure; the others
+            are not affected. A Failure has the `error`, and raises it when its text or words are read.
 
         Raises
         ------
         OSError, ValueError
-            If the only recording cannot be read or transcribed; if samples are of no clear meaning; or if the
-            recognizer is in training mode.
+            If a single recording cannot be read or transcribed, samples are ambiguous (see
+            :class:`~biglittle_asr.inference.audio.AudioSamples`), or the recognizer is in training mode.
         TypeError
-            If `audio` is something else.
+            If `audio` is of another type.
 
         Example
         -------
@@ -214,48 +214,48 @@ class Recognizer(nn.Module):
         return result
 
     def decoder(self) -> Decoder:
-        """A decoder for what :meth:`forward` gives of one utterance."""
+        """Make a decoder for the outputs of :meth:`forward` for one utterance."""
         if self.search is None:
             return GreedyWords(self.tokenizer, self.frame_seconds)
         return BeamWords(self.search, self.frame_seconds)
 
     def forward(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """What decoding goes by, of every frame.
+        """Compute the frame-wise outputs that decoding reads.
 
         Arguments
         ---------
         wavs : Tensor
-            (B, S) at `sample_rate`, full scale 1, zero behind each utterance's end.
+            (B, S) at `sample_rate`, full scale 1, zero after each utterance's end.
         num_samples : Tensor
-            (B,) integer samples of each utterance.
+            (B,) integer numbers of samples.
 
         Returns
         -------
         outputs : Tensor
-            Float32. Of CTC models log-probabilities (B, T', V), token 0 being the blank; of hybrid models those of
-            their tied states; of others (B, T', D), what their `encode` gives.
+            Float32. CTC models: log-probabilities (B, T', V), token 0 being the blank. Hybrid models:
+            log-probabilities of their tied states. Other models: the result (B, T', D) of their `encode`.
         frames : Tensor
-            (B,) integer frames of each utterance; what lies behind them in `outputs` means nothing.
+            (B,) integer numbers of frames; values of `outputs` after them have no meaning.
 
         Raises
         ------
         ValueError
-            For waveforms of no samples.
+            If waveforms have no samples.
         """
         return self.outputs(*self.features(wavs, num_samples))
 
     def everything(self, wavs: Tensor, num_samples: Tensor) -> Sequence[Tensor]:
-        """All that the model can compute of waveforms, for transcripts of one token: see :meth:`forward`."""
+        """Compute all outputs of the model, with transcripts of one token; arguments as in :meth:`forward`."""
         return self.kind.everything(self.model, *self.features(wavs, num_samples))
 
     def tokens(self, outputs: Tensor) -> list[int]:
-        """The tokens found in one utterance, of which :meth:`forward` gives outputs (T', D)."""
+        """Find the tokens of one utterance from its outputs (T', D) of :meth:`forward`."""
         if self.search is None:
             return ctc_greedy(outputs.unsqueeze(0), torch.tensor([len(outputs)]))[0]
         return [token.index for token in self.search(outputs)[0].tokens]
 
     def features(self, wavs: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalized features (B, T, F) and integer frames (B,) of waveforms: see :meth:`forward`."""
+        """Compute normalized features (B, T, F) and integer frames (B,); arguments as in :meth:`forward`."""
         if not wavs.shape[1]:
             raise ValueError("waveforms of no samples have no transcript; leave them out.")
         with self.stopwatch("features"):
@@ -263,6 +263,6 @@ class Recognizer(nn.Module):
             return self.normalize(features, frames), frames
 
     def outputs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of :meth:`forward` behind normalized features (B, T, F) with (B,) integer frames."""
+        """The part of :meth:`forward` after feature normalization: takes features (B, T, F), frames (B,)."""
         with self.stopwatch("encoder"):
             return self.kind.outputs(self.model, features, frames)

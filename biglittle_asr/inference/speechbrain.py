@@ -1,10 +1,10 @@
-"""A model folder in SpeechBrain's inference interfaces; its encoder in any recipe of SpeechBrain's.
+"""A model folder in SpeechBrain's inference interfaces, and its encoder in any SpeechBrain recipe.
 
-`EncoderASR`, or `EncoderDecoderASR`, opens any; `StreamingASR` those that can stream.
+`EncoderASR` or `EncoderDecoderASR` opens any model folder for speech; `StreamingASR` opens those that can stream.
 
-Their `from_hparams` builds what the folder's hyperparams.yaml names, and that names what is here: an encoder, a decoder
-and a tokenizer that are filled, by :func:`biglittle_asr.inference.load_model`'s own reader, once SpeechBrain has
-fetched the files. SpeechBrain's relative lengths are turned into samples at this door.
+Their `from_hparams` builds what the folder's hyperparams.yaml names: the encoder, decoder and tokenizer of this module.
+Once SpeechBrain has fetched the files, the reader of :func:`biglittle_asr.inference.load_model` fills them. This module
+converts SpeechBrain's relative lengths to samples.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 
 
 class RecognizerEncoder(nn.Module):
-    """SpeechBrain's encoder: the whole chain from samples to the frames of the recognizer's encoder.
+    """SpeechBrain's encoder: everything from samples to the frames of the recognizer's encoder.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class RecognizerEncoder(nn.Module):
     recognizer: Recognizer
 
     def forward(self, wavs: Tensor, wav_lens: Tensor) -> Tensor:
-        """Encoder frames (B, T', D), zero on padding, of waveforms (B, S) with relative lengths (B,).
+        """Compute encoder frames (B, T', D), zero on padding, of waveforms (B, S) with relative lengths (B,).
 
         Raises
         ------
         ValueError
-            For waveforms of no samples.
+            If waveforms have no samples.
         """
         num_samples = relative_to_frames(wav_lens.double(), wavs.shape[1])
         features, frames = self.recognizer.features(wavs * valid_mask(num_samples, wavs.shape[1]), num_samples)
@@ -57,12 +57,12 @@ class RecognizerEncoder(nn.Module):
 
 
 class RecognizerDecoder(nn.Module):
-    """SpeechBrain's decoder: the recognizer's own way from encoder frames to tokens.
+    """SpeechBrain's decoder: the recognizer's own decoding, from encoder frames to tokens.
 
     Arguments
     ---------
     encoder : RecognizerEncoder
-        Whose outputs it reads.
+        The encoder whose outputs it reads.
     """
 
     def __init__(self, encoder: RecognizerEncoder) -> None:
@@ -70,10 +70,10 @@ class RecognizerDecoder(nn.Module):
         self.encoder = encoder
 
     def forward(self, encoded: Tensor, lengths: Tensor | None = None) -> tuple[list[list[int]], None, None, None]:
-        """Tokens of each utterance's encoder frames (B, T', D), and for what else SpeechBrain's searchers return, None.
+        """Decode encoder frames (B, T', D) to tokens; None stands for what else SpeechBrain's searchers return.
 
-        `lengths`, relative to the waveforms, are not read: times T' they can round to one frame too few. Padding shows
-        by its zeros.
+        `lengths`, relative to the waveforms, are not read, because times T' they can round to one frame too few.
+        Padding is recognized by its zeros.
         """
         recognizer = self.encoder.recognizer
         places = torch.arange(1, encoded.shape[1] + 1, device=encoded.device)
@@ -95,17 +95,17 @@ class Detokenizer:
     tokenizer: Tokenizer
 
     def decode_ids(self, ids: Sequence[int]) -> str:
-        """Text of token indices."""
+        """Convert token indices to text."""
         return self.tokenizer.decode(ids)
 
 
 class StreamingFeatures(nn.Module):
-    """SpeechBrain's `fea_streaming_extractor`: normalized features of the samples so far.
+    """SpeechBrain's `fea_streaming_extractor`: normalized features of a stream.
 
     Arguments
     ---------
     encoder : RecognizerEncoder
-        Whose features and normalization it has.
+        The encoder whose features and normalization it uses.
     """
 
     def __init__(self, encoder: RecognizerEncoder) -> None:
@@ -114,21 +114,21 @@ class StreamingFeatures(nn.Module):
 
     @property
     def properties(self) -> FilterProperties:
-        """Features' window and the stride of the encoder's frames, in samples; the stride tells the size of chunks."""
+        """The feature window and the encoder's frame stride, in samples; SpeechBrain sizes chunks by the stride."""
         compute, encoder = self.encoder.recognizer.compute_features, self.encoder.recognizer.model.encoder
         return FilterProperties(compute.left_samples + compute.window_end, compute.hop_samples * encoder.time_stride)
 
     def get_recommended_final_chunk_count(self, frames_per_chunk: int) -> int:
-        """Chunks of so many zeros that bring out the last features of a file."""
+        """Number of chunks of `frames_per_chunk` zeros that flush the last features of a file."""
         return math.ceil(self.encoder.recognizer.compute_features.window_end / frames_per_chunk)
 
     def make_streaming_context(self) -> StreamingContext:
-        """What is kept between chunks; raises ValueError for a model that cannot stream."""
+        """Create the state kept between chunks; raises ValueError for a model that cannot stream."""
         check_streams(self.encoder.recognizer)
         return StreamingContext()
 
     def forward(self, chunk: Tensor, context: StreamingContext, lengths: Tensor) -> Tensor:
-        """Features (B, T, F) that samples (B, S) complete; behind their relative lengths (B,) they are silence."""
+        """Compute the features (B, T, F) completed by samples (B, S), which are zeroed after relative lengths (B,)."""
         recognizer = self.encoder.recognizer
         compute, normalize = recognizer.compute_features, cast(Any, recognizer.normalize)
         if chunk.shape[1]:
@@ -144,7 +144,7 @@ class StreamingEncoder(nn.Module):
     Arguments
     ---------
     encoder : RecognizerEncoder
-        Whose encoder it is.
+        The module that holds the recognizer.
     """
 
     def __init__(self, encoder: RecognizerEncoder) -> None:
@@ -156,7 +156,7 @@ class StreamingEncoder(nn.Module):
         return self.encoder.recognizer.model.encoder.make_streaming_context()
 
     def forward_streaming(self, x: Tensor, context: StreamingContext) -> Tensor:
-        """Encoder frames (B, T', D) that features (B, T, F) complete."""
+        """Compute the encoder frames (B, T', D) completed by features (B, T, F)."""
         return self.encoder.recognizer.model.encoder.forward_streaming(x, context)
 
 
@@ -166,7 +166,7 @@ class StreamingOutput(nn.Module):
     Arguments
     ---------
     encoder : RecognizerEncoder
-        Whose model has the layer.
+        The module that holds the recognizer.
     """
 
     def __init__(self, encoder: RecognizerEncoder) -> None:
@@ -174,14 +174,14 @@ class StreamingOutput(nn.Module):
         self.encoder = encoder
 
     def forward(self, encoded: Tensor) -> Tensor:
-        """Log-probabilities (B, T', V) of encoder frames (B, T', D)."""
+        """Compute log-probabilities (B, T', V) of encoder frames (B, T', D)."""
         return self.encoder.recognizer.model.log_probs(encoded)
 
 
 class StreamedTokens:
-    """Greedy decoding of streams that run side by side: SpeechBrain's `decoder_context`.
+    """Greedy decoding of parallel streams: SpeechBrain's `decoder_context`.
 
-    Whatever the chunks, tokens are those of :func:`~biglittle_asr.decoding.ctc_greedy`, each with its first frame.
+    With any chunks, tokens equal those of :func:`~biglittle_asr.decoding.ctc_greedy`, each given at its first frame.
 
     Example
     -------
@@ -195,7 +195,7 @@ class StreamedTokens:
         self._last: Tensor | None = None
 
     def add(self, log_probs: Tensor) -> list[list[int]]:
-        """Tokens that begin within the next frames, given their log-probabilities (B, T', V)."""
+        """Find the tokens that begin within the next frames, from log-probabilities (B, T', V)."""
         best = log_probs.argmax(dim=-1)
         before = best.new_zeros(len(best), 1) if self._last is None else self._last
         both = torch.cat([before, best], dim=1)
@@ -213,7 +213,7 @@ class StreamedText:
 
 
 def decode_streamed(tokenizer: Detokenizer, tokens: Sequence[int], context: StreamedText) -> str:
-    """What the next tokens add to the text of a stream."""
+    """Add tokens to a stream; returns the new part of its text."""
     context.tokens += tokens
     before, context.text = context.text, tokenizer.decode_ids(context.tokens)
     return context.text[len(before) :]
@@ -225,32 +225,31 @@ def decode_all(outputs: Tensor, lengths: Tensor | StreamedTokens, decoder: Recog
     Arguments
     ---------
     outputs : Tensor
-        Encoder frames (B, T', D); of streams log-probabilities (B, T', V).
+        Encoder frames (B, T', D), or for streams log-probabilities (B, T', V).
     lengths : Tensor or StreamedTokens
-        What SpeechBrain's interface has: relative lengths, which are not read, or the context of streams.
+        Relative lengths, which are not read, or the context of streams.
     decoder : RecognizerDecoder
     """
     return lengths.add(outputs) if isinstance(lengths, StreamedTokens) else decoder(outputs)[0]
 
 
 def load_encoder(encoder: BigLittleEncoder, path: str | Path) -> None:
-    """Fill an encoder with that of a model folder: a hook for the `custom_hooks` of SpeechBrain's Pretrainer.
+    """Load the weights of a model folder's encoder: a hook for the `custom_hooks` of SpeechBrain's Pretrainer.
 
     Arguments
     ---------
     encoder : BigLittleEncoder
         Changed in place; keeps its device.
     path : path
-        The folder's model.safetensors, or a link to it. What :func:`biglittle_asr.inference.load_model` reads must lie
-        beside it.
+        The folder's model.safetensors, or a link to it. The folder's other files must be beside it.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`biglittle_asr.inference.load_model`, and if the folder's encoder has other settings: weights might
-        fit, and the outputs would mean nothing.
+        As for :func:`biglittle_asr.inference.load_model`; also if the folder's encoder has other settings, since
+        weights that fit by shape would then give meaningless outputs.
     """
-    # SpeechBrain links to the file, which may itself be a link, in a cache.
+    # SpeechBrain links to the file, which in a cache may itself be a link.
     path = Path(path).absolute()
     while path.is_symlink() and not (path.parent / NEEDED[0]).exists():
         path = path.parent / path.readlink()
@@ -269,7 +268,7 @@ class FolderPretrainer(Pretrainer):
     ---------
     encoder : RecognizerEncoder
     tokenizer : Detokenizer
-        What is filled.
+        Filled once the files are fetched, as is the encoder.
     """
 
     def __init__(self, encoder: RecognizerEncoder, tokenizer: Detokenizer) -> None:
@@ -283,19 +282,19 @@ class FolderPretrainer(Pretrainer):
         local_strategy: LocalStrategy = LocalStrategy.SYMLINK,
         fetch_config: FetchConfig = FetchConfig(),  # noqa: B008 (frozen)
     ) -> dict[str, Path]:
-        """Fetch the files, into the savedir if there is one; returns where they are."""
+        """Fetch the files, into the savedir if there is one; returns their paths by name."""
         self.files = {
             name: fetch(name, default_source, self.collect_in, None, local_strategy, fetch_config) for name in NEEDED
         }
         return self.files
 
     def load_collected(self) -> None:
-        """Fill encoder, and with it the decoder, and tokenizer.
+        """Fill the encoder, and with it the decoder, and the tokenizer.
 
         Raises
         ------
         ValueError
-            As :func:`biglittle_asr.inference.load_model`.
+            As for :func:`biglittle_asr.inference.load_model`.
         """
         config, weights, tokenizer = (Path(self.files[name]) for name in NEEDED)
         recognizer = load_files(config, weights, tokenizer)

@@ -1,4 +1,4 @@
-"""Words as they are spoken: a causal model, fed with what has come so far."""
+"""Streaming: a causal model reads audio as it arrives and gives words as they are spoken."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
 
 STEP_SECONDS = 0.1
-"""Audio of a step: short beside the time it takes to say a word, long beside what a step costs of itself."""
+"""Audio per step: shorter than a word takes to say, long enough that a step's fixed cost does not matter."""
 
 
 def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[Word]:
@@ -25,19 +25,19 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     Arguments
     ---------
     recognizer : Recognizer
-        With a causal encoder, and features and a normalization that need nothing of what is still to come.
+        With a causal encoder, and features and a normalization that need no later audio.
     recording : Recording
-        Of a file or of a pipe.
+        A file or a pipe.
 
     Yields
     ------
     Word
-        As soon as the token behind it is there, or a pause, or the audio ends.
+        As soon as the token after it, a pause, or the end of the audio is reached.
 
     Raises
     ------
     OSError, ValueError
-        If the model cannot stream or the audio cannot be read. Words before the place where it breaks were yielded.
+        If the model cannot stream or the audio cannot be read. Words before the fault are yielded.
 
     Example
     -------
@@ -76,7 +76,7 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
 
 @torch.inference_mode()
 def check_streams(recognizer: Recognizer) -> None:
-    """Raises ValueError if a recognizer cannot transcribe a stream: some part of it needs all of an utterance."""
+    """Raise ValueError if a recognizer cannot transcribe a stream because some part needs the whole utterance."""
     if not recognizer.kind.searching.streams:
         raise ValueError(
             f"This model cannot stream: the words of its class, {type(recognizer.model).__name__}, are known only when "
@@ -96,5 +96,5 @@ def check_streams(recognizer: Recognizer) -> None:
 
 
 def device_of(recognizer: Recognizer) -> torch.device:
-    """Where a recognizer computes."""
+    """The device on which a recognizer computes."""
     return next(recognizer.model.parameters()).device

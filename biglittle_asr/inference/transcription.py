@@ -1,4 +1,4 @@
-"""From recordings to transcripts: in batches where they are short, by windows where they are long."""
+"""From recordings to transcripts: short recordings in batches, long ones in windows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
 
 WINDOW_SECONDS = 60.0
-"""With a context of a few seconds on both sides, a longer window would save less than a tenth of the work."""
+"""The context is a few seconds on each side, so a longer window would save less than a tenth of the work."""
 BATCH_SECONDS = 120.0
 PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
 
@@ -46,14 +46,14 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Transcript:
-    """What was recognized in a recording."""
+    """The words recognized in a recording."""
 
     recording: Recording
     duration: float
     """Seconds."""
     words: tuple[Word, ...]
     alternatives: tuple[Alternative, ...] = ()
-    """The best texts, this one first, where a beam search is asked for several."""
+    """The best texts, this one first, if a beam search is asked for several."""
 
     @property
     def text(self) -> str:
@@ -69,24 +69,24 @@ class Output:
     duration: float
     """Seconds."""
     pieces: Iterable[Tensor]
-    """(T', D) of :meth:`Recognizer.forward`, piece by piece; read once. Reading may raise OSError or ValueError."""
+    """Outputs (T', D) of :meth:`Recognizer.forward`, in pieces; read once. Reading may raise OSError or ValueError."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A recording that could not be transcribed, and why. Whoever takes it for a transcript is told the error."""
+    """A recording that could not be transcribed, and why. It raises the error if it is used as a transcript."""
 
     recording: Recording
     error: OSError | ValueError
 
     @property
     def text(self) -> str:
-        """Raises the error: there is no text."""
+        """Raise the error: there is no text."""
         raise self.error
 
     @property
     def words(self) -> tuple[Word, ...]:
-        """Raises the error: there are no words."""
+        """Raise the error: there are no words."""
         raise self.error
 
 
@@ -105,16 +105,16 @@ def transcribe(
     recognizer : Recognizer
     recordings : sequence of Recording
     window_seconds : float
-        Recordings longer than this go alone, in windows of this size, and need no more memory than one of them.
+        Recordings longer than this are read alone, in windows of this size; memory is that of one window.
     batch_seconds : float
-        Audio of a batch, padding counted.
+        Seconds of audio per batch, padding included.
     progress : function of (float, float)
-        Is told, from time to time, how many seconds of audio are done, and how many there are in all.
+        Called from time to time with the seconds of audio done and in total.
 
     Yields
     ------
     Transcript or Failure
-        One a recording, the bad ones and the short ones first.
+        One per recording: first those that cannot be opened, then from short to long.
 
     Example
     -------
@@ -142,7 +142,7 @@ def outputs(
     batch_seconds: float = BATCH_SECONDS,
     progress: Progress = lambda done, total: None,
 ) -> Iterator[Output | Failure]:
-    """What the network says of recordings, for any kind of decoding; see :func:`transcribe`."""
+    """Compute the network's outputs for recordings, for any kind of decoding; see :func:`transcribe`."""
     durations: dict[Recording, float] = {}
     for recording in recordings:
         try:
@@ -168,7 +168,7 @@ def _progress_behind(progress: Progress, before: float, total: float, done: floa
 def _batches(
     durations: dict[Recording, float], window_seconds: float, batch_seconds: float
 ) -> Iterator[list[Recording]]:
-    """Recordings of similar duration, short ones first; one that is longer than a window stands alone."""
+    """Group recordings of similar duration, short ones first; one that is longer than a window is alone."""
     batch: list[Recording] = []
     for recording in sorted(durations, key=lambda each: durations[each]):
         full = (len(batch) + 1) * durations[recording] > batch_seconds or durations[recording] > window_seconds
@@ -246,7 +246,7 @@ def _alternatives(decoder: Decoder, duration: float) -> tuple[Alternative, ...]:
 
 
 def check_windows(recognizer: Recognizer, recording: Recording, duration: float, window_seconds: float) -> None:
-    """Refuse a recording that needs windows where the network allows none.
+    """Refuse a recording that needs windows if the network does not allow them.
 
     Raises
     ------
@@ -263,7 +263,7 @@ def check_windows(recognizer: Recognizer, recording: Recording, duration: float,
 
 
 def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], float]) -> Iterator[Word]:
-    """Words of one utterance, from the network's outputs (T', D) piece by piece.
+    """Decode one utterance from the network's outputs (T', D), piece by piece, and yield its words.
 
     Arguments
     ---------
@@ -271,7 +271,7 @@ def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], fl
         A new one, such as `recognizer.decoder()`.
     pieces : iterable of Tensor
     duration : function without arguments
-        Seconds that the utterance lasted; asked when there are no more pieces.
+        Returns the utterance's duration in seconds; called after the last piece.
     """
     for piece in pieces:
         yield from decoder.decode(piece)
@@ -280,27 +280,27 @@ def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], fl
 
 @contextmanager
 def audio_progress(description: str, enabled: bool = True) -> Iterator[Progress]:
-    """A progress bar over seconds of audio, done and in all; gives the function that moves it.
+    """Show a progress bar over seconds of audio; gives the function of (done, total) that moves it.
 
     Arguments
     ---------
     description : str
-        Stands before the bar.
+        Text before the bar.
     enabled : bool
-        Whether a bar may be drawn; none is drawn in any case where standard error is no terminal.
+        Whether to draw a bar; none is ever drawn if standard error is not a terminal.
 
     Example
     -------
     >>> with audio_progress("transcribing", enabled=False) as progress:
     ...     progress(30.0, 60.0)
     """
-    # Drawn before it is known how much there is; the format takes numbers only.
+    # The bar is drawn before the total is known, but the format takes numbers only.
     disable = None if enabled else True
     with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
 
         def move(done: float, total: float) -> None:
             bar.total = total
-            # Sums of durations are not exact, and tqdm complains of more than all.
+            # Sums of durations are not exact, and tqdm complains if done exceeds the total.
             bar.n = min(done, total)
             bar.update(0)
 

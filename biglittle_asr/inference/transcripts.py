@@ -19,11 +19,11 @@ from biglittle_asr.scoring import TimedWord
 from biglittle_asr.tokens.words import milliseconds
 
 SIDES: dict[int | None, str] = {None: "1", 1: "A", 2: "B"}
-"""What NIST calls the channels of a conversation."""
+"""NIST's names for the channels of a conversation."""
 CAPTION_LINE, CAPTION_LINES = 42, 2
-"""Characters a line and lines a caption: what subtitling guides agree on."""
+"""Characters per line and lines per caption, as subtitling guides recommend."""
 CAPTION_SECONDS = (1.0, 6.0)
-"""A caption stands at least and at most so long; the first only as far as the next caption allows."""
+"""Shortest and longest display time of a caption; the next caption may cut the shortest."""
 CAPTION_PAUSE = 1.0
 """Seconds of silence that end a caption."""
 
@@ -33,25 +33,25 @@ class Format:
     """A way to write transcripts."""
 
     suffix: str
-    """Of its files."""
+    """Suffix of its files."""
     one: Callable[[Transcript], str]
-    """A file of one recording."""
+    """Content of a file for one recording."""
     several: Callable[[Sequence[Transcript], Sequence[Failure]], str] | None
-    """A file of several recordings; None where the format has no such thing."""
+    """Content of a file for several recordings; None if the format has no such file."""
 
 
 def format_text(transcript: Transcript) -> str:
-    """The words in one line."""
+    """Format the words as one line."""
     return f"{transcript.text}\n"
 
 
 def format_json(transcript: Transcript) -> str:
-    """One JSON object."""
+    """Format a transcript as one JSON object."""
     return json.dumps(transcript_object(transcript), ensure_ascii=False) + "\n"
 
 
 def format_ctm(transcript: Transcript) -> str:
-    """A line a word: recording, channel, start and duration in seconds, word, confidence."""
+    """Format one line per word: recording, channel, start and duration in seconds, word, confidence."""
     return "".join(
         f"{word.recording} {word.channel} {word.start:.3f} {word.duration:.3f} {word.word} {word.confidence:.4f}\n"
         for word in timed_words(transcript)
@@ -59,9 +59,9 @@ def format_ctm(transcript: Transcript) -> str:
 
 
 def timed_words(transcript: Transcript) -> list[TimedWord]:
-    """Words on the clock of their recording, as NIST's tools want them.
+    """Words with times within their recording, as NIST's tools expect them.
 
-    Segments of a conversation come under the name of its file, channels 1 and 2 as sides A and B.
+    Segments of a conversation get the name of its file; channels 1 and 2 become sides A and B.
 
     Example
     -------
@@ -85,7 +85,7 @@ def timed_words(transcript: Transcript) -> list[TimedWord]:
 
 
 def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
-    """Recording, channel, and where in it the transcript begins, in seconds."""
+    """Recording, channel, and the transcript's start within it in seconds."""
     recording = transcript.recording
     if recording.length is None:
         return one_word(recording.name), str(recording.channel or 1), recording.start
@@ -94,7 +94,7 @@ def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
 
 
 def format_srt(transcript: Transcript) -> str:
-    """Captions, numbered from 1."""
+    """Format captions, numbered from 1."""
     captions = _captions(transcript.words)
     lines = []
     for number, (words, following) in enumerate(zip(captions, [*captions[1:], None], strict=True), start=1):
@@ -107,7 +107,7 @@ def format_srt(transcript: Transcript) -> str:
 
 
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
-    """A transcript as it stands in JSON."""
+    """A transcript as a JSON object."""
     found: dict[str, Any] = {
         "name": readable(transcript.recording.name),
         "path": readable(transcript.recording.label or str(transcript.recording.path)),
@@ -130,7 +130,7 @@ def transcript_object(transcript: Transcript) -> dict[str, Any]:
 
 
 def word_object(word: Word) -> dict[str, Any]:
-    """A word as JSON has it.
+    """A word as a JSON object.
 
     Example
     -------
@@ -157,7 +157,7 @@ def _several_json(transcripts: Sequence[Transcript], failures: Sequence[Failure]
 
 
 def _several_ctm(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
-    # NIST's tools want the recordings sorted.
+    # NIST's tools expect sorted recordings.
     return "".join(map(format_ctm, sorted(transcripts, key=_ctm_place)))
 
 
@@ -167,26 +167,26 @@ FORMATS = {
     "ctm": Format(".ctm", format_ctm, _several_ctm),
     "srt": Format(".srt", format_srt, None),
 }
-"""Format by the name that `biglittle transcribe --format` knows."""
+"""Formats by their name in `biglittle transcribe --format`."""
 
 
 class TranscriptWriter:
-    """Where transcripts go: standard output, one file, or a folder with one a recording. A file is whole or not there.
+    """Writes transcripts to standard output, one file, or a folder with one file per recording. No file is partial.
 
     Arguments
     ---------
     format : str
         One of `FORMATS`.
     path : str
-        A file, or a folder if it is one or ends in a slash; None for standard output.
+        A file; a folder, which exists or ends in a slash; or None for standard output.
     several : bool
-        Whether there is more than one recording, which must then be told apart.
+        Whether there is more than one recording; the output then names each.
 
     Raises
     ------
     ValueError
-        If the format can hold one recording only and several are to go into one file, or the file's folder is missing.
-        Better before the work than behind it.
+        Before any work: if several recordings are to go into one file of a format that holds only one, or the file's
+        folder is missing.
     """
 
     def __init__(self, format: str, path: str | None, several: bool) -> None:
@@ -203,25 +203,25 @@ class TranscriptWriter:
             raise ValueError(f"{self.file.parent}: no such folder; make it, or write the output elsewhere.")
 
     def check(self, recording: Recording) -> None:
-        """Refuse a recording whose name, from a manifest or of a file, is none for a file in the folder.
+        """Refuse a recording whose name cannot be that of a file in the output folder.
 
         Raises
         ------
         ValueError
-            If it leads out of the folder, or has control characters, such as a line's end.
+            If it leads out of the folder, or has control characters, such as a newline.
         """
         if self.folder is not None:
             inside(recording.name, self.format.suffix)
 
     def add(self, result: Transcript | Failure) -> None:
-        """Take a result; one that goes into a folder is written at once.
+        """Add a result; a transcript for a folder is written at once.
 
         Raises
         ------
         OSError
-            If that fails.
+            If writing fails.
         ValueError
-            As :meth:`check`.
+            As for :meth:`check`.
         """
         if self.folder is None or isinstance(result, Failure):
             self._results.append(result)
@@ -231,7 +231,7 @@ class TranscriptWriter:
         write_atomically(path, self.format.one(result))
 
     def finish(self, order: Sequence[str]) -> None:
-        """Write what goes into one place, in the order of these names; nothing if nothing was transcribed."""
+        """Write the single output in the order of these names; write nothing if nothing was transcribed."""
         places = {name: place for place, name in enumerate(order)}
         results = sorted(self._results, key=lambda each: places[each.recording.name])
         transcripts = [each for each in results if isinstance(each, Transcript)]
@@ -243,7 +243,7 @@ class TranscriptWriter:
         else:
             text = self.format.one(transcripts[0])
         if self.file is None:
-            # A name that the terminal's encoding lacks costs nobody the words.
+            # A character that the terminal's encoding lacks must not lose the words.
             encoding = sys.stdout.encoding or "utf-8"
             print(text.encode(encoding, "backslashreplace").decode(encoding), end="")
         else:
@@ -274,7 +274,7 @@ def inside(name: str, suffix: str) -> Path:
 
 
 def one_word(name: str) -> str:
-    """A name without white space, for formats in which white space ends it.
+    """A name without white space, for formats in which white space ends a name.
 
     Example
     -------
@@ -285,7 +285,7 @@ def one_word(name: str) -> str:
 
 
 def readable(name: str) -> str:
-    r"""A name that any file takes: bytes of a file's name that are not UTF-8 become escapes.
+    r"""A name that can be written as UTF-8: other bytes of a file's name become escapes.
 
     Example
     -------
@@ -296,7 +296,7 @@ def readable(name: str) -> str:
 
 
 def _captions(words: Sequence[Word]) -> list[list[Word]]:
-    """Words that stand on the screen together."""
+    """Group words into captions that are shown together."""
     captions: list[list[Word]] = []
     for word in words:
         last = captions[-1] if captions else None
@@ -322,7 +322,7 @@ def _joined(words: Sequence[Word]) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Such as 00:01:02,345."""
+    """Format a time, as in 00:01:02,345."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
     return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"

@@ -1,8 +1,8 @@
-"""Finds the weights of a beam search on development data.
+"""Tunes the weights of a beam search on development data.
 
-The network runs once; its outputs are searched with every pair of weights, in parallel processes where there are
-several cores. All pairs, for the two depend on each other: what the language model's weight costs a word, its score
-gives back. One weight at a time would stay where it began.
+The network runs once; its outputs are searched with every pair of weights, in parallel processes if there are several
+cores. All pairs are tried because the two depend on each other: a word's score makes up for what the language model's
+weight costs it. Changing one weight at a time would stay near the starting point.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 LM_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 WORD_SCORES = (-1.0, 0.0, 1.0, 2.0, 3.0, 4.0)
-"""Values that are tried, unless others are asked for."""
+"""Default values to try."""
 CHUNK = 16
-"""Utterances that a process searches at once."""
+"""Utterances per job of a search process."""
 
 Weights = tuple[float, float]
 """lm_weight and word_score."""
@@ -50,18 +50,18 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was tried, and what is best."""
+    """The trials and the best of them."""
 
     trials: tuple[Trial, ...]
-    """In the order of their weights."""
+    """All trials, in the order of their weights."""
     best: Trial
-    """Of the fewest errors in words, then in characters, then of the smallest weights."""
+    """The trial with the fewest word errors, then the fewest character errors, then the smallest weights."""
     settings: DecodingSettings
-    """With the best weights."""
+    """The settings with the best weights."""
     greedy: Counts
-    """Errors of greedy decoding, of the same outputs."""
+    """Errors of greedy decoding of the same outputs."""
     lexicon: Counts | None = None
-    """Of a language model of words, errors with its vocabulary alone: at weight 0, with the best word score."""
+    """Errors with only the vocabulary of a word language model: at weight 0, with the best word score."""
 
 
 def tune(
@@ -83,21 +83,21 @@ def tune(
     ---------
     recognizer : Recognizer
     rows : sequence of mapping
-        What `read_manifest` returns. Their outputs are kept in memory: 4 bytes for each frame and token.
+        As returned by `read_manifest`. Network outputs are kept in memory: 4 bytes per frame and token.
     settings : DecodingSettings
         Language model, lexicon, beam and hotwords.
     lm_weights, word_scores : sequence of float, optional
-        Values to try, each with each; :data:`LM_WEIGHTS` and :data:`WORD_SCORES` if not given.
+        Values to try, in all pairs; :data:`LM_WEIGHTS` and :data:`WORD_SCORES` if not given.
     workers : int
-        Processes that search.
+        Number of search processes.
     batch_seconds : float
-        Audio of a batch of the network's.
+        Seconds of audio per batch of the network.
     progress : function of (float, float)
-        Is told how many seconds of audio the network has read, and how many there are.
+        Called with the seconds of audio that the network has read and in total.
     search_progress : function of (float, float)
-        Is told how many utterances were searched, and how many are to be.
+        Called with the number of searches done and in total.
     report : function of str
-        Is told which utterances could not be read, and which words are left out.
+        Called with a message for each utterance that could not be read, and about words that are left out.
 
     Returns
     -------
@@ -106,8 +106,8 @@ def tune(
     Raises
     ------
     OSError, ValueError
-        As :class:`BeamSearch`; or if there is nothing to tune, or nothing to tune on, or values are given of what the
-        search does not have.
+        As for :class:`BeamSearch`; also if there is nothing to tune, no data to tune on, or values are given for a
+        weight that the search does not have.
     """
     if not recognizer.kind.searching.takes_language_models:
         raise ValueError(
@@ -161,7 +161,7 @@ def _rank(trial: Trial) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class _Utterances:
-    """Network outputs, and what was said."""
+    """Network outputs and reference transcripts."""
 
     log_probs: dict[str, Tensor]
     durations: dict[str, float]
@@ -184,7 +184,7 @@ def _read(
     progress: Progress,
     report: Callable[[str], None],
 ) -> _Utterances:
-    """Run the network."""
+    """Run the network on all utterances."""
     recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
     log_probs: dict[str, Tensor] = {}
     durations: dict[str, float] = {}
@@ -207,7 +207,7 @@ def _read(
 
 
 class _Searches:
-    """Searches of utterances with one pair of weights after the other."""
+    """Searches utterances with one pair of weights at a time."""
 
     def __init__(self, search: BeamSearch, utterances: _Utterances) -> None:
         self.search, self.utterances = search, utterances
@@ -222,18 +222,18 @@ class _Searches:
 Jobs = Sequence[tuple[Weights, Sequence[str]]]
 Results = Iterable[tuple[Weights, dict[str, str]]]
 _inherited: _Searches | None = None
-"""What a process that searches has of the one that started it: language models may be too large for two copies."""
+"""Searches that a forked process shares with its parent: language models may be too large for two copies."""
 
 
 @contextmanager
 def _searcher(searches: _Searches, workers: int) -> Iterator[Callable[[Jobs], Results]]:
-    """A function that does jobs, in processes if there are to be several."""
+    """Give a function that runs jobs, in several processes if `workers` is more than 1."""
     global _inherited
     if workers == 1 or "fork" not in multiprocessing.get_all_start_methods():
         yield lambda jobs: itertools.starmap(searches, jobs)
         return
     _inherited = searches
-    # A thread pool of torch's does not survive the fork.
+    # PyTorch's thread pool does not survive the fork.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("fork"), torch.set_num_threads, (1,))
     try:
         yield lambda jobs: (done.result() for done in as_completed([pool.submit(_search, *job) for job in jobs]))

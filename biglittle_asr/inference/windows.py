@@ -1,9 +1,9 @@
-"""Audio of any length through a network in flat memory, by overlapping windows that change nothing.
+"""Runs audio of any length through a network in constant memory, by overlapping windows that change no output.
 
 The rule: a window begins at a multiple of the encoder's `alignment` and is read with the encoder's `context` on both
-sides; only the frames whose context it holds are kept, and each frame is kept of one window. So the network's outputs
-are those of one pass over the whole, and words do not depend on where windows end. Features are cut the same way, and
-sentence normalization goes by the whole file, which is read twice for it.
+sides. Only frames with their full context are kept, each from one window. So the outputs equal those of one pass over
+the whole, and words do not depend on where windows end. Features are cut in the same way. Sentence normalization uses
+the statistics of the whole file, which is read twice for it.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
     from biglittle_asr.models import BigLittleEncoder
 
 FEATURE_BLOCK = 1000
-"""Frames that are computed at once; the same for windows of every size, so that these cannot change a feature."""
+"""Frames of features computed at once; the same for every window size, so that windows cannot change a feature."""
 
 
 def outputs_by_windows(
     recognizer: Recognizer, blocks: Callable[[], Iterable[Samples]], window_seconds: float = 60.0
 ) -> Iterator[Tensor]:
-    """A recognizer's outputs for one utterance of any length, window by window.
+    """Compute a recognizer's outputs for one utterance of any length, window by window.
 
     Arguments
     ---------
     recognizer : Recognizer
         Its encoder must have a finite context.
     blocks : function without arguments
-        Gives the samples at the recognizer's sample rate, block by block, anew each time it is called.
+        Returns a new iterable over the samples at the recognizer's sample rate, in blocks, at each call.
     window_seconds : float
-        What of a window is kept, rounded to whole steps of the encoder's alignment. Longer windows cost memory,
-        shorter ones time, for the context is computed again in each.
+        Kept part of a window, rounded to a multiple of the encoder's alignment. Longer windows cost memory; shorter
+        ones cost time, since each computes its context again.
 
     Yields
     ------
     Tensor
-        (T', V) log-probabilities, or (T', D); joined, they equal those of one pass to 1e-5 in float32.
+        (T', V) log-probabilities, or (T', D). Concatenated, they equal those of one pass to 1e-5 in float32.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def outputs_by_windows(
 
 
 def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Features of samples that come in blocks.
+    """Compute features from samples in blocks.
 
     Arguments
     ---------
@@ -99,7 +99,7 @@ def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterat
     Yields
     ------
     Tensor
-        (T, F); joined, they are what the joined samples give.
+        (T, F). Concatenated, they are the features of the concatenated samples.
 
     Example
     -------
@@ -109,7 +109,7 @@ def feature_blocks(compute_features: LogMel, blocks: Iterable[Tensor]) -> Iterat
     (torch.Size([251, 80]), True)
     """
     hop = compute_features.hop_samples
-    # Frames on each side of a frame that see some of its samples, or that its deltas see.
+    # Frames on each side of a frame that share samples with it or enter its deltas.
     reach = -(-compute_features.mel.n_fft // (2 * hop)) + (2 * DELTA_SPAN if compute_features.deltas else 0)
     for samples, before, is_last in _overlapping(blocks, FEATURE_BLOCK * hop, reach * hop, reach * hop):
         first = before // hop
@@ -126,14 +126,14 @@ def encoder_windows(
     ---------
     encoder : BigLittleEncoder
     blocks : iterable of Tensor
-        (T, F) features, joined one utterance.
+        (T, F) features of one utterance.
     size : int
-        Frames that a window adds, rounded to a multiple of the encoder's alignment, and at least one of it.
+        New frames per window, rounded to a positive multiple of the encoder's alignment.
 
     Yields
     ------
     Tensor and (int, int or None)
-        (T, F) features of a window, and which of its *output* frames to keep.
+        (T, F) features of a window, and the range of its *output* frames to keep.
 
     Example
     -------
@@ -152,12 +152,12 @@ def encoder_windows(
 
 
 def _overlapping(blocks: Iterable[Tensor], size: int, before: int, after: int) -> Iterator[tuple[Tensor, int, bool]]:
-    """Cut a sequence, which comes in blocks, into pieces of `size` with as much before and after them as they need.
+    """Cut a sequence, given in blocks, into pieces of `size` with context of `before` and `after` around each.
 
     Yields
     ------
     Tensor, int and bool
-        A piece, how much of it lies before its own part, and whether it is the last, which goes on to the end.
+        A piece, the length of its context before, and whether it is the last piece, which reaches to the end.
     """
     buffer: list[Tensor] = []
     held = first = start = 0

@@ -1,4 +1,4 @@
-"""Networks assembled from :mod:`biglittle_asr.nnet`: image classifiers, acoustic encoders, models of speech tasks."""
+"""Networks assembled from :mod:`biglittle_asr.nnet`: image classifiers, acoustic encoders and speech models."""
 
 from biglittle_asr.models.attention import AttentionModel
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint

@@ -1,4 +1,4 @@
-"""The attention model: an encoder, and a decoder that attends to its frames; a CTC layer on the same frames."""
+"""The attention model: an encoder, a decoder that attends to its frames, and a CTC layer on the same frames."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from biglittle_asr.nnet.lengths import frames_to_relative, valid_mask
 class AttentionModel(nn.Module):
     """Encoder, attentional decoder, and an output layer on each of them.
 
-    Both output layers know the tokenizer's V tokens, of which the first is CTC's blank, and two more: what a transcript
-    begins with, `bos` = V, and what it ends with, `eos` = V + 1.
+    Both output layers have the tokenizer's V tokens, the first of which is the CTC blank, and two more: `bos` = V
+    begins a transcript, and `eos` = V + 1 ends it.
 
     Arguments
     ---------
     encoder : nn.Module
         With `output_size` and `encode`.
     decoder : nn.Module
-        SpeechBrain's `AttentionalRNNDecoder`, or a module with its `hidden_size` and its forward: from embeddings,
-        encoded frames and their relative lengths to (B, U, hidden_size).
+        SpeechBrain's `AttentionalRNNDecoder`, or a module with the same `hidden_size` and forward, which maps
+        embeddings, encoded frames and their relative lengths to (B, U, hidden_size).
     output_neurons : int
-        Tokens V, blank included.
+        Number of tokens V, blank included.
     embedding_size : int
         The decoder's `input_size`.
     dropout : float
-        Before the output layers.
+        Dropout rate before the output layers.
 
     Example
     -------
@@ -63,36 +63,36 @@ class AttentionModel(nn.Module):
         features : Tensor
             (B, T, F).
         frames : Tensor
-            (B,) integer valid frames.
+            (B,) integer numbers of valid frames.
         tokens : Tensor
             (B, U) token indices, padded.
         num_tokens : Tensor
-            (B,) integer tokens.
+            (B,) integer numbers of tokens.
 
         Returns
         -------
         ctc : Tensor
             (B, T', V + 2) log-probabilities of CTC, float32.
         log_probs : Tensor
-            (B, U + 1, V + 2) log-probabilities of the tokens and of the end, float32.
+            (B, U + 1, V + 2) log-probabilities of the tokens and of `eos`, float32.
         encoded : Tensor
-            (B, T', D), what the decoder attends to, float32.
+            (B, T', D) vectors that the decoder attends to, float32.
         frames : Tensor
-            (B,) integer frames out of the encoder.
+            (B,) integer numbers of encoder frames.
         """
         encoded, frames = self.encode(features, frames)
         return *self.decode(encoded, frames, tokens, num_tokens), encoded, frames
 
     def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What the decoder attends to (B, T', D), float32, and integer frames (B,) of features (B, T, F)."""
+        """Encode features (B, T, F) to vectors for the decoder (B, T', D), float32, and integer frames (B,)."""
         encoded, frames = self.encoder.encode(features, frames)
         return encoded.float(), frames
 
     def decode(self, encoded: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of CTC and of the decoder, of what :meth:`encode` gives; see :meth:`forward`."""
+        """Compute log-probabilities of CTC and the decoder from the output of :meth:`encode`; see :meth:`forward`."""
         given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
         given = nn.functional.pad(given, (1, 0), value=self.bos)
-        # In bfloat16 the decoder's own states, carried from token to token, would lose what they sum up.
+        # float32: in bfloat16 the recurrent states would lose small changes from token to token.
         with torch.autocast(encoded.device.type, enabled=False):
             ctc = self.ctc_output(self.dropout(encoded)).log_softmax(dim=-1)
             decoded, _ = self.decoder(self.embedding(given), encoded, frames_to_relative(frames, encoded.shape[1]))

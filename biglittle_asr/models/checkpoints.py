@@ -1,7 +1,7 @@
-"""Weights from files: the published checkpoints, torchvision's, and those that a training here leaves.
+"""Reads weights from files: published checkpoints, torchvision's, and those of this project's trainings.
 
-Nothing in a file is executed. Pickles are read by torch's restricted unpickler, which makes tensors and plain values
-only; beside those, the authors' kind of file holds what `SAFE` lists.
+Nothing in a file is executed. PyTorch's restricted unpickler reads pickles; it makes only tensors, plain values, and
+the types of `SAFE`, which the authors' files contain.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from biglittle_asr.files import LFS_POINTER, refuse_pointer
 from biglittle_asr.messages import some
 
 STATE_DICT_KEYS = ("state_dict", "model")
-"""Where a checkpoint has its weights, beside epoch, optimizer and the like: as the authors save, and torchvision."""
+"""Keys of the state dict in a checkpoint that also has epoch, optimizer and the like: the authors', torchvision's."""
 WRAPPERS = frozenset({"module", "_orig_mod"})
-"""Parts of a key that DataParallel and AveragedModel add, and torch.compile."""
+"""Parts of a key that DataParallel and AveragedModel ("module") or torch.compile ("_orig_mod") add."""
 AVERAGED = "n_averaged"
 """A counter that AveragedModel adds."""
 
@@ -34,22 +34,22 @@ SAFE: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
     (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
 ]
-"""What may be made while a pickle is read, beside tensors: the settings of the training and NumPy's scalars, such as
-the best accuracy. Neither runs anything of the file's choosing; without them such a file could not be read at all."""
+"""Types that a pickle may contain beside tensors: training settings, and NumPy scalars such as the best accuracy. They
+run no code of the file's choosing, and the authors' files cannot be read without them."""
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Names of a network's tensors without what wrappers around it, or around its parts, have added.
+    """Strip from tensor names what wrappers around the network, or around its parts, have added.
 
     Arguments
     ---------
     names : iterable of str
-        As a file has them.
+        Names in a file.
 
     Returns
     -------
     dict from str to str
-        From each name, AveragedModel's counter left out, to the plain one.
+        Name in the file -> plain name, without AveragedModel's counter.
 
     Example
     -------
@@ -57,7 +57,7 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     {'module.stem._orig_mod.conv.weight': 'stem.conv.weight', 'module.fc.bias': 'fc.bias'}
     """
     plain = {name: ".".join(part for part in name.split(".") if part not in WRAPPERS) for name in names}
-    # Of two wrapped networks in one file, neither is the network.
+    # If plain names collide, the file holds several networks, so names are kept.
     return (
         {name: new for name, new in plain.items() if new != AVERAGED}
         if len({*plain.values()}) == len(plain)
@@ -66,18 +66,18 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by their keys, without what wrappers such as DataParallel add to these.
+    """Read the tensors of a checkpoint, by their keys without the parts that wrappers such as DataParallel add.
 
     Arguments
     ---------
     path : path
-        `.safetensors`, or what `torch.save` wrote, whatever its name: a state dict, or a dict with one under
+        A `.safetensors` file, or a file of any name from `torch.save`: a state dict, or a dict with one under
         "state_dict" or "model".
 
     Raises
     ------
     ValueError
-        If the file is neither, is cut off, or would need code to be run.
+        If the file is neither, is truncated, or would need code to be run.
     OSError
         If it cannot be opened.
 
@@ -88,17 +88,17 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
     >>> {key: tuple(value.shape) for key, value in read_checkpoint(folder / "net.pth.tar").items()}
     {'fc.bias': (10,)}
     """
-    # Here, so that networks can be made without it.
+    # Imported here, so that networks can be made without it.
     import safetensors.torch
 
     path = Path(path)
-    with path.open("rb") as file:  # a missing file is the system's error, whatever the readers below would make of it
+    with path.open("rb") as file:  # raises the system's error for a missing file, which the readers below would hide
         start = file.read(len(LFS_POINTER))
     try:
         refuse_pointer(start)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    # Broken files make the readers raise about any exception there is.
+    # Broken files make the readers raise almost any exception.
     try:
         if path.suffix == ".safetensors":
             tensors = safetensors.torch.load_file(path)
@@ -115,19 +115,19 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
 
 
 def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
-    """Fill a model with the weights of a checkpoint. The model is changed only if all of them fit.
+    """Load the weights of a checkpoint into a model, which is changed only if all of them fit.
 
     Arguments
     ---------
     model : nn.Module
-        On any device, of any floating-point type; the weights are converted.
+        On any device and of any floating-point type; the weights are converted.
     path : path
         As for :func:`read_checkpoint`.
 
     Raises
     ------
     ValueError
-        Also if keys or shapes are not the model's, or a value is infinite or not a number.
+        As for :func:`read_checkpoint`; also if keys or shapes are not the model's, or a value is infinite or NaN.
     OSError
         If it cannot be opened.
 
@@ -142,7 +142,7 @@ def load_checkpoint(model: nn.Module, path: str | PathLike[str]) -> None:
     ValueError: .../net.pt: has weights for 10 classes, but the model has 100: create it with num_classes=10.
     """
     found, expected = read_checkpoint(path), model.state_dict()
-    # Files older than BatchNorm's counter lack it; nothing that a trained net computes depends on it.
+    # Files older than BatchNorm's counter lack it; no output of a trained network depends on it.
     missing = [key for key in expected if key not in found and not key.endswith("num_batches_tracked")]
     strange = [key for key in found if key not in expected]
     shapes = [key for key, value in found.items() if key in expected and value.shape != expected[key].shape]
@@ -175,7 +175,7 @@ def _is_entry(entry: tuple[Any, Any]) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """What was wrong with a file, from the reader's exception."""
+    """Say what is wrong with a file, from the reader's exception."""
     forbidden = re.search(r"(?:GLOBAL|Unsupported (?:class|global|function))\s+(?:GLOBAL )?([\w.]+)", str(error))
     if forbidden:
         return (

@@ -1,4 +1,4 @@
-"""What configurations check alike."""
+"""Checks that configurations share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from biglittle_asr.messages import unknown
 
 
 def is_positive(value: object) -> bool:
-    """Whether a value is a whole number from 1 up.
+    """Whether a value is an integer of 1 or more.
 
     Example
     -------
@@ -21,14 +21,14 @@ def is_positive(value: object) -> bool:
 
 
 def check_positive(config: object, names: Sequence[str]) -> None:
-    """Raises ValueError unless each of these fields is a whole number from 1 up."""
+    """Raise ValueError unless each of these fields is an integer of 1 or more."""
     for name in names:
         if not is_positive(getattr(config, name)):
             raise ValueError(f"{name} is {getattr(config, name)!r}: take a whole number from 1 up")
 
 
 def check_four(config: object, names: Sequence[str]) -> None:
-    """Raises ValueError unless each of these fields has a whole number from 1 up for each of four stages."""
+    """Raise ValueError unless each of these fields has four integers of 1 or more, one per stage."""
     for name in names:
         value = getattr(config, name)
         if not isinstance(value, Sequence) or len(value) != 4 or not all(map(is_positive, value)):
@@ -36,7 +36,7 @@ def check_four(config: object, names: Sequence[str]) -> None:
 
 
 def check_fields(config: type, values: Mapping[str, Any], what: str) -> None:
-    """Raises ValueError if a value is for none of the dataclass's fields; `what` names such a value."""
+    """Raise ValueError if a name is not a field of the dataclass; `what` describes it in the message."""
     known = [field.name for field in dataclasses.fields(config)]
     for name in values:
         if name not in known:

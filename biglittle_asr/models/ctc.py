@@ -8,16 +8,16 @@ from biglittle_asr.nnet import StreamState
 
 
 class CTCModel(nn.Module):
-    """Encoder, dropout, and the output layer.
+    """Encoder, dropout and output layer.
 
     Arguments
     ---------
     encoder : BigLittleEncoder
-        Or any module with `output_size`, `output_lengths` and `encode`.
+        This class, or any module with `output_size`, `output_lengths` and `encode`.
     output_neurons : int
-        Tokens V, blank included.
+        Number of tokens V, blank included.
     dropout : float
-        Before the output layer.
+        Dropout rate before the output layer.
 
     Example
     -------
@@ -35,17 +35,17 @@ class CTCModel(nn.Module):
         self.output = nn.Linear(encoder.output_size, output_neurons)
 
     def forward(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, T', V), float32, and integer frames (B,) out of features (B, T, F) and frames (B,)."""
+        """Map features (B, T, F), frames (B,) to log-probabilities (B, T', V), float32, and integer frames (B,)."""
         encoded, frames = self.encoder.encode(features, frames)
         return self.log_probs(encoded), frames
 
     def initial_state(self, batch: int = 1) -> StreamState:
-        """The state before the first :meth:`step`, for `batch` streams that run side by side."""
+        """The state before the first :meth:`step`, for `batch` parallel streams."""
         return self.encoder.initial_state(batch)
 
     @torch.no_grad()
     def step(self, features: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """Log-probabilities (B, T', V) of the frames that features (B, T, F) complete, and the state behind them.
+        """Compute log-probabilities (B, T', V) of the frames completed by features (B, T, F), and the next state.
 
         See :meth:`BigLittleEncoder.step`.
         """
@@ -53,8 +53,8 @@ class CTCModel(nn.Module):
         return self.log_probs(encoded), state
 
     def log_probs(self, encoded: Tensor) -> Tensor:
-        """Log-probabilities (B, T', V), float32, of the encoder's frames (B, T', D)."""
-        # bfloat16 would leave three digits of a log-probability.
+        """Compute log-probabilities (B, T', V), float32, of the encoder's frames (B, T', D)."""
+        # bfloat16 would keep only two to three digits of a log-probability.
         with torch.autocast(encoded.device.type, enabled=False):
             logits = self.output(self.dropout(encoded.float()))
             return logits.log_softmax(dim=-1)

@@ -1,9 +1,9 @@
-"""Acoustic encoders: log-mel features in, one vector every `time_stride` frames out.
+"""Acoustic encoders, which map log-mel features to one vector per `time_stride` frames.
 
-:class:`BigLittleEncoder` is one constructor for Big-Little networks and for the plain twins they are compared with:
-same stem, same head, same resolution in every stage; only the stages differ. :func:`create_encoder` makes the named
-presets. The networks follow Chen et al. (ICLR 2019), section 4.3; the speech half of that work was never published,
-so depths, widths and strides are this project's reading of it.
+:class:`BigLittleEncoder` builds Big-Little networks and their plain twins, the baselines with the same stem, head and
+resolution in every stage; only the stages differ. :func:`create_encoder` makes the named presets. The networks follow
+Chen et al. (ICLR 2019), section 4.3. The code of its speech part was never published, so depths, widths and strides
+are this project's interpretation.
 """
 
 from __future__ import annotations
@@ -56,49 +56,49 @@ FREQUENCY_STRIDES = (2, 1, 2, 2, 2)
 """Frequency stride of the stem and of the entry to each stage."""
 
 BLOCK_OPTIONS = ("shortcut", "squeeze_excite")
-"""Arguments of BasicBlock that are left to choose."""
+"""Arguments of BasicBlock that a configuration may set."""
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The shape of an acoustic encoder. Every field is an argument of :func:`create_encoder`, and of a YAML."""
+    """The shape of an acoustic encoder. Every field is an argument of :func:`create_encoder` in Python and in YAML."""
 
     input_size: int = 80
-    """Features a frame, all channels counted: mel bins x `input_channels`."""
+    """Features per frame over all channels: mel bins x `input_channels`."""
     input_channels: int = 1
-    """1 for log-mel features, 3 with deltas and delta-deltas, which come as (static, delta, delta-delta)."""
+    """1 for log-mel features, 3 with deltas and delta-deltas, in the order (static, delta, delta-delta)."""
     channels: Sequence[int] = (32, 64, 128, 256)
-    """Output channels of the four stages; the stem has those of the first."""
+    """Output channels of the four stages; the stem has as many as the first."""
     blocks: Sequence[int] = (3, 3, 2, 2)
     """Basic blocks of the four stages."""
     time_stride: int = 4
-    """Frames in per frame out: 1 (a hybrid's one posterior a frame), 2, 4 (default), 8."""
+    """Input frames per output frame: 1 (a posterior per frame, for hybrid models), 2, 4 or 8."""
     pool_frequency: bool = True
-    """True averages over frequency before the head. False shows the head every bin, so that it need not learn from the
-    border's zeros where in frequency something is: faster to train, at 1/20 more MACs."""
+    """True averages over frequency before the head; the network can then tell frequencies only by the zeros at the
+    border. False gives the head every bin, which trains faster, at 1/20 more MACs."""
     output_size: int = 512
     """Dimension D of the output."""
     context_blocks: int = 0
-    """Blocks that convolve over time only, behind the head: for words to be spelled as a whole, a frame has to see more
-    of them than the stages show it."""
+    """Blocks after the head that convolve over time only. They widen the context, which spelling whole words needs
+    beyond that of the stages."""
     context_kernel: int = 15
-    """Frames that each of these sees, at the time stride of the output; odd."""
+    """Kernel size of each of these blocks in output frames; odd."""
     big_little_stages: int = 4
-    """How many stages, from the first, are Big-Little; 0 makes the plain twin. The image nets leave the last plain."""
+    """Number of Big-Little stages, from the first; 0 makes the plain twin. In the image networks, the last is plain."""
     alpha: int = 4
-    """Divides the channels of the little branch."""
+    """The little branch has 1 / alpha of the channels."""
     beta: int = 2
-    """Divides the blocks of the little branch, which has max(1, n // beta - 1) in a stage of n."""
+    """In a stage of n blocks, the little branch has max(1, n // beta - 1)."""
     branches: int = 2
     """Number of branches; the published networks have 2."""
     big_stride: Pair = (2, 2)
     """(time, frequency) stride of the big branch inside its stage; (1, 2) keeps its time resolution."""
     upsampling: str = "nearest"
-    """How the big branch comes back to full resolution: "nearest" or "bilinear"."""
+    """Upsampling of the big branch to full resolution: "nearest" or "bilinear"."""
     merge: str = "add"
-    """"add" or "concat"."""
+    """Merge of the branches: "add" or "concat"."""
     pyramid: bool = False
-    """True merges the branches once, before the head, instead of once a stage: an ablation."""
+    """True merges the branches once, before the head, instead of once per stage: an ablation."""
     time_padding: TimePadding = "same"
     """"same", or "causal": no frame sees the future."""
     block: Mapping[str, Any] = field(default_factory=dict)
@@ -127,14 +127,14 @@ class EncoderConfig:
 
 @dataclass
 class StreamingContext:
-    """What SpeechBrain hands from one chunk of a stream to the next."""
+    """The state that SpeechBrain passes from one chunk of a stream to the next."""
 
     state: StreamState | None = None
-    """None before the first chunk, which tells how many streams there are."""
+    """None before the first chunk, which determines the number of streams."""
 
 
 class BigLittleEncoder(nn.Module):
-    """Acoustic encoder that stands wherever SpeechBrain expects one. Its output does not depend on the padding.
+    """Acoustic encoder that works wherever SpeechBrain expects one. Its output does not depend on padding.
 
     Arguments
     ---------
@@ -147,12 +147,12 @@ class BigLittleEncoder(nn.Module):
     output_size : int
         Dimension D of the output.
     time_stride : int
-        Frames in per frame out; T' = ceil(T / time_stride).
+        Input frames per output frame; T' = ceil(T / time_stride).
 
     Raises
     ------
     ValueError
-        For a value that no network can be built with.
+        If no network can be built with a value.
 
     Example
     -------
@@ -186,20 +186,20 @@ class BigLittleEncoder(nn.Module):
         wav_lens: Tensor | None = None,
         wav_len: Tensor | None = None,
     ) -> Tensor:
-        """The encoder as SpeechBrain calls it.
+        """Encode features, called as SpeechBrain calls an encoder.
 
         Arguments
         ---------
         x : Tensor, (B, T, F)
             Features, padded at the end.
         lengths, wav_lens, wav_len : Tensor of float, (B,), optional
-            Relative lengths in (0, 1], under any one of SpeechBrain's names for them; without them every frame is
+            Relative lengths in (0, 1], under any one of SpeechBrain's names for them. Without them, all frames are
             valid.
         pad_idx : int
-            Not used. Recipes pass it to any encoder.
+            Not used; recipes pass it to every encoder.
         dynchunktrain_config : DynChunkTrainConfig, optional
-            Not used, for a causal encoder needs no chunks to stream. One that sees the future warns: it is trained on
-            whole utterances.
+            Not used, since a causal encoder streams without chunked training. A non-causal encoder, which cannot
+            stream, warns.
 
         Returns
         -------
@@ -209,7 +209,7 @@ class BigLittleEncoder(nn.Module):
         Raises
         ------
         ValueError
-            For features or lengths that do not fit, and for lengths under several names.
+            If features or lengths do not fit, or lengths are given under several names.
         """
         lengths = lengths_by_any_name(lengths, wav_lens, wav_len)
         if dynchunktrain_config is not None and self.config.time_padding != "causal":
@@ -222,13 +222,13 @@ class BigLittleEncoder(nn.Module):
         return self._encode(x, frames)
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder as this project calls it: integer lengths in and out.
+        """Encode features with integer lengths, as this project calls an encoder.
 
         Arguments
         ---------
         x : Tensor, (B, T, F)
         frames : Tensor of int64, (B,)
-            Valid frames of each utterance, 1 .. T.
+            Number of valid frames of each utterance, 1 .. T.
 
         Returns
         -------
@@ -244,24 +244,24 @@ class BigLittleEncoder(nn.Module):
         return self._encode(x, frames), self.output_lengths(frames)
 
     def initial_state(self, batch: int = 1) -> StreamState:
-        """The state before the first :meth:`step`, for `batch` streams that run side by side."""
+        """The state before the first :meth:`step`, for `batch` parallel streams."""
         weight = self.head.weight
         return self._step(weight.new_zeros(batch, 0, self.config.input_size), None)[1]
 
     def step(self, x: Tensor, state: StreamState) -> tuple[Tensor, StreamState]:
-        """The encoder on a stream: the next frames in, the frames out that they complete.
+        """Encode the next frames of a stream, and return the output frames that they complete.
 
-        Put together, what comes out is what :meth:`encode` makes of the whole utterance, whatever the chunks. After n
-        frames in, ceil(n / time_stride) have come out; the first with the first. Work and state of a step do not depend
-        on what went before.
+        For any chunks, the concatenated outputs equal those of :meth:`encode` for the whole utterance. After n input
+        frames, there are ceil(n / time_stride) output frames; the first input frame gives the first. Computation and
+        state size of a step do not grow with the stream.
 
         Arguments
         ---------
         x : Tensor, (B, T, F)
             The next T frames of each stream; 0 or more.
         state : tuple of Tensor
-            From :meth:`initial_state` or the last step. It is left as it was: from a state that was held on to, a
-            stream can go on a second time.
+            From :meth:`initial_state` or the previous step. It is not modified, so a stream can be continued more than
+            once from a saved state.
 
         Returns
         -------
@@ -271,7 +271,7 @@ class BigLittleEncoder(nn.Module):
         Raises
         ------
         ValueError
-            For an encoder that is not causal or is in training mode, and for a state of another batch.
+            If the encoder is not causal or is in training mode, or the state has another batch size.
 
         Example
         -------
@@ -296,20 +296,20 @@ class BigLittleEncoder(nn.Module):
         return self._encode(x, None, stream), stream.state
 
     def make_streaming_context(self, dynchunktrain_config: Any = None) -> StreamingContext:
-        """What SpeechBrain keeps of streams that run side by side, for :meth:`forward_streaming`.
+        """Create SpeechBrain's context of parallel streams, for :meth:`forward_streaming`.
 
-        `dynchunktrain_config` is not used: any chunks give the same frames.
+        `dynchunktrain_config` is not used: all chunk sizes give the same frames.
 
         Raises
         ------
         ValueError
-            For an encoder that is not causal or is in training mode.
+            If the encoder is not causal or is in training mode.
         """
         self.initial_state()
         return StreamingContext()
 
     def forward_streaming(self, x: Tensor, context: StreamingContext) -> Tensor:
-        """:meth:`step` as SpeechBrain calls it: (B, T, F) -> (B, T', D), and the context goes on.
+        """:meth:`step` as SpeechBrain calls it: (B, T, F) -> (B, T', D); updates the context in place.
 
         Example
         -------
@@ -323,7 +323,7 @@ class BigLittleEncoder(nn.Module):
         return y
 
     def get_filter_properties(self) -> FilterProperties:
-        """:attr:`context` in SpeechBrain's terms: a window around frame `time_stride * t`, or one that ends there.
+        """:attr:`context` in SpeechBrain's terms: a window around frame `time_stride * t`, or ending there if causal.
 
         Raises
         ------
@@ -335,7 +335,7 @@ class BigLittleEncoder(nn.Module):
         >>> create_encoder("bl_resnet22").get_filter_properties()
         FilterProperties(window_size=225, stride=4, dilation=1, causal=False)
         """
-        # Its package takes seconds to import, and nothing else here needs it.
+        # Imported here, since the package takes seconds to import and nothing else needs it.
         from speechbrain.utils.filter_analysis import FilterProperties
 
         left, right = self.context
@@ -343,19 +343,19 @@ class BigLittleEncoder(nn.Module):
         return FilterProperties(left + 1 if causal else 2 * max(left, right) + 1, self.time_stride, causal=causal)
 
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
-        """Frames out for `n` frames in: ceil(n / time_stride)."""
+        """Number of output frames for `n` input frames: ceil(n / time_stride)."""
         return output_length(n, self.time_stride)
 
     def relative_output_lengths(self, lengths: Tensor, size: int) -> Tensor:
-        """SpeechBrain's relative lengths of the output, exact, from those of an input of `size` frames."""
+        """Exact relative output lengths for SpeechBrain, from the relative lengths of an input of `size` frames."""
         frames = self.output_lengths(relative_to_frames(lengths, size))
         return frames_to_relative(frames, output_length(size, self.time_stride))
 
     @property
     def context(self) -> tuple[int, int]:
-        """Input frames (left, right) before and after frame `time_stride * t` on which output frame t can depend.
+        """Numbers of input frames before and after frame `time_stride * t` on which output frame t can depend.
 
-        Every t keeps to it, and some t reach it. In causal mode nothing lies to the right.
+        They are the maxima over all t. In causal mode the second is 0.
 
         Raises
         ------
@@ -372,10 +372,10 @@ class BigLittleEncoder(nn.Module):
 
     @property
     def alignment(self) -> int:
-        """An input shifted by a multiple of so many frames gives the output shifted by whole frames, and the same.
+        """Number of input frames such that shifting the input by a multiple of it only shifts the output.
 
-        It is a multiple of `time_stride`, larger where the big branches of the last stages stride further than that.
-        Long audio cut into windows that begin at multiples of it, and overlap by `context`, comes out as in one piece.
+        It is a multiple of `time_stride`, and larger if the big branches of the last stages have a larger stride.
+        Windows that begin at its multiples and overlap by `context` give the same output as one pass over long audio.
 
         Raises
         ------
@@ -413,8 +413,8 @@ class BigLittleEncoder(nn.Module):
             )
         mask = TimeMask.for_batch(frames, size)
         planes = x.unflatten(2, (c.input_channels, -1)).transpose(1, 2)
-        # Convolutions are fastest channels last. Copied, because with a single channel .contiguous() is satisfied by
-        # strides that the convolution takes for channels first, and the whole network would follow.
+        # Convolutions are fastest in channels-last format. With a single channel, .contiguous() may keep strides that
+        # the convolution takes for channels first, and the whole network would follow; so the input is copied.
         x = torch.empty(planes.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
         x.copy_(planes)
         if mask is not None:
@@ -436,12 +436,12 @@ class BigLittleEncoder(nn.Module):
 def lengths_by_any_name(
     lengths: Tensor | None, wav_lens: Tensor | None = None, wav_len: Tensor | None = None
 ) -> Tensor | None:
-    """The lengths that a recipe gives, by whatever name.
+    """The lengths that a recipe passes under any of SpeechBrain's names.
 
     Raises
     ------
     ValueError
-        Where they are given under several names.
+        If they are given under several names.
 
     Example
     -------
@@ -455,7 +455,7 @@ def lengths_by_any_name(
 
 
 def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[TimeModule]:
-    """The network between stem and head; `strides` lead into each stage."""
+    """Build the stages between stem and head; `strides` are those into each stage."""
     big_little = BigLittleConfig(
         alpha=c.alpha,
         beta=c.beta,
@@ -502,7 +502,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bl_pyramid_resnet22": {**RESNET22, "pyramid": True},
     "bl_pyramid_resnet34": {**RESNET34, "pyramid": True},
 }
-"""Preset -> what it sets in :class:`EncoderConfig`. A new preset is a new entry here."""
+"""Preset -> fields of :class:`EncoderConfig` that it sets. A new preset is a new entry here."""
 
 
 def list_encoders() -> list[str]:
@@ -517,7 +517,7 @@ def list_encoders() -> list[str]:
 
 
 def create_encoder(name: str, **overrides: Any) -> BigLittleEncoder:
-    """An encoder by the name of its preset, with any field of :class:`EncoderConfig` overridden.
+    """Create an encoder from a preset, with any fields of :class:`EncoderConfig` overridden.
 
     Arguments
     ---------
@@ -529,7 +529,7 @@ def create_encoder(name: str, **overrides: Any) -> BigLittleEncoder:
     Raises
     ------
     ValueError
-        For an unknown preset or field, or a value that no network can be built with.
+        If the preset or a field is unknown, or no network can be built with a value.
 
     Example
     -------

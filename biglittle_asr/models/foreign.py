@@ -1,7 +1,7 @@
-"""SpeechBrain's own encoders, under the contract that the recipes' encoders keep: whole numbers of frames in and out.
+"""SpeechBrain's own encoders as baselines, with the interface of the recipes' encoders: integer frames in and out.
 
-They are here to be compared with. Of their outputs it holds what holds in SpeechBrain: they depend on the padding.
-Not imported by `biglittle_asr.models`, for which torch is enough.
+As in SpeechBrain, their outputs depend on padding. `biglittle_asr.models` does not import this module, since the other
+models need only PyTorch.
 """
 
 import warnings
@@ -21,22 +21,22 @@ from biglittle_asr.nnet import frames_to_relative, output_length, relative_to_fr
 from biglittle_asr.nnet.lengths import IntOrTensor
 
 EDGE_FRAMES, EDGE_PART = 2, 0.1
-"""So many frames, and this part of them, may be more or fewer than the time stride says: convolutions without padding
-lose some, and roundings."""
+"""The number of output frames may differ from that of the time stride by this many, plus this part of it, because of
+convolutions without padding and rounding."""
 
 
 class ForeignEncoder(nn.Module):
-    """Modules of SpeechBrain in a row, as an encoder of this project's recipes.
+    """A sequence of SpeechBrain modules as an encoder of this project's recipes.
 
     Arguments
     ---------
     modules : sequence of nn.Module
-        The first takes features (B, T, F), the last gives (B, T', D). Those whose forward has an argument `lengths` or
-        `wav_lens` are given relative lengths.
+        The first takes features (B, T, F), the last gives (B, T', D). Modules whose forward has an argument `lengths`
+        or `wav_lens` are given relative lengths.
     output_size : int
         Dimension D of the output.
     time_stride : int
-        Frames in per frame out.
+        Input frames per output frame.
 
     Example
     -------
@@ -61,12 +61,12 @@ class ForeignEncoder(nn.Module):
         wav_lens: Tensor | None = None,
         wav_len: Tensor | None = None,
     ) -> Tensor:
-        """(B, T', D) out of features (B, T, F); arguments are those of :meth:`BigLittleEncoder.forward`.
+        """Encode features (B, T, F) to (B, T', D); arguments are those of :meth:`BigLittleEncoder.forward`.
 
         Raises
         ------
         ValueError
-            If the modules have another time stride than they were said to have.
+            If the modules have a time stride other than `time_stride`.
         """
         if dynchunktrain_config is not None:
             warnings.warn("dynchunktrain_config is not passed on to the modules of a ForeignEncoder", stacklevel=4)
@@ -80,19 +80,19 @@ class ForeignEncoder(nn.Module):
         return y
 
     def encode(self, x: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T', D) and (B,) integer frames, out of features (B, T, F) and (B,) integer frames.
+        """Encode features (B, T, F) with integer frames (B,) to (B, T', D) and integer frames (B,).
 
-        Some of these encoders round T' down, and then drop the last frame of the longest utterances.
+        Some of these encoders round T' down, which drops the last frame of the longest utterances.
         """
         y = self(x, frames_to_relative(frames, x.shape[1]))
         return y, self.output_lengths(frames).clamp(max=y.shape[1])
 
     def output_lengths(self, n: IntOrTensor) -> IntOrTensor:
-        """Frames out for `n` frames in: ceil(n / time_stride)."""
+        """Number of output frames for `n` input frames: ceil(n / time_stride)."""
         return output_length(n, self.time_stride)
 
     def relative_output_lengths(self, lengths: Tensor, size: int) -> Tensor:
-        """SpeechBrain's relative lengths of the output, from those of an input of `size` frames."""
+        """Relative output lengths for SpeechBrain, from the relative lengths of an input of `size` frames."""
         frames = self.output_lengths(relative_to_frames(lengths, size))
         return frames_to_relative(frames, output_length(size, self.time_stride))
 
@@ -107,7 +107,7 @@ def crdnn(
     time_stride: int = 4,
     dropout: float = 0.15,
 ) -> ForeignEncoder:
-    """SpeechBrain's CRDNN: convolutions, a bidirectional LSTM, linear layers; sizes of its LibriSpeech recipes.
+    """Create SpeechBrain's CRDNN: convolutions, a bidirectional LSTM and linear layers, sized as for LibriSpeech.
 
     Example
     -------
@@ -143,9 +143,9 @@ def conformer(
     kernel_size: int = 31,
     dropout: float = 0.1,
 ) -> ForeignEncoder:
-    """SpeechBrain's Conformer encoder behind its convolutional front end; the sizes of its small LibriSpeech recipe.
+    """Create SpeechBrain's Conformer encoder with its convolutional front end, sized as its small LibriSpeech recipe.
 
-    Every convolution of the front end halves time.
+    Every convolution of the front end halves the frame rate.
 
     Example
     -------

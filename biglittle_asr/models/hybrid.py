@@ -1,4 +1,4 @@
-"""The hybrid model: an encoder whose output layer tells states of hidden Markov models apart, and their priors."""
+"""The hybrid model: an encoder whose output layer classifies states of hidden Markov models, and their priors."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from biglittle_asr.models.encoder import BigLittleEncoder
 class HybridModel(CTCModel):
     """Encoder, dropout, and an output layer of tied HMM states, with their priors.
 
-    A state that is seen in the part f of the frames has the loss weight f^(gamma - 1): trained so, the network says
-    what it would have said of frames in which each state is seen in proportion to f^gamma. These are the priors that
-    its posteriors are divided by. gamma = 1 weighs all frames alike; less gives rare states more of a say, as drawing
-    frames in proportion to f^gamma would, which cannot be done with whole utterances.
+    A state with relative frequency f has the loss weight f^(gamma - 1). The network then learns the posteriors of data
+    in which states occur in proportion to f^gamma, and these proportions are the priors by which its posteriors are
+    divided. gamma = 1 weighs all frames alike; a smaller gamma gives more weight to rare states. The effect is that of
+    sampling frames in proportion to f^gamma, which whole utterances do not allow.
 
     Arguments
     ---------
     encoder : BigLittleEncoder
-        Or any module with `output_size`, `output_lengths` and `encode`.
+        This class, or any module with `output_size`, `output_lengths` and `encode`.
     output_neurons : int
-        Tied states V.
+        Number of tied states V.
     dropout : float
-        Before the output layer.
+        Dropout rate before the output layer.
     search_graph : nn.Module, optional
-        What words are found with, which a model folder holds as a part of the model.
+        The graph for the word search; a model folder holds it as part of the model.
 
     Attributes
     ----------
     log_prior : Tensor
-        (V,) natural logarithms, zero until :meth:`set_frequencies`.
+        (V,) natural logarithms of the priors, zero until :meth:`set_frequencies`.
     loss_weights : Tensor
-        (V,) one until then.
+        (V,) weights of states in the loss, one until then.
 
     Example
     -------
@@ -61,7 +61,7 @@ class HybridModel(CTCModel):
 
     @property
     def num_states(self) -> int:
-        """Tied states V."""
+        """Number of tied states V."""
         return len(self.log_prior)
 
     def set_frequencies(self, counts: Tensor, balance: float) -> None:
@@ -70,9 +70,9 @@ class HybridModel(CTCModel):
         Arguments
         ---------
         counts : Tensor
-            (V,) frames of each state in the training data; one that was never seen counts as seen once.
+            (V,) frames per state in the training data; a state that does not occur counts once.
         balance : float
-            gamma, from 0 to 1. Weights are scaled so that the mean frame's is 1.
+            gamma, from 0 to 1. Weights are scaled to a mean of 1 over frames.
         """
         frequencies = counts.double().clamp(min=1.0)
         frequencies = frequencies / frequencies.sum()
@@ -82,26 +82,26 @@ class HybridModel(CTCModel):
 
     @torch.no_grad()
     def refine(self, coarse: HybridModel, origin: Tensor) -> None:
-        """Begin with what a network of fewer states knows, each of which is several of this one's.
+        """Initialize the output layer from a network with fewer states, each of which is split into several here.
 
-        Their posteriors add up to its own, in proportion to the priors of both.
+        The posterior of a coarse state is divided among its parts in proportion to their priors.
 
         Arguments
         ---------
         coarse : HybridModel
             With the same encoder.
         origin : Tensor
-            (V,) integer state of `coarse` that each is a part of.
+            (V,) index of the state of `coarse` from which each state was split.
         """
         priors = torch.zeros_like(coarse.log_prior).index_add(0, origin, self.log_prior.exp())
         self.output.weight.copy_(coarse.output.weight[origin])
         self.output.bias.copy_(coarse.output.bias[origin] + self.log_prior - priors.log()[origin])
 
     def log_likelihoods(self, log_probs: Tensor) -> Tensor:
-        """Log-likelihoods (..., V) of frames, but for a constant a frame, out of their log-probabilities."""
+        """Convert log-probabilities of frames to log-likelihoods (..., V), up to a constant per frame."""
         return log_probs - self.log_prior.to(log_probs.device)
 
     def posteriors(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Like forward, with what the encoder makes of the frames: log-probabilities, vectors (B, T', D), frames."""
+        """Like forward, with the encoder's output too: log-probabilities, vectors (B, T', D), integer frames."""
         encoded, frames = self.encoder.encode(features, frames)
         return self.log_probs(encoded), encoded, frames

@@ -1,9 +1,9 @@
-"""Image classifiers: Big-Little ResNet, ResNeXt and SE-ResNeXt, and the plain networks that they are compared with.
+"""Image classifiers: Big-Little ResNet, ResNeXt and SE-ResNeXt, and the plain networks as their baselines.
 
-:class:`ImageClassifier` is one constructor for all of them: a stem, four stages, the mean over the image, a linear
-layer. :func:`create_model` makes the named ones of `MODELS`. Big-Little networks (Chen et al., ICLR 2019) have the
-layers, and the names of the layers, of the authors' published checkpoints; plain ones (He et al., 2016, stride on the
-3x3) have torchvision's.
+:class:`ImageClassifier` builds all of them: a stem, four stages, the mean over the image, and a linear layer.
+:func:`create_model` makes the named networks of `MODELS`. Big-Little networks (Chen et al., ICLR 2019) have the layers
+and layer names of the authors' published checkpoints; plain ones (He et al., 2016, stride on the 3x3) have those of
+torchvision.
 """
 
 from __future__ import annotations
@@ -40,43 +40,43 @@ STEMS = ("imagenet", "small")
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """The shape of an image classifier. Every field is an argument of :func:`create_model`, and of a YAML."""
+    """The shape of an image classifier. Every field is an argument of :func:`create_model` in Python and in YAML."""
 
     num_classes: int = 1000
-    """Size of the output."""
+    """Number of classes, the size of the output."""
     blocks: Sequence[int] = (3, 4, 6, 3)
-    """Residual blocks n of the four stages."""
+    """Number n of residual blocks in each of the four stages."""
     channels: Sequence[int] = (256, 512, 1024, 2048)
     """Output channels of the four stages."""
     block: str = "bottleneck"
-    """"basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1)."""
+    """Type of the blocks: "basic" (two 3x3) or "bottleneck" (1x1, 3x3, 1x1)."""
     groups: int = 1
     """Groups of the bottleneck's 3x3 (ResNeXt: 32 or 64)."""
     base_width: int = 64
-    """Channels of a group at 64 planes (ResNeXt's "4d" is 4); 64 with one group is ResNet."""
+    """Channels per group at 64 planes (4 for ResNeXt's "4d"); 64 with one group is ResNet."""
     squeeze_excite: bool = False
-    """Gate every block's channels by their means."""
+    """Whether every block has a squeeze-and-excitation layer, which scales channels by gates from their means."""
     shortcut: str = "pool"
-    """Of strided blocks: "pool" (average, then 1x1: Big-Little nets), or "conv" (strided 1x1: torchvision's)."""
+    """Shortcut of strided blocks: "pool" (average, then 1x1, as in Big-Little) or "conv" (strided 1x1, torchvision)."""
     big_little_stages: int = 3
-    """How many stages, from the first, are Big-Little. 3 is published, the last being 7x7 pixels; 0 is plain."""
+    """Number of Big-Little stages, from the first: 3 as published, since the last has only 7x7 pixels; 0 for plain."""
     alpha: int = 2
-    """Divides the channels of the little branch, of the stem too."""
+    """The little branch has 1 / alpha of the channels, in the stem too."""
     beta: int = 4
-    """Divides the blocks of the little branch, which has max(1, n // beta - 1) in a stage of n."""
+    """In a stage of n blocks, the little branch has max(1, n // beta - 1)."""
     branches: int = 2
-    """Number of branches of a stage; the published networks have 2."""
+    """Number of branches per stage; the published networks have 2."""
     upsampling: str = "nearest"
-    """How the big branch comes back to full resolution: "nearest", which published weights need, or "bilinear"."""
+    """Upsampling of the big branch to full resolution: "nearest", which published weights need, or "bilinear"."""
     merge: str = "add"
-    """"add" or "concat"."""
+    """Merge of the branches: "add" or "concat"."""
     stem: str = "imagenet"
-    """"imagenet" divides height and width by 4. "small", for images of 32 or 64 pixels, is one 3x3 convolution, as is
-    usual on CIFAR, and the same for Big-Little and plain networks; no such Big-Little network was published."""
+    """Type of the stem. "imagenet" divides height and width by 4. "small", for images of 32 or 64 pixels, is one 3x3
+    convolution, as is usual on CIFAR, in Big-Little and plain networks alike; it was not published for Big-Little."""
     small_stem_stride: int = 1
-    """Stride of the "small" stem; 2 takes a quarter of the MACs. The "imagenet" stem has its own."""
+    """Stride of the "small" stem; 2 needs a quarter of the MACs. The "imagenet" stem has its own."""
     input_channels: int = 3
-    """3 for colour images, 1 for grey ones."""
+    """3 for color images, 1 for gray ones."""
 
     def __post_init__(self) -> None:
         check_positive(self, ("num_classes", "input_channels", "groups", "base_width"))
@@ -92,7 +92,7 @@ class ImageConfig:
 
 
 class ImageClassifier(nn.Module):
-    """A network from images to one score (logit) a class.
+    """A network that maps images to one score (logit) per class.
 
     Arguments
     ---------
@@ -106,7 +106,7 @@ class ImageClassifier(nn.Module):
     Raises
     ------
     ValueError
-        For a value that no network can be built with.
+        If no network can be built with a value.
 
     Example
     -------
@@ -120,7 +120,7 @@ class ImageClassifier(nn.Module):
         super().__init__()
         check_fields(ImageConfig, config, "image model argument")
         self.config = c = ImageConfig(**config)
-        # The published files have no prefix for the stem: its layers are the network's own.
+        # Published files have no prefix for the stem's layers, so they belong to the network itself.
         for name, layer in _stem(c).named_children():
             self.add_module(name, layer)
         big_little = BigLittleConfig(c.alpha, c.beta, c.branches, upsampling=c.upsampling, merge=c.merge)
@@ -143,7 +143,7 @@ class ImageClassifier(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, height, width), of any size, normalized as in training -> logits (B, num_classes)."""
+        """Map images (B, C, height, width) of any size, normalized as in training, to logits (B, num_classes)."""
         if x.dim() != 4 or x.shape[1] != self.config.input_channels:
             raise ValueError(
                 f"images of shape {tuple(x.shape)} do not fit a network of input_channels "
@@ -156,7 +156,7 @@ class ImageClassifier(nn.Module):
 
 
 class PlainStem(nn.Module):
-    """A convolution, and in the ImageNet networks a max-pooling.
+    """A convolution, followed by max-pooling in the ImageNet networks.
 
     Example
     -------
@@ -176,7 +176,7 @@ class PlainStem(nn.Module):
 
 
 def plain_stem(layers: Any, x: Tensor) -> Tensor:
-    """The stem of a module that has the layers of :class:`PlainStem`."""
+    """Compute the stem of a module that has the layers of :class:`PlainStem`."""
     return cast(Tensor, layers.maxpool(layers.relu(layers.bn1(layers.conv1(x)))))
 
 
@@ -198,7 +198,7 @@ DEPTH_50 = {"blocks": (3, 4, 6, 3)}
 RESNEXT_32X4D = {"groups": 32, "base_width": 4}
 RESNEXT_64X4D = {"groups": 64, "base_width": 4}
 SE_RESNEXT_32X4D = {**RESNEXT_32X4D, "squeeze_excite": True}
-# The published Big-Little networks have other numbers of blocks than the plain ones of their name.
+# Published Big-Little networks have other numbers of blocks than plain networks of the same name.
 DEPTH_101, BIG_LITTLE_DEPTH_101 = {"blocks": (3, 4, 23, 3)}, {"blocks": (4, 8, 18, 3)}
 DEPTH_152, BIG_LITTLE_DEPTH_152 = {"blocks": (3, 8, 36, 3)}, {"blocks": (5, 12, 30, 3)}
 
@@ -222,7 +222,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "bl_seresnext50_32x4d": {**DEPTH_50, **SE_RESNEXT_32X4D},
     "bl_seresnext101_32x4d": {**BIG_LITTLE_DEPTH_101, **SE_RESNEXT_32X4D},
 }
-"""Model -> what it sets in :class:`ImageConfig`. A new model is a new entry here."""
+"""Model -> fields of :class:`ImageConfig` that it sets. A new model is a new entry here."""
 
 
 def list_models() -> list[str]:
@@ -237,7 +237,7 @@ def list_models() -> list[str]:
 
 
 def create_model(name: str, **overrides: Any) -> ImageClassifier:
-    """An image classifier by its name, with any field of :class:`ImageConfig` overridden. Its weights are random.
+    """Create a named image classifier with random weights and any fields of :class:`ImageConfig` overridden.
 
     Arguments
     ---------
@@ -249,7 +249,7 @@ def create_model(name: str, **overrides: Any) -> ImageClassifier:
     Raises
     ------
     ValueError
-        For an unknown model or field, or a value that no network can be built with.
+        If the model or a field is unknown, or no network can be built with a value.
 
     Example
     -------

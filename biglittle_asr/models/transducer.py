@@ -1,4 +1,4 @@
-"""The transducer: an encoder of the audio, a network that reads the tokens so far, and one that joins the two."""
+"""The transducer: an encoder of the audio, a prediction network over the previous tokens, and a joint network."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ class TransducerModel(nn.Module):
     encoder : nn.Module
         With `output_size` and `encode`.
     output_neurons : int
-        Tokens V; the first is the blank, which is also what the prediction network reads before the first token.
+        Number of tokens V. The first is the blank, which the prediction network also reads before the first token.
     prediction_size : int
-        Of the embeddings and of the LSTM.
+        Size of the embeddings and of the LSTM.
     joint_size : int
-        Of the space J in which both are added.
+        Size J of the joint space, in which projections of both are added.
     dropout : float
-        On the encoder's and the prediction network's output.
+        Dropout rate on the outputs of the encoder and the prediction network.
 
     Example
     -------
@@ -55,43 +55,43 @@ class TransducerModel(nn.Module):
     def forward(
         self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Score every token at every frame, after every beginning of the transcript.
+        """Score every token at every frame, after every prefix of the transcript.
 
         Arguments
         ---------
         features, frames, tokens, num_tokens : Tensor
-            As of :meth:`AttentionModel.forward`: (B, T, F), (B,), (B, U) and (B,).
+            As for :meth:`AttentionModel.forward`: (B, T, F), (B,), (B, U) and (B,).
 
         Returns
         -------
         logits : Tensor
-            (B, T', U + 1, V), float32; T' is the longest utterance's.
+            (B, T', U + 1, V), float32; T' is that of the longest utterance.
         encoded : Tensor
-            (B, T', J), what is joined with predictions, float32.
+            (B, T', J) projected encoder frames, float32.
         frames : Tensor
-            (B,) integer frames out of the encoder.
+            (B,) integer numbers of encoder frames.
         """
         encoded, frames = self.encode(features, frames)
         given = tokens.masked_fill(~valid_mask(num_tokens, tokens.shape[1]), 0)
-        # The loss is a sum over paths, of as many terms as there are frames and tokens.
+        # float32, because the loss sums over paths with one term per frame and token.
         with torch.autocast(encoded.device.type, enabled=False):
             predicted = self.predict(given)
             return self.join(encoded.unsqueeze(2), predicted.unsqueeze(1)), encoded, frames
 
     def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What is joined with predictions (B, T', J), float32, and integer frames (B,), of which the largest is T'."""
+        """Encode features (B, T, F) to projected frames (B, T', J), float32, and integer frames (B,), at most T'."""
         return self.project(*self.encoder.encode(features, frames))
 
     def project(self, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of :meth:`encode` behind the encoder's frames (B, T', D)."""
+        """The part of :meth:`encode` after the encoder: takes its frames (B, T', D) and their numbers (B,)."""
         with torch.autocast(encoded.device.type, enabled=False):
             return self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float())), frames
 
     def predict(self, tokens: Tensor) -> Tensor:
-        """Projected predictions (B, U + 1, J), before the first token and behind each of tokens (B, U)."""
+        """Compute projected predictions (B, U + 1, J), before the first and after each of the tokens (B, U)."""
         predicted, _ = self.prediction(self.embedding(nn.functional.pad(tokens, (1, 0))))
         return self.project_predicted(self.dropout(predicted))
 
     def join(self, encoded: Tensor, predicted: Tensor) -> Tensor:
-        """Logits (..., V) of projected frames (..., J) and projected predictions (..., J)."""
+        """Compute logits (..., V) from projected frames (..., J) and projected predictions (..., J)."""
         return self.output(torch.tanh(encoded + predicted))

@@ -1,6 +1,6 @@
-"""Ablations of the Big-Little stage: more branches, other upsampling, merging by concatenation, one merge at the end.
+"""Ablations of the Big-Little stage: more branches, other upsampling, concatenation, or one merge at the end.
 
-Chen et al. (ICLR 2019) compare their network with some of these; no shipped YAML file uses them.
+Chen et al. (ICLR 2019) compare their network with some of these. No shipped YAML file uses them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from biglittle_asr.nnet.streaming import Stream
 
 
 class BigLittleBranches(TimeModule):
-    """Branches that run side by side from one input and are merged at the finest branch's resolution.
+    """Parallel branches from one input, merged at the resolution of the finest branch.
 
     Children are `big`, `little` and `little_e`, as in the published checkpoints; further branches are `little2`, ...
 
     Arguments
     ---------
     branches : sequence of Blocks
-        From the coarsest to the finest; neighbours differ by `config.big_stride`. None ends in an activation.
+        From the coarsest to the finest; adjacent ones differ by a factor of `config.big_stride`. None ends in an
+        activation.
     channels : sequence of int
-        What each branch puts out; the first is what the merged result has.
+        Output channels of each branch; the merged result has as many as the first.
     config : BigLittleConfig
     layers : Layers
     """
@@ -72,7 +73,7 @@ class BigLittleBranches(TimeModule):
         assert merged is not None
         if self.config.merge == "concat":
             return self.relu(self.concat(merged, merged_mask, stream))
-        # A coarse frame that straddles the end reaches one fine frame past it.
+        # A coarse frame that straddles the utterance's end reaches one fine frame past it.
         return self.relu(merged if merged_mask is None else merged_mask.zero_(merged))
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
@@ -87,14 +88,14 @@ class BigLittleBranches(TimeModule):
 
 
 class BranchedStage(BigLittleBranches):
-    """:class:`BigLittleStage` of any number of branches, upsampling and merge, with the same arguments.
+    """:class:`BigLittleStage` with any number of branches, upsampling and merge; arguments are the same.
 
     Further branches are `little2`, ..., each with its 1x1; merge "concat" has one 1x1 for all, `concat`.
 
     Raises
     ------
     ValueError
-        As :class:`BigLittleStage`, and for bilinear upsampling in causal mode.
+        As for :class:`BigLittleStage`; also for bilinear upsampling in causal mode.
 
     Example
     -------
@@ -131,7 +132,7 @@ class BranchedStage(BigLittleBranches):
 
 
 def stage_for(config: BigLittleConfig) -> type[BigLittleStage | BranchedStage]:
-    """The class of a config's stages.
+    """The class for the stages of a config.
 
     Example
     -------
@@ -142,16 +143,16 @@ def stage_for(config: BigLittleConfig) -> type[BigLittleStage | BranchedStage]:
 
 
 class BigLittlePyramid(BigLittleBranches):
-    """Branches that run apart through all stages and merge once, at the end: the ablation of frequent merging.
+    """Branches that run separately through all stages and merge once, at the end: the ablation of frequent merging.
 
-    A stage's n blocks are n in the big branch here, since there is no fusion block to count. The big branch takes its
-    extra stride at the very first block.
+    The big branch has all n blocks of a stage, since there is no fusion block. It takes its extra stride in the very
+    first block.
 
     Arguments
     ---------
     in_channels : int
     channels, blocks : sequence of int
-        Of each stage.
+        Output channels and number of blocks of each stage.
     strides : sequence of (int, int)
         Stride into each stage.
     config : BigLittleConfig

@@ -1,7 +1,7 @@
-"""The residual blocks. Everything else in the package is assembled from them.
+"""The residual blocks, from which stages are assembled.
 
-Both map (B, C, T, F) and an optional mask of valid frames to the block's result; `stride` is over (time, frequency)
-and kept as an attribute, by which containers follow the mask. A stream, in causal mode, makes T the frames of a chunk.
+They map (B, C, T, F) and an optional mask of valid frames to the block's result. `stride` is over (time, frequency);
+containers read it to adapt the mask. With a stream, in causal mode, T is the number of frames of a chunk.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from biglittle_asr.nnet.streaming import Stream
 
 
 class Block(TimeModule):
-    """What blocks share: the options, the shortcut, and the sum.
+    """Base class of blocks, with the options, the shortcut and the sum.
 
     Arguments
     ---------
@@ -29,15 +29,15 @@ class Block(TimeModule):
     layers : Layers
         Layer classes and time padding.
     shortcut : "pool" or "conv"
-        See :class:`Shortcut`. Big-Little nets pool, torchvision's plain nets convolve.
+        See :class:`Shortcut`. Big-Little networks pool; torchvision's plain networks convolve.
     groups : int
         Groups of the 3x3 convolution (ResNeXt). Bottleneck only.
     base_width : int
-        Width of a group at 64 output planes (ResNeXt's "4d" is 4); 64 with one group is a plain ResNet.
+        Channels per group at 64 output planes (4 for ResNeXt's "4d"); 64 with one group is a plain ResNet.
     squeeze_excite : bool
-        Gate the channels before the sum.
+        Whether to scale the channels by :class:`SqueezeExcite` before the sum.
     last_activation : bool
-        False leaves out the activation behind the sum: a branch that will be added to another one ends so.
+        False leaves out the activation after the sum, for a branch that is then added to another.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class Block(TimeModule):
     @property
     @abstractmethod
     def convolutions(self) -> Sequence[TimeModule]:
-        """Those of the residual path, in order."""
+        """Convolutions of the residual path, in order."""
 
     @abstractmethod
     def residual(
         self, x: Tensor, mask: TimeMask | None, strided: TimeMask | None, stream: Stream | None = None
     ) -> Tensor:
-        """The block's convolutions; `strided` is the mask behind the strided one."""
+        """Compute the residual path; `strided` is the mask after the strided convolution."""
 
     @abstractmethod
     def last_norm_scale(self) -> Tensor:
-        """Scale of the normalization that ends the residual path; at zero the block is its shortcut."""
+        """Scale of the last normalization of the residual path; at zero, the block equals its shortcut."""
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
         strided = strided_mask(mask, self.time_stride)
@@ -95,7 +95,7 @@ class Block(TimeModule):
         return self.relu(y) if self.last_activation else y
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input.
+        """Map the receptive field of the input to that of the output.
 
         Raises
         ------
@@ -145,15 +145,15 @@ class BasicBlock(Block):
 
 
 class TimeBlock(BasicBlock):
-    """A convolution of each channel over time, then a 1x1 across channels: much context at little cost.
+    """A convolution of each channel over time, then a 1x1 across channels: a wide context at low cost.
 
-    A basic block of which the two convolutions are QuartzNet's separable one (Kriman et al., 2020).
+    It is a basic block whose two convolutions form QuartzNet's separable convolution (Kriman et al., 2020).
 
     Arguments
     ---------
     channels : int
     kernel_size : int
-        Frames; odd.
+        Kernel size in frames; odd.
     layers : Layers
 
     Example
@@ -177,9 +177,9 @@ class TimeBlock(BasicBlock):
 
 
 class Bottleneck(Block):
-    """1x1, 3x3, 1x1 convolutions to `out_channels`, a quarter of it wide in between; the 3x3 is strided ("v1.5").
+    """1x1, 3x3 and 1x1 convolutions, with `out_channels` / 4 channels in between; the 3x3 is strided ("v1.5").
 
-    With `groups` and `base_width` the width is ResNeXt's (Xie et al., 2017): out * base_width / 64 / 4 a group.
+    With `groups` and `base_width` it is ResNeXt's (Xie et al., 2017): out * base_width / 64 / 4 channels per group.
 
     Example
     -------
@@ -225,7 +225,7 @@ BlockFactory = Callable[..., Block]
 
 
 class Blocks(nn.Sequential, TimeModule):
-    """Residual blocks in a row; the mask follows their strides.
+    """A sequence of residual blocks, which adapts the mask to their strides.
 
     Example
     -------
@@ -255,9 +255,9 @@ class Blocks(nn.Sequential, TimeModule):
 
 
 def initialize(module: nn.Module) -> None:
-    """Kaiming normal (fan out) convolutions, unit norms, and every block's last norm at zero.
+    """Initialize convolutions by Kaiming normal (fan out), and set the last norm's scale of every block to zero.
 
-    A block starts as its shortcut (Goyal et al., 2017), which is what the published Big-Little nets do.
+    Each block thus starts as its shortcut (Goyal et al., 2017), as in the published Big-Little networks.
     """
     for child in module.modules():
         if isinstance(child, nn.Conv2d):

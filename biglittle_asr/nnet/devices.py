@@ -1,4 +1,4 @@
-"""Devices that networks run on."""
+"""Devices on which networks run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from biglittle_asr.messages import first_line
 
 
 def usable_device(name: str) -> torch.device:
-    """The device of that name.
+    """Return the device of this name, after checking that it works.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Layers that know which axis is time: convolution, shortcut pooling, upsampling, squeeze-and-excitation.
+"""Layers with a time axis: convolution, shortcut pooling, upsampling, squeeze-and-excitation.
 
-Layout is (B, C, T, F) throughout; for images T is height and F is width. Each layer turns T frames into
-ceil(T / stride), for every T, and in causal mode pads time on the left only. With a stream, T frames are those of a
-chunk, the frames before it take the place of that padding, and as many frames come out as the chunk completes.
+The layout is always (B, C, T, F); for images T is height and F is width. Each layer maps T frames to ceil(T / stride)
+for every T, and in causal mode pads time on the left only. With a stream, T is the number of frames of a chunk,
+earlier frames take the place of that padding, and the output has the frames that the chunk completes.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ Pair = tuple[int, int]
 
 
 class TimeModule(nn.Module, ABC):
-    """A module that knows time: it keeps padding out, streams where it is causal, and says what its frames see.
+    """A module with a time axis: it ignores padding, can stream if it is causal, and knows its receptive field.
 
     Attributes
     ----------
     time_stride : int
-        Frames in per frame out.
+        Input frames per output frame.
     """
 
     time_stride: int = 1
 
     @abstractmethod
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F) -> (B, C', ceil(T / time_stride), F').
+        """Map (B, C, T, F) to (B, C', ceil(T / time_stride), F').
 
         Arguments
         ---------
         x : Tensor, (B, C, T, F)
         mask : TimeMask, optional
-            Valid frames of `x`, but of the *result* for :class:`ConvNorm` and :class:`Shortcut`. Convolutions and pools
-            do not read it: the normalization behind them keeps padding out.
+            Valid frames of `x`, or of the *result* for :class:`ConvNorm` and :class:`Shortcut`. Convolutions and pools
+            do not read it, because the normalization after them zeroes padding.
         stream : Stream, optional
-            What is kept between chunks; T frames are then those of a chunk.
+            Frames kept between chunks; T is then the number of frames of a chunk.
         """
 
     @abstractmethod
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
-        """The receptive field of the output, from that of the input."""
+        """Map the receptive field of the input to that of the output."""
 
 
 class Conv2d(nn.Conv2d, TimeModule):
-    """Bias-free convolution with an odd kernel over (B, C, T, F) that keeps ceil(size / stride) of each axis.
+    """Convolution over (B, C, T, F) without bias, with an odd kernel; each axis becomes ceil(size / stride).
 
     Arguments
     ---------
@@ -66,12 +66,12 @@ class Conv2d(nn.Conv2d, TimeModule):
         Over (time, frequency).
     groups : int
     time_padding : "same" or "causal"
-        "same" pads both ends of time alike; "causal" pads the left end only, so that no frame sees the future.
+        "same" pads time equally at both ends; "causal" pads the left end only, so that no frame sees the future.
 
     Raises
     ------
     ValueError
-        For an even kernel, or an unknown `time_padding`.
+        If the kernel is even or `time_padding` is unknown.
 
     Example
     -------
@@ -106,8 +106,8 @@ class Conv2d(nn.Conv2d, TimeModule):
             x, left_frames = stream.windows(x, self.kernel_size[0], self.stride[0], left_frames), 0
             if not x.shape[2]:
                 return x.new_zeros(x.shape[0], self.out_channels, 0, output_length(x.shape[3], self.stride[1]))
-        # oneDNN's bfloat16 kernels for AMX give garbage, in the output and in the gradient of the weight, where a
-        # stride leaves one column (torch 2.14 on the CPU). Zeros, which the border's padding is as well, make it two.
+        # oneDNN's bfloat16 kernels for AMX give wrong outputs and weight gradients if a stride leaves one column
+        # (torch 2.14 on the CPU). Padding with zeros, as at the border, makes it two columns.
         only_column = self.kernel_size[1] > 1 and 1 < self.stride[1] and x.shape[3] <= self.stride[1]
         only_column = only_column and is_cpu_bfloat16(x)
         missing_bins = self.stride[1] + 1 - x.shape[3] if only_column else 0
@@ -122,15 +122,15 @@ class Conv2d(nn.Conv2d, TimeModule):
 
 
 def is_cpu_bfloat16(x: Tensor) -> bool:
-    """Whether a convolution of x is computed on the CPU in bfloat16."""
+    """Whether a convolution of `x` is computed on the CPU in bfloat16."""
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
     return x.device.type == "cpu" and (autocast or x.dtype == torch.bfloat16)
 
 
 class AveragePool2d(TimeModule):
-    """Average pooling of a strided shortcut: kernel 2s - 1 on each axis of stride s, zeros at the border counted.
+    """Average pooling of a strided shortcut: kernel 2s - 1 on each axis of stride s, border zeros included.
 
-    Stride 2 gives the published kernel of 3; an axis of stride 1 is left alone.
+    Stride 2 gives the published kernel of 3; an axis of stride 1 is not changed.
 
     Arguments
     ---------
@@ -171,13 +171,13 @@ class AveragePool2d(TimeModule):
 
 
 class SqueezeExcite(nn.Module):
-    """Squeeze-and-excitation (Hu et al., 2018): channels are scaled by a gate computed from their mean.
+    """Squeeze-and-excitation (Hu et al., 2018): scales channels by gates computed from their means.
 
     Arguments
     ---------
     channels : int
     reduction : int
-        Factor between `channels` and the hidden width, which is at least 1; 16 as published.
+        Ratio of `channels` to the hidden width, which is at least 1; 16 as published.
 
     Example
     -------
@@ -210,23 +210,23 @@ def upsample(
     mask: TimeMask | None = None,
     stream: Stream | None = None,
 ) -> Tensor:
-    """Multiplies time and frequency by `factor` and crops to `size`.
+    """Multiply time and frequency by `factor`, and crop to `size`.
 
-    Cropping makes an odd size come out as interpolating to it would, and keeps frame t of the result on frame
-    t // factor of `x` for every length. Bilinear interpolation looks one frame past the end, so each utterance's
-    last valid frame is repeated there: what an utterance of its own meets at its border.
+    With cropping, frame t of the result comes from frame t // factor of `x` for every length, odd ones included.
+    Bilinear interpolation looks one frame past the end, so each utterance's last valid frame is repeated there, as at
+    the border of an unpadded utterance.
 
     Arguments
     ---------
     x : Tensor, (B, C, T, F)
     factor : (int, int)
     size : (int, int)
-        Frames and bins to crop to, at most `factor` times those of `x`.
+        Frames and bins of the result, at most `factor` times those of `x`.
     mode : "nearest" or "bilinear"
     mask : TimeMask, optional
-        Valid frames of `x`. Frames of the result past the end are not zeroed here.
+        Valid frames of `x`. Invalid frames of the result are not zeroed here.
     stream : Stream, optional
-        Keeps what is cropped off for the next step, whose first frames it is.
+        Keeps the cropped frames, which are the first frames of the next step.
 
     Example
     -------
@@ -235,7 +235,7 @@ def upsample(
     """
     if factor != (1, 1):
         if not x.shape[2]:
-            x = x.repeat_interleave(factor[1], 3)  # interpolate refuses a step that brings no coarse frame
+            x = x.repeat_interleave(factor[1], 3)  # interpolate refuses a step without coarse frames
         elif mode == "bilinear":
             if mask is not None:
                 last = torch.arange(x.shape[2], device=x.device).minimum(mask.lengths[:, None] - 1)
@@ -244,12 +244,12 @@ def upsample(
                 x, scale_factor=(float(factor[0]), float(factor[1])), mode="bilinear", align_corners=False
             )
         else:
-            # Factors of two and whole numbers only: float32 index arithmetic to a given size goes wrong when long.
+            # By factor rather than by size, whose float32 index arithmetic goes wrong for long inputs.
             x = functional.interpolate(x, scale_factor=(float(factor[0]), float(factor[1])), mode="nearest")
     if stream is not None and factor[0] > 1:
         x = stream.prepend(x)
         stream.keep(x[:, :, size[0] :])
-    # Cropping by padding, since the gradient of a slice comes back channels first, and slow.
+    # Crop by negative padding, since the gradient of a slice is channels first, which is slow.
     extra = (size[0] - x.shape[2], size[1] - x.shape[3])
     unchanged = not torch.compiler.is_exporting() and extra == (0, 0)
     return x if unchanged else functional.pad(x, (0, extra[1], 0, extra[0]))
@@ -257,7 +257,7 @@ def upsample(
 
 @dataclass(frozen=True)
 class Layers:
-    """The layer classes that blocks are made of, and how they treat time. Swap one to make a sparse or quantized net.
+    """The layer classes of blocks, and their time padding. Replace one for a sparse or quantized network.
 
     Example
     -------
@@ -278,16 +278,16 @@ class Layers:
         check_time_padding(self.time_padding)
 
     def conv2d(self, *args: Any, **kwargs: Any) -> TimeModule:
-        """A convolution of this kind, with this time padding."""
+        """Make a convolution with this time padding."""
         return self.conv(*args, **kwargs, time_padding=self.time_padding)
 
     def pool2d(self, stride: Pair) -> AveragePool2d:
-        """A shortcut's average pooling, with this time padding."""
+        """Make a shortcut's average pooling with this time padding."""
         return AveragePool2d(stride, self.time_padding)
 
 
 class ConvNorm(nn.Sequential, TimeModule):
-    """Convolution and normalization, children 0 and 1: (B, C, T, F) and the mask of the *result*.
+    """Convolution (child 0) and normalization (child 1); takes (B, C, T, F) and the mask of the *result*.
 
     Example
     -------
@@ -309,11 +309,11 @@ class ConvNorm(nn.Sequential, TimeModule):
 
 
 class Shortcut(nn.Sequential, TimeModule):
-    """The side path of a residual block: pooling where the block strides, 1x1 convolution where it changes channels.
+    """The shortcut of a residual block: pooling if the block strides, and a 1x1 convolution if channels change.
 
-    Children carry the names of the published checkpoints: kind "pool" has the pooling at 0 where there is any, then
-    convolution and norm; kind "conv" is torchvision's strided convolution at 0 and norm at 1. With neither stride nor
-    change of channels it is empty and returns its input.
+    Children have the names of the published checkpoints: kind "pool" has the pooling, if any, at 0, then convolution
+    and norm; kind "conv" has torchvision's strided convolution at 0 and norm at 1. Without stride or change of channels
+    it is empty and returns its input.
 
     Arguments
     ---------
@@ -326,7 +326,7 @@ class Shortcut(nn.Sequential, TimeModule):
     Raises
     ------
     ValueError
-        For an unknown kind.
+        If the kind is unknown.
 
     Example
     -------
@@ -351,7 +351,7 @@ class Shortcut(nn.Sequential, TimeModule):
         self.time_stride = stride[0]
 
     def forward(self, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-        """(B, C, T, F), zero on invalid frames -> the same of the block's result, whose valid frames `mask` tells."""
+        """Map (B, C, T, F), zero on invalid frames, to the result's shape, zero on frames invalid in `mask`."""
         if not len(self):
             return x
         if len(self) == 1:
@@ -364,13 +364,13 @@ class Shortcut(nn.Sequential, TimeModule):
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
         for module in self:
-            if isinstance(module, TimeModule):  # the norm is none
+            if isinstance(module, TimeModule):  # the norm is not one
                 before = module.receptive_field(before)
         return before
 
 
 def as_pair(value: int | Pair) -> Pair:
-    """(value, value), or the pair itself.
+    """Return (value, value), or the pair itself.
 
     Example
     -------
@@ -381,6 +381,6 @@ def as_pair(value: int | Pair) -> Pair:
 
 
 def check_time_padding(time_padding: str) -> None:
-    """Raises ValueError unless `time_padding` is "same" or "causal"."""
+    """Raise ValueError unless `time_padding` is "same" or "causal"."""
     if time_padding not in ("same", "causal"):
         raise ValueError(f'time_padding is {time_padding!r}: take "same" or "causal"')

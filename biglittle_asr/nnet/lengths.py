@@ -1,9 +1,9 @@
 """Time arithmetic: integer lengths, strides, receptive fields, and the mask of valid frames.
 
-Nothing else computes with lengths.
+No other module computes with lengths.
 
-Lengths are integers everywhere in this package. Relative lengths, as SpeechBrain passes them, are made and read only
-at its doors, by :func:`frames_to_relative` and :func:`relative_to_frames`.
+Lengths are integers everywhere in this package. SpeechBrain's relative lengths occur only at the interface to it, where
+:func:`frames_to_relative` and :func:`relative_to_frames` convert them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ IntOrTensor = TypeVar("IntOrTensor", int, Tensor)
 
 
 def output_length(length: IntOrTensor, stride: int) -> IntOrTensor:
-    """Number of frames left after a time stride: ceil(length / stride).
+    """Number of frames after a time stride: ceil(length / stride).
 
-    Every strided module of this package keeps this rule, so strides compose: ceil(ceil(n / a) / b) = ceil(n / ab).
+    Every strided module of this package follows this rule, so strides compose: ceil(ceil(n / a) / b) = ceil(n / ab).
 
     Arguments
     ---------
     length : int or Tensor of int64
-        Number of frames going in.
+        Number of input frames.
     stride : int
         Total time stride, at least 1.
 
@@ -42,7 +42,7 @@ def output_length(length: IntOrTensor, stride: int) -> IntOrTensor:
 
 
 def valid_mask(lengths: Tensor, size: int) -> Tensor:
-    """Boolean mask (B, size), True on the valid frames of each utterance.
+    """Make a boolean mask (B, size), True on the valid frames of each utterance.
 
     Arguments
     ---------
@@ -61,19 +61,19 @@ def valid_mask(lengths: Tensor, size: int) -> Tensor:
 
 
 def relative_to_frames(relative: Tensor, size: int) -> Tensor:
-    """Integer lengths (B,) from SpeechBrain's relative lengths in (0, 1], rounded and at least 1.
+    """Convert SpeechBrain's relative lengths in (0, 1] to integer lengths (B,), rounded and at least 1.
 
     Arguments
     ---------
     relative : Tensor of float, (B,)
-        Share of the padded batch that is valid.
+        Valid frames of each utterance as a fraction of `size`.
     size : int
         Number of frames of the padded batch.
 
     Raises
     ------
     ValueError
-        Where a relative length is above 1, not above 0, or not a number: these are most likely frame counts.
+        If a relative length is above 1, not above 0, or NaN; values above 1 are most likely frame counts.
 
     Example
     -------
@@ -90,7 +90,7 @@ def relative_to_frames(relative: Tensor, size: int) -> Tensor:
 
 
 def frames_to_relative(frames: Tensor, size: int) -> Tensor:
-    """SpeechBrain's relative lengths (B,), float32, from integer lengths.
+    """Convert integer lengths to SpeechBrain's relative lengths (B,), float32.
 
     Example
     -------
@@ -102,10 +102,10 @@ def frames_to_relative(frames: Tensor, size: int) -> Tensor:
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """Which frames of the network's input each frame of some tensor can depend on.
+    """The frames of the network's input on which each frame of a tensor can depend.
 
-    Modules map the field of what they read to the field of what they put out, by their `receptive_field(before)`. It
-    is exact: where strides and upsampling meet, odd frames see farther to one side than even ones.
+    The method `receptive_field(before)` of a module maps the field of its input to that of its output. The field is
+    exact: after strides and upsampling, odd frames see farther to one side than even ones.
 
     Example
     -------
@@ -119,34 +119,34 @@ class ReceptiveField:
     """
 
     stride: int = 1
-    """Input frames from one frame to the next."""
+    """Number of input frames from one frame to the next."""
     spans: tuple[tuple[int, int], ...] = ((0, 0),)
-    """First and last input frame that frames 0, 1, ... see; later frames repeat these, shifted by `alignment`."""
+    """First and last input frames that frames 0, 1, ... see; later frames repeat these, shifted by `alignment`."""
 
     @property
     def alignment(self) -> int:
-        """Input frames after which the spans repeat: every tensor on the way then has shifted by whole frames."""
+        """Number of input frames after which the spans repeat; this shifts every tensor before by whole frames."""
         return self.stride * len(self.spans)
 
     @property
     def left(self) -> int:
-        """Most input frames that a frame t sees before frame `stride * t`."""
+        """Largest number of input frames that a frame t sees before frame `stride * t`."""
         return max(self.stride * t - first for t, (first, _) in enumerate(self.spans))
 
     @property
     def right(self) -> int:
-        """Most input frames that a frame t sees after frame `stride * t`."""
+        """Largest number of input frames that a frame t sees after frame `stride * t`."""
         return max(last - self.stride * t for t, (_, last) in enumerate(self.spans))
 
     def windowed(self, kernel: int, stride: int, left: int) -> ReceptiveField:
-        """Behind a layer whose frame t reads `kernel` frames, `left` of them before frame `stride * t`."""
+        """The field after a layer whose frame t reads `kernel` frames, `left` of them before frame `stride * t`."""
         step = self.stride * stride
         count = math.lcm(self.alignment, step) // step
         starts = [stride * t - left for t in range(count)]
         return ReceptiveField(step, tuple(self._seen_by(range(start, start + kernel)) for start in starts))
 
     def upsampled(self, factor: int, mode: str = "nearest") -> ReceptiveField:
-        """Behind :func:`upsample`: frame t is frame t // `factor`, or lies between that one and a neighbor."""
+        """The field after :func:`upsample`: frame t is frame t // `factor`, or interpolates it and a neighbor."""
         times = range(factor * len(self.spans))
         if mode == "nearest" or factor == 1:
             read = [(t // factor,) * 2 for t in times]
@@ -155,7 +155,7 @@ class ReceptiveField:
         return ReceptiveField(self.stride // factor, tuple(map(self._seen_by, read)))
 
     def merged(self, other: ReceptiveField) -> ReceptiveField:
-        """Of the sum or concatenation of two tensors of one stride."""
+        """The field of the sum or concatenation of two tensors of the same stride."""
         spans = []
         for t in range(math.lcm(self.alignment, other.alignment) // self.stride):
             firsts, lasts = zip(self._seen_by([t]), other._seen_by([t]), strict=True)
@@ -163,7 +163,7 @@ class ReceptiveField:
         return ReceptiveField(self.stride, tuple(spans))
 
     def _seen_by(self, frames: Iterable[int]) -> tuple[int, int]:
-        """First and last input frame that any of these frames sees."""
+        """First and last input frames that any of these frames sees."""
         spans = []
         for frame in frames:
             periods, t = divmod(frame, len(self.spans))
@@ -172,11 +172,11 @@ class ReceptiveField:
 
 
 class TimeMask:
-    """Which frames of a padded batch are valid, at one time resolution, and at coarser ones by :meth:`strided`.
+    """The valid frames of a padded batch at one time resolution; :meth:`strided` gives coarser ones.
 
-    Modules of this package keep one invariant: **a tensor is zero on the frames its mask calls invalid**. A padded
-    utterance then meets exactly the zeros that its own border padding would give it, and comes out as if alone.
-    Convolutions break the invariant at the border, and the normalization behind each of them restores it.
+    Modules of this package keep one invariant: **a tensor is zero on frames that are invalid in its mask**. A padded
+    utterance then sees the same zeros as its own border padding, so its output does not depend on the batch.
+    Convolutions break the invariant at the border, and the normalization after each of them restores it.
 
     Arguments
     ---------
@@ -203,12 +203,12 @@ class TimeMask:
 
     @classmethod
     def for_batch(cls, lengths: Tensor | None, size: int) -> TimeMask | None:
-        """The mask of a batch, or None where no frame is padding, which lets every module take its unmasked path.
+        """Make the mask of a batch, or None if no frame is padding, so that modules take their unmasked path.
 
         Raises
         ------
         ValueError
-            Where a length lies outside 1 .. size.
+            If a length lies outside 1 .. size.
         """
         if lengths is None:
             return None
@@ -221,9 +221,9 @@ class TimeMask:
 
     @property
     def invalid(self) -> tuple[Tensor, slice, Tensor]:
-        """Index of the invalid frames: `x[mask.invalid]` is (frames, C, F) for `x` (B, C, T, F); made once and kept.
+        """Index of the invalid frames, computed once: `x[mask.invalid]` is (frames, C, F) for `x` (B, C, T, F).
 
-        Padding is the small part of a batch, so indexing it costs far less than a pass over the whole tensor.
+        Padding is a small part of a batch, so indexing it costs far less than a pass over the whole tensor.
         """
         if self._invalid is None:
             batch, frame = torch.nonzero(~valid_mask(self.lengths, self.size), as_tuple=True)
@@ -231,7 +231,7 @@ class TimeMask:
         return self._invalid
 
     def zero_(self, x: Tensor) -> Tensor:
-        """Zeros the invalid frames of `x` (B, C, T, F) in place, whatever is on them, and returns it."""
+        """Set the invalid frames of `x` (B, C, T, F) to zero in place, even NaN values, and return `x`."""
         if torch.compiler.is_exporting():
             return x.masked_fill_(~valid_mask(self.lengths, x.shape[2])[:, None, :, None], 0)
         x[self.invalid] = 0
@@ -243,7 +243,7 @@ class TimeMask:
         return self.lengths.sum()
 
     def strided(self, stride: int) -> TimeMask:
-        """The mask behind a module of that time stride."""
+        """The mask after a module of this time stride."""
         if stride == 1:
             return self
         if stride not in self._strided:
@@ -252,5 +252,5 @@ class TimeMask:
 
 
 def strided_mask(mask: TimeMask | None, stride: int) -> TimeMask | None:
-    """`mask.strided(stride)`, or None where there is no mask."""
+    """`mask.strided(stride)`, or None if there is no mask."""
     return None if mask is None else mask.strided(stride)

@@ -1,4 +1,4 @@
-"""BatchNorm whose training statistics come from valid frames only, over all processes."""
+"""BatchNorm with training statistics over valid frames only, and over all processes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from biglittle_asr.nnet.lengths import TimeMask
 
 
 class MaskedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d on (B, C, T, F) that neither counts padded frames nor lets anything but zeros out on them.
+    """BatchNorm2d on (B, C, T, F) that does not count padded frames, and is zero on them.
 
-    In training the statistics are sums, squares and counts over valid frames; where several processes train together,
-    these three are summed over all of them, so that N processes compute what one would on the same global batch.
-    Without a mask, in one process, it is torch's BatchNorm2d and costs the same. Parameters, buffers and state dict
-    are BatchNorm2d's.
+    Training statistics are computed from sums, sums of squares and counts over valid frames. If several processes train
+    together, these are summed over all of them, so the result equals that of one process on the same global batch.
+    Without a mask, in one process, it is PyTorch's BatchNorm2d and costs the same. Parameters, buffers and state dict
+    are those of BatchNorm2d.
 
     Example
     -------
@@ -33,16 +33,16 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
     """
 
     counted = True
-    """Whether what this process puts in counts; see :func:`uncounted`."""
+    """Whether this process contributes to the statistics; see :func:`uncounted`."""
 
     def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
-        """Normalize; in training, take the statistics and update the running ones.
+        """Normalize; in training, use the batch statistics and update the running ones.
 
         Arguments
         ---------
         x : Tensor, (B, C, T, F)
         mask : TimeMask, optional
-            Valid frames of `x`; None where all are.
+            Valid frames of `x`; None if all are valid.
 
         Returns
         -------
@@ -68,7 +68,7 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked.add_(1)
         momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
         unbiased = variance * (count / (count - 1).clamp(min=1))
-        # Where nothing counted, on any process, nothing is learned.
+        # If no process has counted frames, the running statistics do not change.
         weight = (momentum * (count > 0)).to(self.running_mean.dtype)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
@@ -76,9 +76,9 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
 
 @contextmanager
 def uncounted(module: nn.Module) -> Iterator[None]:
-    """Within, a process takes part in the statistics that its MaskedBatchNorm2d share, but adds nothing to them.
+    """Within this context, MaskedBatchNorm2d layers join in the statistics of all processes but add nothing to them.
 
-    For a process that has no batch while others have, and must not keep them waiting.
+    It is for a process without a batch, for which the others would otherwise wait.
     """
     norms = [each for each in module.modules() if isinstance(each, MaskedBatchNorm2d)]
     for norm in norms:
@@ -91,10 +91,10 @@ def uncounted(module: nn.Module) -> Iterator[None]:
 
 
 class _MaskedBatchNorm(torch.autograd.Function):
-    """Masked training statistics on torch's own BatchNorm kernels, which know no masks.
+    """Masked training statistics with PyTorch's BatchNorm kernels, which have no masks.
 
-    The kernels sum over all positions, fast; what the few invalid ones put in is summed apart and taken out again. In
-    both directions the kernels then run in their evaluation mode, whose statistics are given. The gradient is
+    The fast kernels sum over all positions; the sums over the few invalid positions are then subtracted. In both
+    directions the kernels then run in evaluation mode, with these statistics. The gradient is
     dx = weight / std * (dy - sum(dy) / n - xhat * sum(dy * xhat) / n), and its last two terms are themselves a
     normalization of x.
     """
@@ -111,7 +111,7 @@ class _MaskedBatchNorm(torch.autograd.Function):
         together: bool,
         counted: bool,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # The kernel keeps sums in the precision of the running statistics it is handed, even for bfloat16 input.
+        # The kernel keeps sums in the precision of the running statistics passed to it, even for bfloat16 input.
         unused = torch.zeros_like(weight)
         mean, variance = torch.batch_norm_update_stats(x, unused, unused.clone(), 0.0)
         sums = torch.stack([mean, variance + mean.square()]) * (x.numel() // x.shape[1])

@@ -1,12 +1,12 @@
 """Sparse weights: per-layer top-k magnitude masks, trained with a straight-through gradient.
 
-In every forward pass, evaluation included, the int(rate * elements) weights of smallest magnitude of each layer are
-taken for zero. The gradient of the masked weight goes unchanged to all weights, so that one that was pruned can return
-(Wortsman, Farhadi and Rastegari, 2019, "Discovering Neural Wirings"; an edge of theirs is a single weight here).
+In every forward pass, evaluation included, the int(rate * elements) weights of smallest magnitude in each layer count
+as zero. The gradient of the masked weight passes unchanged to all weights, so that a pruned weight can return
+(Wortsman, Farhadi and Rastegari, 2019, "Discovering Neural Wirings"; their edges are single weights here).
 
-    sparsify(model, rate=0.9)       # in place; train it as ever
-    print(report(model).table())    # what is not zero
-    freeze(model)                   # plain weights under their first names, to evaluate and to release
+    sparsify(model, rate=0.9)       # in place; then train as usual
+    print(report(model).table())    # nonzero weights per layer
+    freeze(model)                   # plain weights under their original names, for evaluation and release
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from torch.nn.utils import parametrize
 from biglittle_asr.messages import some
 
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
-"""Layers whose weight can be sparse; their biases, and all norms, stay dense."""
+"""Layers whose weight can be sparse; biases and norms stay dense."""
 
 ModuleType = TypeVar("ModuleType", bound=nn.Module)
 
 
 class TopKMask(nn.Module):
-    """Parametrization of a weight: its elements of smallest magnitude are zero, and its gradient is passed on.
+    """Parametrization that zeroes the elements of smallest magnitude of a weight, and passes the gradient unchanged.
 
-    Of elements of equal magnitude those with the lowest index are zeroed first, so that the mask depends on neither
+    Among elements of equal magnitude, those with the lowest index are zeroed first. So the mask depends on neither
     device nor memory format, and is the same in all processes of a training.
 
     Arguments
     ---------
     rate : float
-        Part of the weight to zero, in [0, 1).
+        Fraction of the elements to zero, in [0, 1).
     elements : int
-        Of the weight; int(rate * elements) of them are zeroed.
+        Number of elements of the weight; int(rate * elements) of them are zeroed.
 
     Example
     -------
@@ -54,15 +54,15 @@ class TopKMask(nn.Module):
         self.zeros = int(rate * elements)
 
     def forward(self, weight: Tensor) -> Tensor:
-        """The masked weight, of the shape and memory format of the weight."""
+        """Return the masked weight, in the shape and memory format of the weight."""
         with torch.no_grad():
-            # What it takes to the masked weight, exactly. A clone keeps channels_last, which masked_fill may not.
+            # The exact difference to the masked weight. A clone keeps channels_last, which masked_fill may not.
             change = weight.clone().masked_fill_(_smallest(weight.abs(), self.zeros), 0.0).sub_(weight)
-        # As a constant, so that the gradient passes; torch.compile would lose that of an autograd function.
+        # Added as a constant, so that the gradient passes; torch.compile would lose that of an autograd function.
         return weight + change
 
     def right_inverse(self, weight: Tensor) -> Tensor:
-        """What is kept of a weight that is assigned: all of it."""
+        """Return the value to store for an assigned weight: all of it."""
         return weight
 
     def extra_repr(self) -> str:
@@ -70,14 +70,14 @@ class TopKMask(nn.Module):
 
 
 def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
-    """Mask of the `zeros` smallest elements; of equal ones, of those with the lowest index."""
+    """Mask of the `zeros` smallest elements; among equal ones, those with the lowest index."""
     if not zeros:
         return torch.zeros_like(magnitude, dtype=torch.bool)
     flat = magnitude.flatten()
     threshold = _order_statistic(flat, zeros)
     if _eager_on_cpu(flat):
-        # Weights in training are hardly ever equal: then this is the mask, in a pass and in the weight's memory format.
-        # Other devices would have to wait for the count.
+        # Weights in training are hardly ever equal; then this is the mask, in one pass and in the weight's memory
+        # format. Other devices would have to wait for the count.
         mask = magnitude <= threshold
         if mask.count_nonzero() == zeros:
             return mask
@@ -87,12 +87,12 @@ def _smallest(magnitude: Tensor, zeros: int) -> Tensor:
 
 
 def _order_statistic(flat: Tensor, rank: int) -> Tensor:
-    """The element that comes at the given rank, from 1, when they are sorted."""
+    """The element of the given rank, from 1, in ascending order."""
     if flat.is_cuda:
-        # Kthvalue is slower there, and refused where torch is asked for deterministic algorithms.
+        # kthvalue is slower on CUDA, and not allowed if PyTorch is to use deterministic algorithms.
         return flat.topk(rank, largest=False, sorted=False).values.max()
     if _eager_on_cpu(flat) and flat.dtype in (torch.float32, torch.float64):
-        # NumPy selects with vector instructions where the CPU has them, in a tenth of kthvalue's time.
+        # NumPy selects with vector instructions, if the CPU has them, in a tenth of kthvalue's time.
         return torch.as_tensor(np.partition(flat.numpy(), rank - 1)[rank - 1])
     return flat.kthvalue(rank).values
 
@@ -106,30 +106,30 @@ def sparsify(
 ) -> ModuleType:
     """Make the convolutions and linear layers of any module sparse, in place.
 
-    Under a `state_dict` the weight of a sparse layer is `<layer>.parametrizations.weight.original`: all of it, pruned
-    or not. Do this before an optimizer or DistributedDataParallel is given the parameters.
+    In a `state_dict`, the weight of a sparse layer is `<layer>.parametrizations.weight.original`, with all elements,
+    pruned or not. Call this before passing the parameters to an optimizer or DistributedDataParallel.
 
     Arguments
     ---------
     module : nn.Module
     rate : float
-        Part of each layer's weights that is zero, in [0, 1). At 0 nothing changes.
+        Fraction of each layer's weights to zero, in [0, 1). At 0 nothing changes.
     dense : sequence of str
-        Layers that stay dense: their names, or those of modules around them, with the wildcards of a shell, such as
-        "head", "stages.0" or "*.downsample.*".
+        Layers that stay dense: their names or those of modules around them, with shell wildcards, such as "head",
+        "stages.0" or "*.downsample.*".
     first_layer_dense : bool
-        Also keep the first layer: it is small, and all others see only what it lets through.
+        Also keep the first layer dense: it is small, and all other layers depend on its output.
 
     Returns
     -------
     nn.Module
-        The same.
+        The same module.
 
     Raises
     ------
     ValueError
-        For a rate out of range, a pattern that matches no layer, a module without any layer to prune, or one that is
-        sparse already.
+        If the rate is out of range, a pattern matches no layer, or the module has no layer to prune or is already
+        sparse.
 
     Example
     -------
@@ -160,20 +160,20 @@ def sparsify(
     for name, layer in layers.items():
         mask = TopKMask(rate, layer.weight.numel())
         if name not in kept and mask.zeros:
-            # Unsafe leaves out torch's check, which runs the mask to see that shape and dtype stay.
+            # unsafe=True skips PyTorch's check of shape and dtype, which would run the mask.
             parametrize.register_parametrization(layer, "weight", mask, unsafe=True)
     return module
 
 
 def freeze(module: ModuleType) -> ModuleType:
-    """Turn sparse layers into plain ones with the masked weights, in place, under the names of before.
+    """Turn sparse layers into plain ones with the masked weights, in place, under their original names.
 
-    What was pruned is then gone: to train on, keep the sparse module.
+    Pruned weights are lost; to continue training, keep the sparse module.
 
     Returns
     -------
     nn.Module
-        The same. A module without sparse layers is left as it is.
+        The same module. A module without sparse layers is not changed.
 
     Example
     -------
@@ -190,7 +190,7 @@ def freeze(module: ModuleType) -> ModuleType:
             parametrize.remove_parametrizations(layer, "weight", leave_parametrized=False)
             sparse_class.weight = masked  # a deep copy of the layer has the same class
             del layer.weight
-            # Weight before bias, as at first: optimizers number the parameters.
+            # Weight before bias, as originally, since optimizers number the parameters.
             del layer.bias
             layer.register_parameter("weight", weight)
             layer.register_parameter("bias", bias)
@@ -198,7 +198,7 @@ def freeze(module: ModuleType) -> ModuleType:
 
 
 def sparsity_of(layer: nn.Module) -> TopKMask | None:
-    """The mask of a layer, or None for one that is not sparse."""
+    """The mask of a layer, or None if it is not sparse."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     masks = [mask for mask in layer.parametrizations["weight"] if isinstance(mask, TopKMask)]  # type: ignore[index]
@@ -207,34 +207,34 @@ def sparsity_of(layer: nn.Module) -> TopKMask | None:
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """The weight of a layer."""
+    """Sparsity of the weight of a layer."""
 
     name: str
     elements: int
     nonzero: int
-    """Those that are not zero, counted."""
+    """Counted number of elements that are not zero."""
     rate: float | None
-    """The part to be zeroed; None for a layer that is not sparse."""
+    """Fraction to be zeroed; None for a layer that is not sparse."""
 
 
 @dataclass(frozen=True)
 class SparsityReport:
-    """The weights of all convolutions and linear layers of a module, without biases and norms."""
+    """Sparsity of all convolutions and linear layers of a module, without biases and norms."""
 
     layers: tuple[LayerSparsity, ...]
 
     @property
     def elements(self) -> int:
-        """Weights in all."""
+        """Total number of weights."""
         return sum(layer.elements for layer in self.layers)
 
     @property
     def nonzero(self) -> int:
-        """Those that are not zero."""
+        """Number of weights that are not zero."""
         return sum(layer.nonzero for layer in self.layers)
 
     def table(self) -> str:
-        """A line a layer, and one for all."""
+        """Format one line per layer, and one for the total."""
         width = max([len(layer.name) for layer in self.layers] + [len("in all")])
         lines = [f"{'layer':{width}}  {'weights':>13}  {'not zero':>13}  {'part':>7}"]
         for name, elements, nonzero, rate in [
@@ -248,7 +248,7 @@ class SparsityReport:
 
 @torch.no_grad()
 def report(module: nn.Module) -> SparsityReport:
-    """What is not zero in the weights of a module's convolutions and linear layers, sparse, frozen or dense.
+    """Count the nonzero weights of a module's convolutions and linear layers, sparse, frozen or dense.
 
     Example
     -------
@@ -266,13 +266,13 @@ def report(module: nn.Module) -> SparsityReport:
 
 
 def _layers(module: nn.Module) -> Iterator[tuple[str, Any]]:
-    """Layers that can be sparse, in the order in which they were made."""
+    """Yield the layers that can be sparse, in order of their creation."""
     for name, child in module.named_modules():
         if isinstance(child, PRUNABLE):
             yield name, child
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a pattern matches a layer or a module around it."""
+    """Whether a pattern matches the name of a layer or of a module around it."""
     parts = name.split(".")
     return any(fnmatch.fnmatchcase(".".join(parts[: count + 1]), pattern) for count in range(len(parts)))

@@ -1,13 +1,13 @@
-"""Stages: residual blocks at one resolution, plain or Big-Little, and the Big-Little stem of the image nets.
+"""Plain and Big-Little stages of residual blocks, and the Big-Little stem of the image networks.
 
-A Big-Little stage (Chen et al., ICLR 2019) runs a **big** branch, most of the blocks at half the resolution, beside a
-**little** branch, few and narrow blocks at full resolution, adds the two, and ends in one fusion block:
+A Big-Little stage (Chen et al., ICLR 2019) has a **big** branch, with most of the blocks at half resolution, and a
+**little** branch, with few, narrow blocks at full resolution. It adds the two, and ends in one fusion block:
 
               .-> big: n - 1 blocks, C channels, 1/2 resolution ----------> upsample x 2 --.
     x (B,C,T,F)                                                                            +-> ReLU -> fusion block
               '-> little: max(1, n // beta - 1) blocks, C / alpha channels -> 1x1 to C ----'
 
-Other ways to split and to merge, which the paper compares with this one, are in :mod:`biglittle_asr.nnet.ablations`.
+The paper compares this stage with other ways to split and merge, which are in :mod:`biglittle_asr.nnet.ablations`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from biglittle_asr.nnet.streaming import Stream
 
 @dataclass(frozen=True)
 class BigLittleConfig:
-    """How a stage splits into branches and merges them. The one place of alpha, beta, branch strides and merging.
+    """How a stage splits into branches and merges them: all rules for alpha, beta and branch strides.
 
-    Branch 0 is the big one; branch j has C / alpha^j channels, max(1, n // beta^j - 1) blocks, and works at
-    1 / big_stride^(branches - 1 - j) of the stage's resolution. For two branches this is the published network; for
-    more, no rule was published, and this one is ours.
+    Branch 0 is the big one. Branch j has C / alpha^j channels and max(1, n // beta^j - 1) blocks, and works at
+    1 / big_stride^(branches - 1 - j) of the stage's resolution. With two branches this is the published network. For
+    more branches no rule was published; this one is the project's own.
 
     Example
     -------
@@ -40,15 +40,15 @@ class BigLittleConfig:
     """
 
     alpha: int = 2
-    """Divides the channels of each next branch. Published: 2 for images, 4 for speech."""
+    """Ratio of channels between one branch and the next. Published: 2 for images, 4 for speech."""
     beta: int = 4
-    """Divides the blocks of each next branch. Published: 4 for images, 2 or 3 for speech."""
+    """Ratio of blocks between one branch and the next. Published: 4 for images, 2 or 3 for speech."""
     branches: int = 2
     """Number of branches K."""
     big_stride: Pair = (2, 2)
-    """(time, frequency) stride between one branch and the next; 1 or 2 each. (1, 2) keeps the big branch's frames."""
+    """(time, frequency) stride between adjacent branches; 1 or 2 each. (1, 2) keeps the big branch's frame rate."""
     upsampling: str = "nearest"
-    """"nearest", as the published weights need, or "bilinear", which sees one big frame ahead."""
+    """"nearest", which published weights need, or "bilinear", which sees one big frame ahead."""
     merge: str = "add"
     """"add" (1x1 and sum) or "concat" (concatenation and 1x1)."""
 
@@ -67,15 +67,15 @@ class BigLittleConfig:
 
     @property
     def published(self) -> bool:
-        """Whether :class:`BigLittleStage` has it; others are in :mod:`biglittle_asr.nnet.ablations`."""
+        """Whether :class:`BigLittleStage` supports it; other stages are in :mod:`biglittle_asr.nnet.ablations`."""
         return (self.branches, self.upsampling, self.merge) == (2, "nearest", "add")
 
     def branch_blocks(self, blocks: int, branch: int) -> int:
-        """Blocks of a branch in a stage of `blocks`, one of which is the fusion block."""
+        """Number of blocks of a branch in a stage of `blocks`, one of which is the fusion block."""
         return max(1, blocks // self.beta**branch - 1)
 
     def branch_channels(self, channels: int, branch: int) -> int:
-        """Channels of a branch in a stage of `channels`."""
+        """Number of channels of a branch in a stage of `channels`."""
         narrow, rest = divmod(channels, self.alpha**branch)
         if rest or not narrow:
             raise ValueError(
@@ -90,7 +90,7 @@ class BigLittleConfig:
         return self.big_stride[0] ** steps, self.big_stride[1] ** steps
 
     def branch_options(self, options: Mapping[str, Any], branch: int) -> dict[str, Any]:
-        """Block options of a branch: a narrow ResNeXt branch has fewer groups, each as wide as before."""
+        """Block options of a branch: a narrow ResNeXt branch has fewer groups of the same width."""
         groups = options.get("groups", 1)
         if groups == 1:
             return dict(options)
@@ -112,10 +112,11 @@ def plain_stage(
     layers: Layers = Layers(),  # noqa: B008 (frozen)
     **options: Any,
 ) -> Blocks:
-    """`blocks` residual blocks, 1 or more, the first of them strided: a stage of a plain ResNet.
+    """Make a stage of a plain ResNet: `blocks` residual blocks, 1 or more, the first of them strided.
 
     Example
     -------
+    >>> import torch
     >>> plain_stage(4, 8, 2, stride=(1, 2))(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 5, 3])
     """
@@ -136,15 +137,15 @@ def plain_stage(
 
 
 class BigLittleStage(TimeModule):
-    """Big and little branch, their sum, and the fusion block, which carries the stride into the next stage.
+    """Big and little branches, their sum, and the fusion block, which has the stride into the next stage.
 
-    Children are `big`, `little` and `little_e`, the 1x1 of the merge, as in the published checkpoints, and `fusion`.
+    Children are `big`, `little`, `little_e` (the 1x1 of the merge), as in the published checkpoints, and `fusion`.
 
     Arguments
     ---------
     in_channels, out_channels : int
     blocks : int
-        Blocks n of the plain stage that this one stands for: n - 1 big ones and the fusion block, at least 2.
+        Number n of blocks of the equivalent plain stage, at least 2: n - 1 in the big branch, and the fusion block.
     config : BigLittleConfig
     stride : (int, int)
         (time, frequency) stride of the fusion block.
@@ -157,17 +158,18 @@ class BigLittleStage(TimeModule):
     Raises
     ------
     ValueError
-        For fewer than 2 blocks, an alpha that does not divide the channels, or a config that is not published.
+        If there are fewer than 2 blocks, alpha does not divide the channels, or the config is not the published one.
 
     Example
     -------
+    >>> import torch
     >>> stage = BigLittleStage(4, 8, blocks=3, config=BigLittleConfig(alpha=4, beta=2), stride=(2, 2))
     >>> stage(torch.zeros(1, 4, 5, 6)).shape
     torch.Size([1, 8, 3, 3])
     """
 
     names = ("big", "little")
-    """Of the branches."""
+    """Names of the branches."""
 
     def __init__(
         self,
@@ -197,7 +199,7 @@ class BigLittleStage(TimeModule):
         little = self.little_e(self.little(x, mask, stream), mask, stream)
         y = upsample(big, self.config.big_stride, (little.shape[2], little.shape[3]), stream=stream) + little
         if mask is not None:
-            mask.zero_(y)  # a coarse frame that straddles the end reaches one fine frame past it
+            mask.zero_(y)  # a coarse frame that straddles the utterance's end reaches one fine frame past it
         return self.relu(y)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
@@ -214,7 +216,7 @@ def stage_branches(
     layers: Layers,
     **options: Any,
 ) -> list[Blocks]:
-    """The branches of a stage, the big one first; arguments are those of :class:`BigLittleStage`."""
+    """Make the branches of a stage, the big one first; arguments are those of :class:`BigLittleStage`."""
     if blocks < 2:
         raise ValueError(f"a Big-Little stage needs 2 blocks or more, one of them the fusion block; got {blocks}")
     channels = [config.branch_channels(out_channels, j) for j in range(config.branches)]
@@ -226,7 +228,7 @@ def stage_branches(
             config.branch_stride(j),
             block,
             layers,
-            # The little branch ends in the 1x1 of its merge, so it keeps its activation; the big one is added.
+            # The little branch is followed by the 1x1 of the merge, so it keeps its activation; the big one is added.
             last_activation=j > 0,
             **config.branch_options(options, j),
         )
@@ -246,23 +248,23 @@ def mixed_stages(
     stage: Callable[..., TimeModule] = BigLittleStage,
     **options: Any,
 ) -> list[TimeModule]:
-    """The stages of a network, Big-Little first and plain after that, each at the resolution of its plain twin.
+    """Make the stages of a network, first Big-Little and then plain, each at the resolution of its plain twin.
 
     Arguments
     ---------
     in_channels : int
         Channels of the stem.
     channels, blocks : sequence of int
-        Of each stage.
+        Output channels and number of blocks of each stage.
     strides : sequence of (int, int)
-        Stride into each stage. A plain stage strides in its own first block, a Big-Little one in the fusion block of
-        the one before it; the first, if it is Big-Little, has none before it and needs (1, 1).
+        Stride into each stage. A plain stage strides in its own first block; a Big-Little stage, in the fusion block of
+        the previous stage. If the first stage is Big-Little, its stride must be (1, 1).
     big_little_stages : int
-        How many stages, from the first, are Big-Little; 0 makes a plain network.
+        Number of Big-Little stages, from the first; 0 makes a plain network.
     config, block, layers, **options
         As for :class:`BigLittleStage`.
     stage : callable
-        What makes a Big-Little stage; see :func:`biglittle_asr.nnet.ablations.stage_for`.
+        Class of Big-Little stages; see :func:`biglittle_asr.nnet.ablations.stage_for`.
 
     Example
     -------
@@ -283,7 +285,7 @@ def mixed_stages(
 
 
 class BigLittleStem(TimeModule):
-    """The published image nets' stem: 7x7 stride 2, then stride 2 again along a big and a little path, and a 1x1.
+    """The stem of the published image networks: 7x7 of stride 2, a big and a little path of stride 2, and a 1x1.
 
     Arguments
     ---------
@@ -291,11 +293,12 @@ class BigLittleStem(TimeModule):
         3 for RGB images.
     channels : int
     alpha : int
-        Divides the little path's channels.
+        The little path has 1 / alpha of the channels.
     layers : Layers
 
     Example
     -------
+    >>> import torch
     >>> BigLittleStem(3, 64, alpha=2)(torch.zeros(1, 3, 32, 32)).shape
     torch.Size([1, 64, 8, 8])
     """
@@ -325,7 +328,7 @@ class BigLittleStem(TimeModule):
 
 
 def big_little_stem(layers: Any, x: Tensor, mask: TimeMask | None = None, stream: Stream | None = None) -> Tensor:
-    """The stem of a module that has the layers of :class:`BigLittleStem`: published networks have them as their own."""
+    """Compute the stem of a module that has the layers of :class:`BigLittleStem`, as published networks do."""
     half, quarter = strided_mask(mask, 2), strided_mask(mask, 4)
     x = layers.relu(layers.bn1(layers.conv1(x, stream=stream), half))
     big = layers.bn_b0(layers.b_conv0(x, stream=stream), quarter)

@@ -1,4 +1,4 @@
-"""The model card: what a network was trained on, how well it does, what it costs, and what it cannot do."""
+"""The model card: a network's training data, scores, costs and limits."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from biglittle_asr.tokens.tokenizer import CharacterTokenizer
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a network does not know of itself. Everything may be left empty; the card then says that it is not known."""
+    """Facts about a network that its files do not hold. Any may be left empty; the card then says "Not recorded."."""
 
     data: str = ""
-    """Corpus and size of its sets; Markdown."""
+    """Corpus and size of its sets, in Markdown."""
     command: str = ""
-    """What was typed to train it."""
+    """The training command."""
     precision: str = ""
-    """Of the training, such as "bf16"."""
+    """Precision of the training, such as "bf16"."""
     weights: str = ""
     """Which weights these are, such as "average of last 10 epochs"."""
     scores: Mapping[str, OverallCounts] | Mapping[str, ImageScore] = field(default_factory=dict)
     """Set -> its word errors, or the accuracy on its images; "dev" is the one on which the weights were chosen."""
     decoding: str = ""
-    """How the scores were found, if not as the folder decodes by itself."""
+    """Decoding used for the scores, if it is not the folder's default."""
     start: str = ""
-    """Model folder whose weights the training started from, if it did."""
+    """Model folder from whose weights the training started, if any."""
 
     def training(self) -> dict[str, str]:
-        """What of this is kept in config.json, for programs."""
+        """The facts that config.json keeps, for programs."""
         return {"precision": self.precision, "weights": self.weights}
 
 
@@ -47,12 +47,12 @@ NOT_KNOWN = "Not recorded."
 
 
 def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:
-    """The Markdown of README.md.
+    """Format the Markdown of README.md.
 
     Arguments
     ---------
     model : Recognizer or Classifier
-        Parameters and multiply-accumulates (MACs) are counted.
+        Its parameters and multiply-accumulates (MACs) are counted.
     card : ModelCard
     """
     training = {"## Trained on": card.data or NOT_KNOWN, "## Trained with": _training(card)}
@@ -76,7 +76,7 @@ def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:
 
 
 def describe_encoder(config: EncoderConfig) -> str:
-    """A name for people.
+    """Name an encoder for display.
 
     Example
     -------

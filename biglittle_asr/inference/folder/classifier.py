@@ -1,4 +1,4 @@
-"""Image classifiers by name or from their model folder."""
+"""Image classifiers, by name or from their model folder."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ save_classifier = save_model
 
 
 def load_classifier(model: str | Path, weights: Path | None = None, **overrides: Any) -> Classifier:
-    """An image classifier by name, or from its folder.
+    """Load an image classifier by name, or from its folder.
 
     Arguments
     ---------
     model : str or path
         A name of :func:`~biglittle_asr.models.list_models`, or a folder that the ImageNet recipe wrote.
     weights : pathlib.Path, optional
-        A checkpoint of a named model; a folder has its own.
+        A checkpoint for a named model; a folder has its own.
     **overrides
-        Of a named model's configuration, such as `alpha=4`; of a folder's, none.
+        Configuration of a named model, such as `alpha=4`; not allowed for a folder.
 
     Raises
     ------
     FileNotFoundError
         If there is neither such a model nor such a folder.
     ValueError
-        If a named model is given no weights, a folder is given some, or a file is not what it should be.
+        If a named model is given no weights, a folder is given weights, or a file is not valid.
     """
     if model in list_models():
         if weights is None:
@@ -51,7 +51,7 @@ def load_classifier(model: str | Path, weights: Path | None = None, **overrides:
 
 
 def _with_weights(name: str, weights: Path, overrides: Mapping[str, Any]) -> ImageClassifier:
-    """A named network with as many classes as its checkpoint has, unless they are said."""
+    """Build a named network with its checkpoint, whose number of classes it takes unless `num_classes` is given."""
     output = read_checkpoint(weights).get("fc.weight")
     with torch.device("meta"):
         inputs = create_model(name, **overrides).fc.in_features
@@ -63,5 +63,5 @@ def _with_weights(name: str, weights: Path, overrides: Mapping[str, Any]) -> Ima
 
 
 def is_classifier(model: str) -> bool:
-    """Whether this names an image model, or is the folder of one."""
+    """Whether `model` names an image model or the folder of one."""
     return model in list_models() or content_of_folder(find_folder(model)) == CLASSIFIER_FORMAT

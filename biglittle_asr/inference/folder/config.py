@@ -1,7 +1,7 @@
-"""config.json of a model folder, of speech or of images: what is built, as plain data, and the strict way back.
+"""config.json of a model folder, for speech or for images: written from a network's parts, and read strictly.
 
-Whatever such a file says is checked before anything is built of it: every key, every type, every size. What a key may
-hold follows from the arguments of what is built: a value must be of the kind of the argument's default.
+Every key, type and size in the file is checked before anything is built. The accepted values follow from the arguments
+of the built classes: a value must be of the same type as the argument's default.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from biglittle_asr.tokens.tokenizer import Tokenizer
 FORMAT = "biglittle_asr"
 CLASSIFIER_FORMAT = "biglittle_asr-images"
 CONTENTS = {FORMAT: "a speech recognizer", CLASSIFIER_FORMAT: "an image classifier"}
-"""What config.json may say that it is of: `format`, and the same for people."""
+"""Values of the key `format` in config.json, with descriptions for messages."""
 VERSION = 1
 
 KEYS = ("format", "version", "features", "normalization", "encoder", "output_neurons", "training")
-"""Every config of speech has these."""
+"""Required keys of a speech config."""
 OPTIONAL_KEYS = {"model": {"kind": "ctc"}, "search": {}}
-"""Those that it may lack, and what it then means."""
+"""Optional keys of a speech config, with their defaults."""
 CLASSIFIER_KEYS = ("format", "version", "name", "network", "classes", "resize", "crop")
 
 MOST = {
@@ -57,23 +57,23 @@ MOST = {
     "arcs": 1 << 30,
     "final_states": 1 << 28,
 }
-"""Largest number of a key: so that the wildest file is refused rather than tried."""
+"""Largest value by key, so that absurd sizes are refused rather than tried."""
 MOST_WHOLE = 1 << 14
 MOST_REAL = 1e6
 NEEDED = object()
-"""Default of an argument that has none; all of these are sizes, whole numbers."""
+"""Marks an argument without a default; all of these are sizes, integers."""
 FOLLOWS = 1.0
-"""In place of a default None: the default follows from other arguments; all of these are real numbers."""
+"""Stands for a default of None, which follows from other arguments; all of these are real numbers."""
 
 
 def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What :func:`build_recognizer` needs, as plain data.
+    """Describe a recognizer as plain data, for :func:`build_recognizer`.
 
     Arguments
     ---------
     recognizer : Recognizer
     training : mapping from str to number or text, optional
-        Facts about the training, for the record: nothing is built of them.
+        Facts about the training, for the record only.
 
     Raises
     ------
@@ -96,9 +96,9 @@ def recognizer_config(recognizer: Recognizer, training: Mapping[str, Any] | None
 
 
 def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
-    """Check that everything is of this package, and so can be built from data alone; the network is trained.
+    """Check that all parts of a trained model are of this package, and so can be built from data alone.
 
-    Returns and raises as :func:`check_types`.
+    Returns and raises as for :func:`check_types`.
     """
     kind = check_types(compute_features, normalize, model)
     kind.describe(model)
@@ -106,7 +106,7 @@ def check_parts(compute_features: nn.Module, normalize: nn.Module, model: Any) -
 
 
 def check_types(compute_features: nn.Module, normalize: nn.Module, model: Any) -> Kind:
-    """Check that everything is of this package; the network need not be trained yet.
+    """Check that the types of all parts are of this package; the network need not be trained yet.
 
     Returns
     -------
@@ -116,7 +116,7 @@ def check_types(compute_features: nn.Module, normalize: nn.Module, model: Any) -
     Raises
     ------
     ForeignPartError
-        Naming the part that is not.
+        If a part is not; the message names it.
     """
     kind = kind_of(model)
     known = {LogMel, BigLittleEncoder, *NORMALIZATIONS.values(), kind.model}
@@ -128,18 +128,18 @@ def check_types(compute_features: nn.Module, normalize: nn.Module, model: Any) -
 
 
 def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
-    """Build what a config describes, its weights on torch's meta device: nothing as large as they is allocated.
+    """Build the recognizer that a config describes, with weights on PyTorch's meta device, which allocates no memory.
 
     Arguments
     ---------
     config : Any
-        What stands in config.json.
+        The content of config.json.
     tokenizer : Tokenizer
 
     Raises
     ------
     ValueError
-        Naming the key that is unknown, missing, of a wrong type, too large, or that nothing can be built with.
+        If a key is unknown, missing, of the wrong type, too large, or cannot be built; the message names the key.
     """
     _check_format(config, FORMAT)
     _check_keys(config, {*KEYS, *OPTIONAL_KEYS}, KEYS)
@@ -173,7 +173,7 @@ def build_recognizer(config: Any, tokenizer: Tokenizer) -> Recognizer:
 
 
 def classifier_config(classifier: Classifier) -> dict[str, Any]:
-    """What :func:`build_classifier` needs, as plain data."""
+    """Describe a classifier as plain data, for :func:`build_classifier`."""
     return {
         "format": CLASSIFIER_FORMAT,
         "version": VERSION,
@@ -201,7 +201,7 @@ def build_classifier(config: Any) -> Classifier:
 
 
 def content_of(config: Any) -> str:
-    """Which of `CONTENTS` a JSON value is the config of, in whatever version; raises ValueError if of none.
+    """The format, one of `CONTENTS`, of a config of any version; raises ValueError if it has none of them.
 
     Example
     -------
@@ -242,7 +242,7 @@ def _check_facts(facts: Any) -> None:
 
 
 def _defaults(callable_: Callable[..., Any]) -> dict[str, Any]:
-    """Arguments and their defaults; `NEEDED` for one that has none."""
+    """Arguments and their defaults; `NEEDED` stands for no default."""
     parameters = inspect.signature(callable_).parameters
     return {name: NEEDED if each.default is each.empty else each.default for name, each in parameters.items()}
 
@@ -252,7 +252,7 @@ def _field_defaults(config: type) -> dict[str, Any]:
 
 
 def _of_a_kind(value: Any, name: str, kinds: Mapping[str, Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """What stands under the key `kind`, and the arguments of that kind beside it."""
+    """The value of the key `kind`, and the arguments of that kind beside it."""
     kind = value.get("kind") if isinstance(value, dict) else None
     if not isinstance(kind, str) or kind not in kinds:
         raise ValueError(f"{name}.kind is {show(kind)}, but must be one of {', '.join(kinds)}.")
@@ -260,7 +260,7 @@ def _of_a_kind(value: Any, name: str, kinds: Mapping[str, Mapping[str, Any]]) ->
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What the settings of two networks differ in, for people; an empty text if in nothing.
+    """Describe how the settings of two networks differ; the text is empty if they do not.
 
     Example
     -------
@@ -272,19 +272,19 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 
 def _listed(value: Any) -> Any:
-    """A YAML file has lists where a class has tuples."""
+    """Convert sequences to lists, since a YAML file has lists where a class has tuples."""
     return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def _arguments(value: Any, name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that stand in the file; one that a newer program has added is left to its default."""
+    """The checked arguments from the file; those that it lacks keep their defaults."""
     needed = [key for key, default in defaults.items() if default is NEEDED]
     _check_keys(value, defaults, needed, f"{name}.")
     return {key: _like(value[key], defaults[key], f"{name}.{key}", key) for key in value}
 
 
 def _like(value: Any, default: Any, where: str, key: str) -> Any:
-    """The value, if it is of the kind of the default."""
+    """Return the value if it is of the type of the default, or raise ValueError."""
     if isinstance(default, Mapping):
         known = _defaults(BasicBlock)
         if not isinstance(value, dict) or any(name not in BLOCK_OPTIONS for name in value):

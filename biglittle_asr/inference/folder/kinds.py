@@ -1,7 +1,7 @@
-"""The kinds of speech models that a model folder can hold: what they are built of, and what they compute.
+"""The kinds of speech models that a model folder can hold: their parts and their outputs.
 
-A kind is an entry of `KINDS`. How it is searched is in `searches.py`, how a recipe's checkpoint becomes one in
-`packing.py`; everything else treats all models alike.
+A kind is an entry of `KINDS`. Its search is defined in `searches.py`, and `packing.py` makes it of a recipe's
+checkpoint; all other code treats all models alike.
 """
 
 from __future__ import annotations
@@ -22,71 +22,71 @@ from biglittle_asr.tokens.tokenizer import Tokenizer, WordTokenizer
 
 
 class ForeignPartError(ValueError):
-    """A model folder cannot hold a part, because it is not of this package."""
+    """A model folder cannot hold a part that is not of this package."""
 
 
 class Kind:
-    """What tells models of a kind from others."""
+    """The properties in which speech models differ."""
 
     name: ClassVar[str]
-    """In config.json."""
+    """Name in config.json."""
     title: ClassVar[str]
-    """For people, on the model card."""
+    """Name on the model card."""
     head: ClassVar[str]
-    """What stands behind the encoder, for people."""
+    """The part after the encoder, for display."""
     model: ClassVar[type[nn.Module]]
     arguments: ClassVar[Mapping[str, Any]] = {}
-    """What config.json says of the model, beside its encoder and tokens: an example of each value."""
+    """The model's keys in config.json, beside its encoder and tokens, with an example of each value."""
     own_tokens: ClassVar[int] = 0
-    """Of the output layer, beside the tokenizer's, and behind them."""
+    """Number of tokens of the output layer that follow those of the tokenizer."""
     token_layers: ClassVar[Sequence[str]] = ()
-    """Modules whose tensors have a row for each token; none if outputs are not tokens."""
+    """Modules whose tensors have one row per token; empty if outputs are not tokens."""
     search_settings: ClassVar[type] = GreedySettings
-    """Dataclass of what config.json says of its search."""
+    """Dataclass of the search settings in config.json."""
     interface: ClassVar[str] = "EncoderDecoderASR"
-    """SpeechBrain's class that opens its folders."""
+    """SpeechBrain class that opens its folders."""
     tokenizer: ClassVar[Any] = Tokenizer
-    """Class of what knows its tokens."""
+    """Class of its tokenizer."""
     searching: ClassVar[Searching]
 
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
-        """A model for an encoder and so many tokens of a tokenizer, blank included."""
+        """Build a model from an encoder and the number of the tokenizer's tokens, blank included."""
         return self.model(encoder, tokens, **arguments)
 
     def describe(self, model: Any) -> dict[str, Any]:
-        """The arguments that :meth:`build` needs; raises ForeignPartError if data alone cannot say them."""
+        """The arguments that :meth:`build` needs; raises ForeignPartError if they cannot be written as data."""
         return {}
 
     def tokens(self, model: Any) -> int:
-        """Tokens that its tokenizer must have, blank included."""
+        """Number of tokens that the tokenizer must have, blank included."""
         return int(model.output.out_features) - self.own_tokens
 
     def describe_output(self, tokenizer: Tokenizer, model: Any) -> str:
-        """Its tokens, for people."""
+        """Describe the model's tokens for display."""
         return f"{tokenizer.size} tokens ({tokenizer.kind}, blank included)"
 
     def outputs(self, model: Any, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What decoding goes by (B, T', D), and integer frames (B,), of features (B, T, F) and frames (B,)."""
+        """Compute the outputs for decoding (B, T', D) and frames (B,) from features (B, T, F) and frames (B,)."""
         found: tuple[Tensor, Tensor] = model.encode(features, frames)
         return found
 
     def outputs_of(self, model: Any, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The part of :meth:`outputs` behind the encoder's frames (B, T', D) and their numbers (B,)."""
+        """The part of :meth:`outputs` after the encoder: takes its frames (B, T', D) and their numbers (B,)."""
         return encoded.float(), frames
 
     def everything(self, model: Any, features: Tensor, frames: Tensor) -> Sequence[Tensor]:
-        """All that the model computes of features (B, T, F), for transcripts of one token."""
+        """Compute all outputs of the model from features (B, T, F), with transcripts of one token."""
         one = torch.ones(len(features), dtype=torch.long, device=features.device)
         found: Sequence[Tensor] = model(features, frames, torch.zeros_like(one).unsqueeze(1), one)
         return found
 
     def output_macs(self, model: Any) -> int | None:
-        """Multiply-accumulates a frame behind the encoder; None if they depend on what is said."""
+        """Multiply-accumulates per frame after the encoder; None if they depend on the words."""
         return None
 
 
 class FrameKind(Kind):
-    """Log-probabilities of every frame, from one layer behind the encoder."""
+    """Models that give log-probabilities for every frame, from one layer after the encoder."""
 
     head = "output layer"
 
@@ -106,7 +106,7 @@ class FrameKind(Kind):
 
 
 class CTC(FrameKind):
-    """Log-probabilities of every frame; greedy decoding, or flashlight's beam search."""
+    """Log-probabilities of tokens for every frame, with greedy decoding or flashlight's beam search."""
 
     name = "ctc"
     title = "CTC"
@@ -117,7 +117,7 @@ class CTC(FrameKind):
 
 
 class Attention(Kind):
-    """An attentional decoder of SpeechBrain's, with a CTC layer beside it; joint beam search."""
+    """SpeechBrain's attentional decoder with a CTC layer beside it, and joint beam search."""
 
     name = "attention"
     title = "attention encoder-decoder with CTC"
@@ -146,7 +146,7 @@ class Attention(Kind):
         size = decoder.pop("embedding_size", self.arguments["embedding_size"])
         if decoder.get("attn_type") not in (None, *ATTENTION_TYPES):
             raise ValueError(_other_attention(decoder["attn_type"]))
-        # Its weights will be loaded: none need be drawn the expensive way.
+        # Weights will be loaded, so re_init's slow initialization is not needed.
         network = AttentionalRNNDecoder(enc_dim=encoder.output_size, input_size=size, re_init=False, **decoder)
         return AttentionModel(encoder, network, tokens, size)
 
@@ -163,7 +163,7 @@ class Attention(Kind):
 
 
 ATTENTION_TYPES = ("content", "location")
-"""The third, keyvalue, holds a number that is no weight, and so is lost where weights are loaded into a network."""
+"""The third type, keyvalue, has a number that is not in its state dict, and would be lost in a model folder."""
 
 
 def _other_attention(kind: str) -> str:
@@ -171,7 +171,7 @@ def _other_attention(kind: str) -> str:
 
 
 class Transducer(Kind):
-    """A prediction and a joint network; greedy or beam search."""
+    """A prediction network and a joint network, with greedy or beam search."""
 
     name = "transducer"
     title = "transducer"
@@ -194,7 +194,7 @@ class Transducer(Kind):
 
 
 class Hybrid(FrameKind):
-    """Log-probabilities of tied states of hidden Markov models at every frame; search in a graph of words."""
+    """Log-probabilities of tied HMM states for every frame, with search in a word graph."""
 
     name = "hybrid"
     title = "hybrid HMM system"
@@ -232,7 +232,7 @@ class Hybrid(FrameKind):
 
 
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (CTC(), Attention(), Transducer(), Hybrid())}
-"""Kind by its name."""
+"""Kinds by name."""
 
 
 def kind_of(model: nn.Module) -> Kind:
@@ -241,7 +241,7 @@ def kind_of(model: nn.Module) -> Kind:
     Raises
     ------
     ForeignPartError
-        If it is of none.
+        If it is of no kind.
 
     Example
     -------

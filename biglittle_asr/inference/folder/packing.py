@@ -1,7 +1,6 @@
-"""From an experiment folder, which a recipe leaves, to a model folder that can be given away.
+"""Makes a model folder, which can be given away, from the experiment folder of a recipe.
 
-Nothing of the experiment is executed either: its hyperparams.yaml is read as data, and what that would build is built
-only where it is of this package.
+Nothing in the experiment is executed: its hyperparams.yaml is read as data, and only parts of known classes are built.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ from biglittle_asr.tokens.tokenizer import load_tokenizer
 
 SAVE = "save"
 STARTED_FROM = "init_from.json"
-"""In the save folder of a training that started from a model folder: which. It is not read again when the training goes
-on, so it may be gone, and only the note says so."""
+"""Note in the save folder that names the model folder from which a training started. The folder itself may be gone by
+then, since a resumed training does not read it again."""
 LARGEST_YAML = 1 << 20
 
 KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
@@ -53,7 +52,7 @@ KNOWN: dict[str, dict[str, Callable[..., Any]]] = {
         "!new:biglittle_asr.models.BigLittleEncoder": BigLittleEncoder,
     },
 }
-"""Key of a recipe's YAML file -> what may stand there, and what it stands for."""
+"""Key of a recipe's YAML file -> its accepted tags, and what each builds."""
 RECIPES: dict[str, dict[str, str]] = {
     "ctc": {"model": "!name:biglittle_asr.models.CTCModel"},
     "attention": {
@@ -62,31 +61,31 @@ RECIPES: dict[str, dict[str, str]] = {
     },
     "transducer": {"model": "!name:biglittle_asr.models.TransducerModel"},
 }
-"""Kind -> keys of a recipe's YAML file at which the model's arguments stand, and what must be there. Checkpoints of
-other kinds lack what a model folder needs."""
+"""Kind -> keys of a recipe's YAML file that hold the model's arguments, with the required tags. Checkpoints of other
+kinds lack data that a model folder needs."""
 SEARCH_KEYS = {"test_beam_size": "beam_size", "ctc_decoding_weight": "ctc_weight"}
-"""Key of a recipe's YAML file -> setting of a search, of kinds that have it."""
+"""Key of a recipe's YAML file -> search setting, for kinds that have it."""
 
 
 def pack(experiment: str | Path, out: str | Path) -> Path:
-    """Make a model folder of an experiment folder.
+    """Make a model folder from an experiment folder.
 
-    Of a training that came to its end, this is the model folder in it. Of one that was cut, it is made of the
+    A finished training has a model folder, which is copied. For an unfinished one, the model folder is made from the
     checkpoint with the lowest word error rate on dev.
 
     Arguments
     ---------
     experiment : path
-        The recipe's output_folder; or a model folder, which is checked and copied.
+        The recipe's output_folder, or a model folder, which is checked and copied.
     out : path
-        Replaced if it is a model folder.
+        Folder to write; an existing model folder is replaced.
 
     Raises
     ------
     FileNotFoundError
         If there is neither a model folder nor a checkpoint.
     ValueError
-        If what is there is broken, or is not of this package.
+        If a file is broken, or a part is not of this package.
     """
     experiment, out = Path(experiment), Path(out)
     if not experiment.is_dir():
@@ -98,7 +97,7 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
 
 
 def copy_model(folder: Path, out: Path) -> Path:
-    """Copy a model folder that can be loaded; its card comes along, anything else in it does not."""
+    """Copy a model folder that can be loaded, with its card; other files in it are left out."""
     files = files_of(read_model(folder), ModelCard())
     files |= {name: (folder / name).read_bytes() for name in files if name in NEEDED}
     if (folder / CARD).exists():
@@ -107,12 +106,12 @@ def copy_model(folder: Path, out: Path) -> Path:
 
 
 def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
-    """Build what an experiment trains, with the weights of its best checkpoint, or of its only ones.
+    """Build the recognizer that an experiment trains, with the weights of its best checkpoint, and its card.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`pack`.
+        As for :func:`pack`.
     """
     path = experiment / SPEECHBRAIN
     if not path.is_file():
@@ -146,7 +145,7 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
 
 
 def started_from(save: Path) -> str:
-    """The model folder that a training has started from, or an empty text; `save` is its save folder."""
+    """The model folder from which a training started, or an empty text; `save` is the training's save folder."""
     path = save / STARTED_FROM
     if not path.is_file():
         return ""
@@ -158,7 +157,7 @@ def started_from(save: Path) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    """The YAML file as plain data; tags are kept as text, nothing is built."""
+    """Read a YAML file as plain data: tags are kept as text, and nothing is built."""
     if path.stat().st_size > LARGEST_YAML:
         raise ValueError(f"{path}: is larger than {LARGEST_YAML} bytes, so it is no recipe's.")
     try:
@@ -193,7 +192,7 @@ def _kind(tree: dict[str, Any], path: Path) -> Kind:
 
 
 def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
-    """What a recipe says of a model of this kind; what it refers to is known from the other parts."""
+    """The recipe's arguments for a model of this kind; references to other parts are not among them."""
     found: dict[str, Any] = {}
     for key, tag in RECIPES[kind.name].items():
         if _tag(tree.get(key)) != tag:
@@ -203,7 +202,7 @@ def _arguments(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
 
 
 def _search_settings(tree: dict[str, Any], kind: Kind) -> dict[str, Any]:
-    """What a recipe says of the search for its final scores."""
+    """The recipe's settings of the search for its final scores."""
     options = _plain(tree.get("search_options") or {})
     known = {field.name for field in dataclasses.fields(kind.search_settings)}
     return {name: _plain(tree[key]) for key, name in SEARCH_KEYS.items() if key in tree and name in known} | options
@@ -227,7 +226,7 @@ def _plain(node: Any) -> Any:
 
 
 def best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
-    """The checkpoint with the lowest WER on dev, of equals the latest; without any WER the latest."""
+    """Find the checkpoint with the lowest WER on dev; the latest among equals, or if there is no WER."""
     found = []
     for path in sorted(save.glob("CKPT+*/CKPT.yaml")):
         meta = _plain(_read_yaml(path))
@@ -245,7 +244,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _load_weights(module: nn.Module, path: Path) -> None:
-    """Load a checkpoint's file, which is a pickle, of which only tensors are taken."""
+    """Load a checkpoint file; it is a pickle, from which only tensors are read."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         module.load_state_dict({plain: state[name] for name, plain in plain_names(state).items()})

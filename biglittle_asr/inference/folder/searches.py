@@ -1,4 +1,4 @@
-"""How a speech model of each kind is searched for words: the `searching` of a kind in `kinds.py`."""
+"""The search for words with each kind of speech model: the `searching` of a kind in `kinds.py`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class GreedySettings:
-    """Greedy decoding has none."""
+    """Settings of greedy decoding, which has none."""
 
 
 @dataclass(frozen=True)
 class Searching:
-    """What tells the search of a kind from those of others."""
+    """The properties in which the searches of kinds differ."""
 
     search: Callable[[Any, Any, DecodingSettings | None, Any, Report], Search | None]
-    """From a model, its tokenizer, what a user wishes, the model's own settings, and whom to tell of words that are
-    left out. None: greedy decoding. Raises OSError or ValueError if what is wished cannot be read or does not apply."""
+    """Makes a search from a model, its tokenizer, the user's settings, the model's own settings, and a function called
+    about words that are left out. None is greedy decoding. Raises OSError or ValueError if a setting's file cannot be
+    read or a setting does not apply."""
     description: str
-    """How a folder transcribes if nothing else is wished, for people; `{own.beam_size}` stands for a setting."""
+    """A folder's default decoding, for display; `{own.beam_size}` stands for a setting."""
     streams: bool = False
-    """Whether words can be told before the utterance ends."""
+    """Whether words are known before the utterance ends."""
     takes_language_models: bool = False
-    """Whether it does, and lexicons and hotwords."""
+    """Whether the search accepts language models, lexicons and hotwords."""
     check: Callable[[Any], object] = lambda search: None
-    """Checks of a search what weights alone can say, once they are loaded; raises ValueError."""
+    """Checks a search against its loaded weights; raises ValueError."""
 
     def describe(self, own: Any) -> str:
-        """The description, with settings of a model's own."""
+        """The description, filled with a model's own settings."""
         return self.description.format(own=own)
 
 
@@ -45,7 +46,7 @@ def _search_ctc(model: Any, tokenizer: Tokenizer, wishes: DecodingSettings | Non
 
 
 def _always(search: Callable[[Any, Any, DecodingSettings, Any], Search]) -> Callable[..., Search]:
-    """For a search that a model cannot do without."""
+    """Wrap a search that the model needs even if the user gives no settings."""
     return lambda model, tokenizer, wishes, own, report: search(model, tokenizer, wishes or DecodingSettings(), own)
 
 

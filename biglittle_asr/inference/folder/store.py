@@ -1,10 +1,10 @@
-"""The model folder: everything needed to use a trained network, a recognizer or an image classifier, as data.
+"""The model folder: everything needed to use a trained recognizer or image classifier, as data.
 
-    config.json          what the network is built of
-    model.safetensors    its weights, and the statistics of its normalizations
+    config.json          the network's structure
+    model.safetensors    its weights and normalization statistics
     README.md            the model card, for people
-    tokenizer.json       of speech: its tokens
-    hyperparams.yaml     of speech: for SpeechBrain's inference interfaces only, never read here
+    tokenizer.json       its tokens (speech only)
+    hyperparams.yaml     for SpeechBrain's inference interfaces only, never read here (speech only)
 
 Loading reads config.json, model.safetensors and tokenizer.json, trusts none of them, and executes nothing.
 """
@@ -41,23 +41,23 @@ from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MODEL = "model"
-"""The model folder in an experiment folder."""
+"""Name of the model folder in an experiment folder."""
 SNAPSHOTS = "snapshots"
-"""Folder of the revisions in a cache of Hugging Face's hub."""
+"""Folder of the revisions in a Hugging Face hub cache."""
 CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
 NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
-"""What is read of a folder of speech; a classifier has no tokenizer."""
+"""Files read from a speech folder; a classifier's folder has no tokenizer."""
 FILES = (*NEEDED, CARD, SPEECHBRAIN)
 LARGEST_FILE = 32 << 20
-"""Bytes of the largest file that is read, weights aside; a tokenizer of 32 thousand word pieces takes a million."""
+"""Size limit in bytes of files other than weights; a tokenizer of 32,000 word pieces takes 1 MB."""
 
 TRIED_FRAMES = 16
-"""Feature frames that a network is run on once it is loaded."""
+"""Feature frames of the test run after loading."""
 TRIED_PIXELS = 64
-"""Height and width of the image that a classifier is run on."""
+"""Height and width in pixels of the test image for a classifier."""
 
 DERIVED = "compute_features."
-"""State that follows from config.json: window and filterbank are computed, not stored."""
+"""Prefix of state that follows from config.json: window and filterbank are computed, not stored."""
 
 HYPERPARAMS = """\
 # What SpeechBrain's EncoderASR, EncoderDecoderASR or StreamingASR needs to open this folder. Nothing else reads it.
@@ -93,14 +93,14 @@ Result = TypeVar("Result")
 
 
 def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCard()) -> Path:  # noqa: B008
-    """Write a model folder, whole or not at all; an older model folder of that name is replaced.
+    """Write a model folder, completely or not at all; an existing model folder of that name is replaced.
 
     Arguments
     ---------
     folder : path
     model : Recognizer or Classifier
     card : ModelCard or str
-        What is known of its training and its errors; or the whole card, in Markdown.
+        Facts about the training and the scores; or the whole card, in Markdown.
 
     Returns
     -------
@@ -110,8 +110,9 @@ def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCa
     Raises
     ------
     ValueError
-        If the model could not be loaded again (weights that are not finite, parts that a folder cannot hold), or
-        something else than a model folder is there.
+        If the model could not be loaded again (weights that are not finite, parts that a folder cannot hold).
+    FileExistsError
+        If `folder` exists and is not a model folder.
 
     Example
     -------
@@ -129,7 +130,7 @@ def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCa
 
 
 def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
-    """Name and content of every file of a model's folder; see :func:`save_model`."""
+    """Names and contents of all files of a model's folder; see :func:`save_model`."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(model).items()}
     text = card if isinstance(card, str) else format_card(model, card)
     files = {WEIGHTS: safetensors.torch.save(weights), CARD: text.encode(errors="replace")}
@@ -143,31 +144,31 @@ def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
 
 
 def write_card(folder: str | Path, model: Model, card: ModelCard) -> None:
-    """Write the card of a model folder anew, whole or not at all; its network stays as it is.
+    """Replace the card of a model folder, completely or not at all; other files are not changed.
 
     Arguments
     ---------
     folder : path
-        Of :func:`save_model`.
+        A folder from :func:`save_model`.
     model : Recognizer or Classifier
-        What it holds.
+        The folder's model.
     card : ModelCard
-        What has become known since, such as scores.
+        The new facts, such as scores.
     """
     place = Path(folder).resolve()
-    # Beside the folder, for one that holds a foreign file is never replaced.
+    # Written beside the folder, since a folder with a foreign file is never replaced.
     partial = place.with_name(f".{place.name}.{CARD}")
     _write(partial, format_card(model, card).encode(errors="replace"))
     partial.replace(place / CARD)
 
 
 def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
-    """Load a model folder of speech. Nothing in it is executed, whoever made it.
+    """Load a speech model folder; nothing in it is executed, so it need not be trusted.
 
     Arguments
     ---------
     folder : path
-        A model folder, an experiment folder that has one, or a model's folder in a cache of Hugging Face's hub.
+        A model folder, an experiment folder that has one, or a model's folder in a Hugging Face hub cache.
     device : str or torch.device
 
     Returns
@@ -178,10 +179,10 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If there is no such folder, or a file is missing in it.
+        If there is no such folder, or it lacks a file.
     ValueError
-        If a file is not what it should be, and the message names it; if the folder is of an image classifier, which
-        :func:`~biglittle_asr.inference.load_classifier` loads; or there is no such device.
+        If a file is not valid (the message names it), the folder holds an image classifier, which
+        :func:`~biglittle_asr.inference.load_classifier` loads, or there is no such device.
     """
     model = read_model(folder, device)
     if isinstance(model, Classifier):
@@ -190,7 +191,7 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
 
 
 def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
-    """Load a model folder, whatever it is of; see :func:`load_model`."""
+    """Load a model folder, for speech or for images; see :func:`load_model`."""
     folder = find_folder(existing_folder(folder))
     config, weights = (_file_inside(folder, name) for name in (CONFIG, WEIGHTS))
     if _checked(config, lambda: content_of(parse_json(_read(config)))) == FORMAT:
@@ -201,12 +202,12 @@ def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """A folder that is there.
+    """Check that a folder exists, and return its path.
 
     Raises
     ------
     FileNotFoundError, NotADirectoryError
-        If it is not; the message has the name beside it, or of an image model, that is closest.
+        If it does not; the message suggests the closest name of a folder beside it or of an image model.
     """
     folder = Path(folder)
     if folder.is_dir():
@@ -242,17 +243,17 @@ def find_folder(folder: str | Path) -> Path:
 
 
 def load_files(config: Path, weights: Path, tokenizer: Path, device: str | torch.device = "cpu") -> Recognizer:
-    """Load the three files of a model folder of speech, wherever they are; see :func:`load_model`."""
+    """Load the three files of a speech model, from any places; see :func:`load_model`."""
     tokens = _checked(tokenizer, lambda: tokenizer_from_state(parse_json(_read(tokenizer))))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of filters that no frequency falls into: who trained the network saw that
+        warnings.simplefilter("ignore")  # about empty mel filters: the training has shown it
         recognizer = _checked(config, lambda: build_recognizer(parse_json(_read(config)), tokens))
     _load_weights(recognizer, config, weights, device)
     return recognizer
 
 
 def _load_weights(model: Model, config: Path, weights: Path, device: str | torch.device) -> None:
-    """Load the weights of what a config describes, and see whether it runs."""
+    """Load weights into the model that a config describes, and check that it runs."""
     module = model.model if isinstance(model, Classifier) else model
     state = _checked(weights, lambda: read_weights(weights, stored_state(model)))
     module.load_state_dict(state, strict=False, assign=True)
@@ -268,7 +269,7 @@ def _load_weights(model: Model, config: Path, weights: Path, device: str | torch
 
 @torch.inference_mode()
 def _try(model: Model) -> None:
-    """Run the network once, on a ramp, a few frames or pixels of it: sizes that only look right show here."""
+    """Run the network once on a short ramp, since some wrong sizes fail only at run time."""
     try:
         if isinstance(model, Classifier):
             ramp = torch.linspace(-1, 1, TRIED_PIXELS).expand(1, model.model.config.input_channels, TRIED_PIXELS, -1)
@@ -283,13 +284,13 @@ def _try(model: Model) -> None:
 
 
 def stored_state(model: Model) -> dict[str, Tensor]:
-    """The tensors of model.safetensors by name."""
+    """The tensors of model.safetensors, by name."""
     state = (model.model if isinstance(model, Classifier) else model).state_dict()
     return {name: tensor for name, tensor in state.items() if not name.startswith(DERIVED)}
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """A file of a model folder, with the checks that all of its JSON files go through."""
+    """Read a file of a model folder, with the checks that apply to its JSON files."""
     return _read(_file_inside(folder, name))
 
 
@@ -307,7 +308,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file, and have it outlive a power cut."""
+    """Write a file and flush it to disk, so that it survives a power cut."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -329,7 +330,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def content_of_folder(folder: Path) -> str | None:
-    """What config.json says that the folder holds; whether the rest can be loaded is another question."""
+    """The format in a folder's config.json, or None; the folder's other files are not checked."""
     try:
         return content_of(parse_json(read_file(folder, CONFIG)))
     except (OSError, ValueError):
@@ -349,7 +350,7 @@ def _file_inside(folder: Path, name: str) -> Path:
     if not path.is_file():
         raise ValueError(f"{path}: is no regular file.")
     allowed = [folder.resolve()]
-    # A model in a cache of Hugging Face's hub has snapshots/<revision>/config.json, a link to blobs/<checksum>.
+    # In a Hugging Face hub cache, snapshots/<revision>/config.json is a link to blobs/<checksum>.
     allowed += [parent.parent / "blobs" for parent in folder.resolve().parents if parent.name == SNAPSHOTS]
     if not any(path.resolve().is_relative_to(place) for place in allowed):
         raise ValueError(f"{path}: is a link that leads out of the folder; put the file itself there.")
@@ -366,7 +367,7 @@ def _read(path: Path) -> bytes:
 
 
 def _checked(path: Path, load: Callable[[], Result]) -> Result:
-    """Have every complaint name the file."""
+    """Call `load`, and prefix the file's path to the message of a ValueError."""
     try:
         return load()
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Reading a safetensors file that may come from anywhere: checked against what is expected before anything is loaded.
+"""Reads untrusted safetensors files: the header is checked against the expected tensors before anything is loaded.
 
 The format: 8 bytes with the header's size, a JSON header with type, shape and place of every tensor, and the data
 (https://huggingface.co/docs/safetensors, section "Format").
@@ -24,29 +24,29 @@ SIZE_BYTES = 8
 LARGEST_HEADER = 16 << 20
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
 METADATA = "__metadata__"
-"""The entry of the header that is of no tensor."""
+"""The header entry that is not a tensor."""
 VARIANCES = (".running_var", ".variance")
 PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-"""How files that `torch.save` and `pickle` write begin."""
+"""First bytes of files that `torch.save` and `pickle` write."""
 
 
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Read the tensors of a safetensors file, if they are exactly the expected ones.
+    """Read the tensors of a safetensors file if they are exactly the expected ones.
 
-    Names may have what DataParallel, AveragedModel and torch.compile add to them.
+    Names may have the prefixes of DataParallel, AveragedModel and torch.compile.
 
     Arguments
     ---------
     path : pathlib.Path
         A regular file.
     expected : mapping from str to Tensor
-        Their names, shapes and types; values do not matter, and may be on the meta device.
+        Tensors with the expected names, shapes and types; values are not read, and may be on the meta device.
 
     Raises
     ------
     ValueError
-        If the file is no safetensors file, or names, shapes, types or places of its tensors are others, or a value is
-        infinite or not a number. Nothing larger than the file is allocated.
+        If the file is not a safetensors file, the names, shapes, types or places of its tensors are not as expected,
+        a value is infinite or NaN, or a variance is negative. Nothing larger than the file is allocated.
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
