@@ -4,8 +4,9 @@
 python benchmarks/twins.py bl_resnet22 bl_resnet22_context big_stride=[2,2]     # encoders, with options behind them
 python benchmarks/twins.py bl_resnet22 --training --onnx                        # also a training step, and onnxruntime
 
-The twin is the same encoder with all stages plain. In each round every network runs once, so that what else the machine
-does slows all of them alike; the ratio is the median over rounds of the ratio within a round. Quoted are medians.
+The twin is the same encoder with all stages plain. In each round every network runs once, so that other work on the
+machine slows all of them alike. Times are medians over rounds, by the clock and of the process's CPU, which waiting for
+other processes does not lengthen; a ratio is the median of the ratios within a round.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biglittle_asr.commands.networks import override
 from biglittle_asr.models import BigLittleEncoder, create_encoder
@@ -29,6 +30,7 @@ from biglittle_asr.profiling.latency import machine
 from biglittle_asr.study.results import describe_machine
 
 FRAMES_A_SECOND = 100
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 Step = Callable[[], Any]
 
 
@@ -36,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Count, measure, print."""
     options = parse(argv)
     torch.set_num_threads(options.threads)
-    facts = {"machine": machine(torch.device("cpu")), "flags": describe_machine()["cpu_flags"], "threads": options.threads}
+    facts = {
+        "machine": machine(torch.device("cpu")),
+        "flags": describe_machine()["cpu_flags"],
+        "threads": options.threads,
+    }
     works: dict[str, Callable[[BigLittleEncoder], Step]] = {
         "forward": lambda encoder: forward(encoder, options.seconds)
     }
@@ -48,12 +54,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = [{"name": name, **counts(*networks)} for name, networks in pairs.items()]
     for work, make in works.items():
         steps = [make(network) for networks in pairs.values() for network in networks]
-        rounds = in_turns(steps, options.rounds)
-        for index, row in enumerate(rows):
-            ours, twins = ([times[2 * index + which] for times in rounds] for which in (0, 1))
-            row[f"{work}_ms"] = statistics.median(ours)
-            row[f"twin_{work}_ms"] = statistics.median(twins)
-            row[f"{work}_ratio"] = statistics.median(a / b for a, b in zip(ours, twins, strict=True))
+        for clock, rounds in in_turns(steps, options.rounds).items():
+            for index, row in enumerate(rows):
+                ours, twins = ([times[2 * index + which] for times in rounds] for which in (0, 1))
+                row[f"{work}_{clock}"] = {
+                    "ms": statistics.median(ours),
+                    "twin_ms": statistics.median(twins),
+                    "ratio": statistics.median(a / b for a, b in zip(ours, twins, strict=True)),
+                }
     if options.json:
         print(json.dumps({**facts, "rows": rows}))
         return
@@ -63,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         print("  parameters {parameters:,} of {twin_parameters:,}".format(**row))
         print("  MACs a second {macs:,} of {twin_macs:,}: {macs_ratio:.3f}".format(**row))
         for work in works:
-            times = f"{row[f'{work}_ms']:.1f} of {row[f'twin_{work}_ms']:.1f}: {row[f'{work}_ratio']:.3f}"
-            print(f"  {work} {times}")
+            times = ("{ms:.1f} of {twin_ms:.1f}: {ratio:.3f}".format(**row[f"{work}_{clock}"]) for clock in CLOCKS)
+            print(f"  {work} {', CPU '.join(times)}")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -157,17 +165,18 @@ def onnx_step(encoder: BigLittleEncoder, seconds: float, threads: int) -> Step:
     return lambda: session.run(None, {name: array})
 
 
-def in_turns(steps: Sequence[Step], rounds: int) -> list[list[float]]:
-    """Milliseconds of each step in each round, after one round that is not counted."""
-    measured = []
+def in_turns(steps: Sequence[Step], rounds: int) -> dict[str, list[list[float]]]:
+    """By each clock, milliseconds of each step in each round, after one round that is not counted."""
+    measured: dict[str, list[list[float]]] = {clock: [] for clock in CLOCKS}
     for _ in range(rounds + 1):
         times = []
         for step in steps:
-            start = time.perf_counter()
+            start = [clock() for clock in CLOCKS.values()]
             step()
-            times.append(1000 * (time.perf_counter() - start))
-        measured.append(times)
-    return measured[1:]
+            times.append([1000 * (clock() - since) for clock, since in zip(CLOCKS.values(), start, strict=True)])
+        for index, clock in enumerate(CLOCKS):
+            measured[clock].append([each[index] for each in times])
+    return {clock: turns[1:] for clock, turns in measured.items()}
 
 
 if __name__ == "__main__":
