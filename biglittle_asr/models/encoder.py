@@ -371,7 +371,7 @@ PLAIN = {"big_little_stages": 0}
 HALF = {"channels": (16, 32, 64, 128)}
 CONTEXT = {"channels": (24, 48, 96, 192), "pool_frequency": False, "output_size": 256, "context_blocks": 8}
 # Many narrow blocks, since a Big-Little stage saves in all but the last; of the four, the last stage saves least.
-DEEP_CONTEXT = {**RESNET36, **CONTEXT, "channels": (24, 48, 64, 64)}
+DEEP_CONTEXT = {**RESNET36, **CONTEXT, "channels": (32, 64, 64, 64)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "resnet22": {**RESNET22, **PLAIN},
