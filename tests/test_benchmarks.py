@@ -40,6 +40,12 @@ def gpu_check(monkeypatch: Any) -> Any:
     del sys.modules["gpu_check"]
 
 
+@pytest.fixture
+def twins() -> Any:
+    yield load("twins")
+    del sys.modules["twins"]
+
+
 SMALL = ["--device=cpu", "--batch=2", "--pixels=32", "--utterances=1", "--seconds=0.2", "--time=0"]
 
 
@@ -60,6 +66,27 @@ def test_throughput_is_measured_and_a_missing_compiler_told(throughput: Any, mon
     throughput.main([*SMALL, "--images", "--encoders", "bl_resnet22", "--no-compile"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and all("s of audio/s" in line for line in lines[2:])
+
+
+def test_twins_differ_in_their_stages_and_are_measured_in_turns(twins: Any, capsys: Any) -> None:
+    words = ["bl_resnet22_half", "alpha=2", "bl_resnet22_half", "input_size=40"]
+    assert twins.models(words) == ["bl_resnet22_half alpha=2", "bl_resnet22_half input_size=40"]
+    twins.main([*words, "--rounds=2", "--seconds=0.2", "--training", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    first, second = told["rows"]
+    assert first["macs"] > second["macs"] and first["macs_ratio"] == first["macs"] / first["twin_macs"] < 1
+    assert second["twin_macs"] < first["twin_macs"] and first["twin_parameters"] == second["twin_parameters"]
+    for row in told["rows"]:
+        for work in ("forward", "training"):
+            for clock in ("wall", "cpu"):
+                assert all(value > 0 for value in row[f"{work}_{clock}"].values())
+    order: list[int] = []
+    rounds = twins.in_turns([lambda: order.append(0), lambda: order.append(1)], 2)
+    assert order == [0, 1] * 3 and {clock: len(turns) for clock, turns in rounds.items()} == {"wall": 2, "cpu": 2}
+    twins.main([words[0], "--rounds=1", "--seconds=0.2"])
+    assert "forward" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="name the encoder before it"):
+        twins.main(["alpha=2"])
 
 
 def test_every_gpu_check_runs_on_a_cpu_and_leaves_a_row(gpu_check: Any, tmp_path: Path) -> None:

@@ -484,9 +484,12 @@ def _stages(c: EncoderConfig, layers: Layers, strides: Sequence[Pair]) -> list[T
 
 RESNET22 = {"blocks": (3, 3, 2, 2)}
 RESNET34 = {"blocks": (3, 4, 6, 3)}
+RESNET36 = {"blocks": (3, 4, 6, 4)}
 PLAIN = {"big_little_stages": 0}
 HALF = {"channels": (16, 32, 64, 128)}
 CONTEXT = {"channels": (24, 48, 96, 192), "pool_frequency": False, "output_size": 256, "context_blocks": 8}
+# Many narrow blocks, since a Big-Little stage saves in all but the last; of the four, the last stage saves least.
+DEEP_CONTEXT = {**RESNET36, **CONTEXT, "channels": (32, 64, 64, 64)}
 
 PRESETS: dict[str, dict[str, Any]] = {
     "resnet22": {**RESNET22, **PLAIN},
@@ -499,6 +502,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     "bl_resnet34_half": {**RESNET34, **HALF},
     "resnet22_context": {**RESNET22, **PLAIN, **CONTEXT},
     "bl_resnet22_context": {**RESNET22, **CONTEXT, "big_stride": (1, 2)},
+    "resnet36_context": {**DEEP_CONTEXT, **PLAIN},
+    "bl_resnet36_context": {**DEEP_CONTEXT},
     "bl_pyramid_resnet22": {**RESNET22, "pyramid": True},
     "bl_pyramid_resnet34": {**RESNET34, "pyramid": True},
 }

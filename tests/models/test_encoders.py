@@ -58,6 +58,10 @@ GOLDEN: list[tuple[str, dict[str, Any], int, int]] = [
     ("bl_resnet22", {"input_size": 80, "time_stride": 4}, 3_201_584, 336_755_200),
     ("resnet34", {"input_size": 80, "time_stride": 4}, 5_455_456, 1_090_316_800),
     ("bl_resnet34", {"input_size": 80, "time_stride": 4}, 5_656_496, 468_544_000),
+    ("resnet36_context", {"input_size": 80, "time_stride": 4}, 1_721_440, 414_835_200),
+    ("bl_resnet36_context", {"input_size": 80, "time_stride": 4}, 1_765_872, 156_217_600),
+    ("resnet36_context", {"input_size": 80, "time_stride": 2}, 1_721_440, 717_478_400),
+    ("bl_resnet36_context", {"input_size": 80, "time_stride": 2}, 1_765_872, 285_619_200),
 ]
 """Preset, arguments, parameters, MACs a second of audio (100 frames, counted on 1000) of convolutions and linear."""
 
