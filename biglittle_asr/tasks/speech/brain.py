@@ -308,8 +308,7 @@ class UtteranceBrain(ResumableBrain):
         self.load_average(candidates[self.weights])
 
     def load_average(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Load the average of checkpoints' weights and statistics: of BatchNorm, and of features if these are
-        learned."""
+        """Load the average of checkpoints' weights and statistics (of BatchNorm, and of features if learned)."""
         self.model.load_state_dict(average_checkpoints(checkpoints, "model"))
         if self.modules.normalize.state_dict():
             self.modules.normalize.load_state_dict(average_checkpoints(checkpoints, "normalize"))
