@@ -196,7 +196,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def mean_over_processes(count: Tensor) -> Tensor:
-    """The divisor of a training loss: the count () of what the loss sums over, averaged over all processes.
+    """The divisor of a training loss: the number () of terms in the loss, averaged over all processes.
 
     Gradients are averaged over processes. With this divisor they equal those of one process with all batches together,
     however unequal the batches are. Each process must call it once per step.

@@ -15,8 +15,7 @@ class SpeechRecipe(BaseRecipe):
     """Settings of every recipe of speech recognition."""
 
     splits: Mapping[str, str] | None = None
-    """The corpus's names for the sets, such as {train: train-clean-100, dev: dev-clean, test: test-clean}; null: the
-    same."""
+    """The corpus's sets, as in {train: train-clean-100, dev: dev-clean, test: test-clean}; null: train, dev, test."""
     corpus_options: Mapping[str, Any] = yaml_default("{}")
     """Options of the corpus's reader; strict: True refuses a corpus with faults."""
     skip_prep: bool = False
