@@ -1,10 +1,10 @@
 """Corpora: from a corpus as its distributor ships it to the CSV manifests that recipes read.
 
 A corpus is one module with a function `read(data_folder, **options) -> {split: [Utterance, ...]}` and one entry in
-`CORPORA`; what follows is shared: finding faults in `checks.py`, writing in `manifest.py`. A corpus that brings other
-files, such as references or a lexicon, has a function `extra_files`, with the same arguments, that returns their texts
-by name. One whose recordings are not as recipes want them has a function `convert(splits, output_folder, sample_rate)`
-that makes copies and returns the splits with them.
+`CORPORA`. The rest is shared: `checks.py` finds faults, `manifest.py` writes. A corpus with other files, such as
+references or a lexicon, has a function `extra_files`, with the same arguments, that returns their texts by name. A
+corpus whose recordings recipes cannot read directly has a function `convert(splits, output_folder, sample_rate)` that
+makes copies and returns the splits with them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ CORPORA = {
     "speechocean762": "biglittle_asr.corpora.speechocean762",
     "switchboard": "biglittle_asr.corpora.telephone.switchboard",
 }
-"""Module of each corpus, imported when it is asked for."""
+"""Module of each corpus, imported on demand."""
 
 VALUES = {bool: "True or False", int: "a whole number"}
-"""What options may be, by the type of their default."""
+"""Allowed types of an option, by the type of its default."""
 
 
 def list_corpora() -> list[str]:
-    """Names that `prepare` knows.
+    """Names of the corpora that `prepare` knows.
 
     Example
     -------
@@ -54,23 +54,23 @@ def prepare(
 ) -> dict[str, Path]:
     """Check a corpus and write its manifests: one `<split>.csv` with columns ID, duration (s), wav, spk_id, wrd.
 
-    Where utterances are parts of recordings, channel (from 1) and start (s) are two columns more. What else a corpus
-    brings, such as Hub5'00's test.stm and test.glm or Switchboard's lexicon.txt, goes beside them.
+    If utterances are parts of recordings, there are two more columns: channel (from 1) and start (s). Other files of
+    the corpus, such as Hub5'00's test.stm and test.glm or Switchboard's lexicon.txt, are written beside the manifests.
 
-    Utterances whose audio or transcript is faulty are left out of training, and report.csv beside the manifests lists
-    them; see `write_manifests`. Deterministic, and quick where it was done before: audio is read again only if
-    something changed.
+    Training leaves out utterances with faulty audio or transcripts, and report.csv beside the manifests lists them; see
+    `write_manifests`. The result is deterministic. A repeated run is quick: audio is read again only if something has
+    changed.
 
     Arguments
     ---------
     corpus : str
         One of `list_corpora()`.
     data_folder : path
-        The corpus as it was downloaded and unpacked; nothing is written there.
+        The corpus, downloaded and unpacked; nothing is written there.
     output_folder, sample_rate, strict
-        As of :func:`~biglittle_asr.corpora.manifest.write_manifests`.
+        As in :func:`~biglittle_asr.corpora.manifest.write_manifests`.
     **options
-        The corpus's own, see `read` in its module (`dev_utterances` of AN4, `splits` of LibriSpeech).
+        Options of the corpus, see `read` in its module (such as `dev_utterances` of AN4, `splits` of LibriSpeech).
 
     Returns
     -------
@@ -82,8 +82,8 @@ def prepare(
     FileNotFoundError
         If the folder or a list is missing.
     ValueError
-        If corpus or option are unknown, the corpus is not as its distributor ships it, most of it is faulty, or, if
-        `strict`, any of it.
+        If the corpus or an option is unknown, the corpus is not as its distributor ships it, most of it is faulty, or,
+        if `strict`, any of it is faulty.
 
     Example
     -------

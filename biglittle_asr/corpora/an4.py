@@ -4,7 +4,7 @@
     an4/etc/an4_train.transcription      YES (an251-fash-b)       or       <s> YES </s> (an251-fash-b)
     an4/wav/an4_clstk/fash/an251-fash-b.sph
 
-The SPHERE files are read where they lie. The corpus has no development set: one is split off train, by speaker.
+The SPHERE files are read in place. The corpus has no development set: one is split off train, by speaker.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def read(data_folder: str | PathLike[str], dev_utterances: int = 100) -> dict[st
     Arguments
     ---------
     data_folder : path
-        The folder `an4`, or the one that holds it.
+        The folder `an4`, or its parent.
     dev_utterances : int
-        Size of dev: whole speakers are taken until they have at least this many utterances.
+        Least size of dev: whole speakers are taken until it has at least this many utterances.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def read(data_folder: str | PathLike[str], dev_utterances: int = 100) -> dict[st
     FileNotFoundError
         If the folder, or one of its lists, is missing.
     ValueError
-        If list and transcripts disagree, a line is malformed, or `dev_utterances` leaves no train or no dev.
+        If lists and transcripts disagree, a line is malformed, or `dev_utterances` leaves train or dev empty.
     """
     folder, _ = find_corpus(data_folder, "an4", _is_an4, "holds no AN4 corpus", ADVICE)
     train, dev = split_by_speaker(_read_set(folder, "train"), dev_utterances)
@@ -52,19 +52,19 @@ def read(data_folder: str | PathLike[str], dev_utterances: int = 100) -> dict[st
 
 
 def split_by_speaker(utterances: Sequence[Utterance], dev_utterances: int) -> tuple[list[Utterance], list[Utterance]]:
-    """Split off a development set of whole speakers, women and men in the same proportion as in the rest.
+    """Split off a development set of whole speakers, with women and men in the same proportion as in the rest.
 
-    The choice depends on the speakers' names alone: the same on every machine and in every run. Speakers whose names
-    differ only in a final digit (mdcs, mdcs2) may be one person and stay on one side.
+    The choice depends on the speakers' names alone, so it is the same on every machine and in every run. Speakers whose
+    names differ only in a final digit (mdcs, mdcs2) may be one person, and stay on one side.
 
     Arguments
     ---------
     utterances : sequence of Utterance
         Speaker names start with f or m, as AN4's do.
     dev_utterances : int
-        Speakers are taken until they have at least this many utterances.
+        Speakers are taken until dev has at least this many utterances.
 
-    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
+    Return value and errors are those of :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------
@@ -111,7 +111,7 @@ def _read_set(folder: Path, name: str) -> list[Utterance]:
 
 
 def _read_transcripts(path: Path) -> dict[str, tuple[str, str]]:
-    """Words and place of every utterance ID."""
+    """Words and source line of each utterance ID."""
     transcripts: dict[str, tuple[str, str]] = {}
     for place, line in read_lines(path, ADVICE):
         found = TRANSCRIPT_LINE.fullmatch(line)
@@ -129,7 +129,7 @@ def _person(utterance: Utterance) -> str:
 
 
 def _interleave_sexes(people: dict[str, int]) -> list[str]:
-    """All people in an order of which every beginning has women and men in about the proportion of the whole."""
+    """Order people so that every prefix has women and men in about the proportion of the whole."""
     placed = []
     for sex in sorted({person[:1] for person in people}):
         same = sorted((person for person in people if person[:1] == sex), key=stable_hash)

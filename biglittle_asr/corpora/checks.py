@@ -1,7 +1,7 @@
-"""What can be wrong with an utterance, and how preparation finds out.
+"""The faults that utterances can have, and how preparation finds them.
 
-Every utterance is read to its end, for a header tells neither silence nor a broken middle; a file that holds many is
-opened once. A fault costs an utterance its place in the training set, or is only reported, as `FAULTS` says.
+Every utterance is read to its end, because a header shows neither silence nor a damaged middle. A file with several
+utterances is opened once. `FAULTS` says whether a fault excludes an utterance from training or is only reported.
 """
 
 from __future__ import annotations
@@ -36,31 +36,31 @@ FAULTS = {
     "characters": True,
     "clipped": False,
 }
-"""Every fault, and whether a training utterance that has it is left out."""
+"""Every fault, and whether it excludes an utterance from training."""
 
 MARKUP = frozenset("<>[]{}|\\^~=_*#@/\ufffd")
-"""Characters of annotations, such as [noise], and of a broken encoding: training would learn to spell them."""
+"""Characters of annotations, such as [noise], and of a broken encoding: a model would learn to spell them."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Where a fault begins."""
+    """Thresholds of the faults."""
 
     min_seconds: float = 0.1
-    """Ten frames; the shortest word takes longer, so that the rest of such a recording is lost."""
+    """Ten frames; even the shortest word takes longer, so the recording must be truncated."""
     max_seconds: float = 60.0
-    """Nobody says so much in one utterance: the recording was not cut, and alone would be larger than whole batches."""
+    """No single utterance is this long: the recording was not segmented, and would be larger than a whole batch."""
     silent_peak: float = 2.0**-10
-    """Largest sample of a file without speech, relative to full scale: 5 of 16 bits, the noise of a closed
-    microphone. AN4's quietest file reaches 35 times as much."""
+    """Largest sample of a file without speech, relative to full scale: 5 of 16 bits, the noise of a muted microphone.
+    The peak of AN4's quietest file is 35 times as large."""
     full_scale: float = 0.999
-    """From here on a sample counts as clipped."""
+    """Samples from this level on count as clipped, relative to full scale."""
     clipped_part: float = 0.001
-    """Part of the samples that may be clipped: 16 a second at 16 kHz, which is a click and not yet a distorted voice.
-    Such speech is still understood, and distorted speech is what a microphone delivers: it is kept, and reported."""
+    """Largest fraction of clipped samples: 16 per second at 16 kHz, which is a click, not a distorted voice. Clipped
+    speech remains intelligible, and microphones do deliver it, so it is kept and reported."""
     max_overshoot: float = 0.5
-    """Seconds by which a segment may end behind its file, and is then cut there: transcribers' clocks are not the
-    recorder's. Kaldi's extract-segments allows as much."""
+    """Seconds by which a segment may extend past the end of its file, where it is then cut: transcribers' clocks differ
+    from the recorder's. Kaldi's extract-segments has the same tolerance."""
 
 
 LIMITS = Limits()
@@ -72,15 +72,15 @@ class Finding(NamedTuple):
     fault: str
     """A key of :data:`FAULTS`."""
     value: str
-    """What was found."""
+    """The value found."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found out about an utterance's audio."""
+    """The result of checking an utterance's audio."""
 
     duration: float
-    """Seconds; 0 if it cannot be read."""
+    """Seconds; 0 if the audio cannot be read."""
     sample_rate: int | None
     """Hz; None if the file cannot be read."""
     findings: tuple[Finding, ...]
@@ -111,7 +111,7 @@ Finding(fault='silent', value='peak 0')))]
 
 
 def cut_overshoot(file: AudioFile, segment: Segment) -> Segment:
-    """The segment, cut at the end of its file where it ends up to `Limits.max_overshoot` behind it."""
+    """Cut a segment at the end of its file, if it extends past that by at most `Limits.max_overshoot`."""
     if segment.duration is not None and 0 < segment.start + segment.duration - file.duration <= LIMITS.max_overshoot:
         return segment._replace(duration=file.duration - segment.start)
     return segment
@@ -149,7 +149,7 @@ def _faults_of_samples(samples: np.ndarray) -> Iterator[Finding]:
 
 
 def inspect_words(words: str, tokens: AbstractSet[str] = frozenset()) -> tuple[Finding, ...]:
-    """List the faults of a transcript; words that are among the tokens have none.
+    """List the faults of a transcript; words that are among the tokens are not checked.
 
     Example
     -------
@@ -166,16 +166,16 @@ def inspect_words(words: str, tokens: AbstractSet[str] = frozenset()) -> tuple[F
 
 
 def inspect_all(corpus: str, places: Sequence[tuple[Path, Segment]]) -> list[Inspection]:
-    """Inspect utterances on all processors, behind a progress bar if it takes longer than a second.
+    """Inspect utterances on all processors, with a progress bar if it takes longer than a second.
 
-    Threads do, since reading and numpy leave Python's lock alone.
+    Threads suffice, because reading and numpy release Python's lock.
 
     Arguments
     ---------
     corpus : str
         Name for the progress bar.
     places : sequence of (Path, Segment)
-        Where the audio of each is.
+        Audio file and segment of each utterance.
 
     Returns
     -------

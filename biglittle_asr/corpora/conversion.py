@@ -1,7 +1,7 @@
-"""Copies of recordings as recipes want them: one channel, at one sample rate.
+"""Copies of recordings in the format that recipes need: one channel, at one sample rate.
 
-People record at 44.1 or 48 kHz, in stereo. Training reads every recording once an epoch, so it is converted once, when
-the corpus is prepared.
+People record at 44.1 or 48 kHz, in stereo. Training reads every recording once per epoch, so the conversion is done
+once, when the corpus is prepared.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 
 FOLDER_NAME = "audio"
 BLOCK_VALUES = 2**17
-"""Samples of all channels that are read at once."""
+"""Samples per channel that are read at once."""
 
 
 def convert_audio(
     corpus: str, splits: Mapping[str, Sequence[Utterance]], output_folder: Path, sample_rate: int
 ) -> dict[str, list[Utterance]]:
-    """Convert what has another sample rate, or several channels where none is named, to 16-bit FLAC files.
+    """Convert recordings with another sample rate, or several channels and none named, to 16-bit FLAC files.
 
     Arguments
     ---------
@@ -45,16 +45,16 @@ def convert_audio(
         Name for messages.
     splits : mapping from split name to utterances
     output_folder : pathlib.Path
-        The copies go into its folder `audio`, under names that change with their source: what was converted by an
-        earlier run, even one that was interrupted, is not converted again.
+        The copies go into its folder `audio`. Their names depend on their source, so copies that an earlier run made,
+        even an interrupted one, are used again.
     sample_rate : int
         Hz.
 
     Returns
     -------
     dict from split name to utterances
-        Those that were converted have their copy for `wav`. What cannot be read is as it was, with the fault that was
-        found where it cannot be found in the file as it is.
+        The converted ones have their copy for `wav`. Recordings that cannot be read stay as they are; a fault that the
+        original file would not show is added.
     """
     utterances = [each for members in splits.values() for each in members if not each.findings]
     folder = output_folder.absolute() / FOLDER_NAME
@@ -78,7 +78,7 @@ def convert_audio(
             return replace(utterance, wav=copy, segment=WHOLE)
 
         folder.mkdir(parents=True, exist_ok=True)
-        # The output may lie in the data folder: this keeps the copies of an interrupted run from being found there.
+        # The output may lie in the data folder: this keeps an interrupted run's copies from being found as recordings.
         (output_folder / RECORD_NAME).touch()
         title = f"{corpus}: converting audio"
         progress = tqdm(pool.map(convert, wanted), title, len(wanted), unit="file", delay=1, disable=None)
@@ -91,7 +91,7 @@ def convert_audio(
 
 
 def _differs(utterance: Utterance, sample_rate: int) -> bool:
-    """Whether a recording is to be converted; what cannot be opened is not, and the checks say why."""
+    """Whether to convert a recording; not if it cannot be opened, and the checks report why."""
     try:
         with AudioFile(utterance.wav) as file:
             several = file.channels > 1 and utterance.segment.channel is None
@@ -108,7 +108,7 @@ def _name_copy(utterance: Utterance, folder: Path, sample_rate: int) -> Path:
 
 
 def _read(file: AudioFile, utterance: Utterance) -> Iterator[npt.NDArray[np.float32]]:
-    """Samples (S,) of an utterance, block by block; the mean of the channels, if it names none."""
+    """Yield samples (S,) of an utterance in blocks; the mean of the channels, if it names none."""
     channel = utterance.segment.channel
     if channel is not None and not 1 <= channel <= file.channels:
         raise AudioFileError(f"{file.label}: has no channel {channel}, but {file.channels} in all", "channels")

@@ -1,11 +1,10 @@
-"""Anybody's recordings with their texts: a folder with a text beside each recording, or a list of paths and words.
+"""Any recordings with transcripts: a folder with a text beside each recording, or a list of paths and words.
 
     mine/anna/talk.wav      mine/anna/talk.txt            Good morning.
     mine/list.csv           path,text,speaker             anna/talk.wav,Good morning.,anna
 
-Subfolders are searched. Which recordings are to train on and which to test on is as the folder or the list says; where
-it does not say, they are split here. Recordings of any sample rate and number of channels will do: `convert` makes the
-copies that recipes read.
+Subfolders are searched. The folder or the list may assign recordings to train, dev and test; otherwise they are split
+here. Recordings may have any sample rate and number of channels: `convert` makes the copies that recipes read.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN_SPEAKER = "unknown"
 DEFAULT_SAMPLE_RATE = 16000
-"""Hz, of copies."""
+"""Sample rate of the copies in Hz."""
 PLACEHOLDER = re.compile(r"\{(\w*)\}|(\*)")
 
 
@@ -51,40 +50,41 @@ def read(
 ) -> dict[str, list[Utterance]]:
     """Read recordings and texts, and split off the sets that are not given.
 
-    Splits are given by a list's column `split`, by lists that are called train, dev and test, by folders of these
-    names, or by `names`.
+    A split is given by a list's column `split`, by lists named train, dev and test, by folders of these names, or by
+    `names`.
 
     Arguments
     ---------
     data_folder : path
         A folder with a text (*.txt or *.lab) beside each recording; or a list, see
-        :func:`~biglittle_asr.corpora.lists.read_list`; or the folder with the list or the lists.
+        :func:`~biglittle_asr.corpora.lists.read_list`; or a folder with one or more lists.
     names : str, optional
-        Where {speaker} or {split} stand in the path of a recording, without suffix: the pattern is held against the end
-        of the path, * stands for anything but /. For example "{speaker}/*", "{split}/{speaker}/*", "{speaker}-*".
+        Position of {speaker} or {split} in the path of a recording, without suffix: the pattern is matched against the
+        end of the path, and * stands for anything except /. For example "{speaker}/*", "{split}/{speaker}/*",
+        "{speaker}-*".
     split_by : str
-        "speaker": no speaker is in two of the sets; "chance": recordings are drawn; "auto": by speaker, if three or
-        more are known, and by chance otherwise.
+        "speaker": no speaker is in two of the sets; "chance": recordings are drawn at random; "auto": by speaker, if at
+        least three are known, and by chance otherwise.
     dev_percent, test_percent : int
-        Sizes of the sets that are split off, of all recordings, about.
+        Approximate sizes of the sets that are split off, in percent of all recordings.
     seed : int
-        Another one makes other sets.
+        Seed of the random split.
     text : str
-        "upper", "lower": in one case and without punctuation; "as_is"; see
+        "upper", "lower": convert to one case, without punctuation; "as_is": keep the text; see
         :func:`~biglittle_asr.corpora.plain_text.normalize_text`.
 
     Returns
     -------
     dict
-        Utterances of "train", "dev" and "test"; of those that are given, if train is not. Recordings without a text and
-        texts without a recording are `UNSPLIT`.
+        Utterances of "train", "dev" and "test"; or only of the given splits, if train is not among them. Recordings
+        without a text and texts without a recording are in `UNSPLIT`.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder, or nothing of this kind in it.
+        If there is no such folder, or it has neither recordings with texts nor a list.
     ValueError
-        If a list is malformed, options make no sense, or there are too few recordings.
+        If a list is malformed, options are invalid, or there are too few recordings.
     """
     data = Path(data_folder).expanduser().absolute()
     _check_options(names, split_by, dev_percent, test_percent, text)
@@ -112,7 +112,7 @@ def read(
 def convert(
     splits: Mapping[str, Sequence[Utterance]], output_folder: Path, sample_rate: int | None
 ) -> dict[str, list[Utterance]]:
-    """Copies of recordings that have another sample rate (16 kHz if none is given) or several channels."""
+    """Copy recordings that have another sample rate (16 kHz if none is given) or several channels."""
     return convert_audio("folder", splits, output_folder, sample_rate or DEFAULT_SAMPLE_RATE)
 
 
@@ -147,7 +147,7 @@ def _make_utterance(recording: TranscribedRecording, case: str) -> Utterance:
 
 
 def _with_names(recording: TranscribedRecording, names: str) -> TranscribedRecording:
-    """A recording with the speaker or the split that its path says."""
+    """Add the speaker or the split from a recording's path."""
     for placeholder, _ in PLACEHOLDER.findall(names):
         if placeholder not in ("", "speaker", "split") or names.count(f"{{{placeholder}}}") > 1:
             raise ValueError(f"names: is {names!r}, but may have {{speaker}} and {{split}}, each once, and *.")
@@ -168,7 +168,7 @@ def _with_names(recording: TranscribedRecording, names: str) -> TranscribedRecor
 def _with_folder_splits(
     data: Path, recordings: Sequence[TranscribedRecording], names: str | None
 ) -> list[TranscribedRecording]:
-    """Recordings with the splits whose names their folders have, if these are not something else."""
+    """Add the splits that folders are named after, unless these names mean something else."""
     tops = {each.id: SPLIT_NAMES.get(each.name.partition("/")[0].lower()) for each in recordings if "/" in each.name}
     outside = [each for each in recordings if tops.get(each.id) is None]
     if len(outside) == len(recordings) or (outside and names):
@@ -185,7 +185,7 @@ def _with_folder_splits(
 def _choose_splits(
     data: Path, recordings: Sequence[TranscribedRecording], split_by: str, percents: Mapping[str, int], seed: int
 ) -> dict[str, str]:
-    """Split of each recording, by its ID: the one that is given, or one of those that are split off train."""
+    """Choose the split of each recording, by ID: the given one, or one of those split off train."""
     chosen = {each.id: each.split or TRAINING for each in recordings}
     given = {each.split for each in recordings} - {None}
     missing = {split: percent for split, percent in percents.items() if split not in given}

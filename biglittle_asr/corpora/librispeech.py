@@ -3,10 +3,11 @@
     LibriSpeech/test-clean/1089/134686/1089-134686.trans.txt     1089-134686-0000 HE HOPED THERE WOULD BE STEW
     LibriSpeech/test-clean/1089/134686/1089-134686-0000.flac
 
-Splits, readers and chapters are folders. Whatever splits are there are read, each into a manifest of its name.
+Splits, readers and chapters are folders. All splits that are present are read, each into a manifest of its name.
 
-lhotse reads this corpus too, but leaves out utterances whose audio is missing, of test sets as well, overlooks audio
-without transcripts, and does not count; here a test set keeps its utterances, and what is missing is said.
+lhotse reads this corpus too, but it leaves out utterances whose audio is missing, even from test sets, overlooks audio
+without transcripts, and does not count utterances. Here a test set keeps its utterances, and missing files are
+reported.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ COUNTS = {
     "test-clean": 2620,
     "test-other": 2939,
 }
-"""Utterances of each split of LibriSpeech, as it is distributed (OpenSLR 12)."""
+"""Number of utterances in each split of LibriSpeech, as distributed (OpenSLR 12)."""
 
 UNIONS = {
     "train-460": ("train-clean-100", "train-clean-360"),
     "train-960": ("train-clean-100", "train-clean-360", "train-other-500"),
 }
-"""Splits that are read together where they are asked for by these names."""
+"""Names for splits that are read together."""
 
 
 def read(
@@ -54,13 +55,13 @@ def read(
     Arguments
     ---------
     data_folder : path
-        The folder `LibriSpeech`, or the one that holds it.
+        The folder `LibriSpeech`, or its parent.
     splits : sequence of str, optional
-        Names of split folders, `train-460` or `train-960`; all folders that are there if not given.
+        Names of split folders, `train-460` or `train-960`; by default all folders that are present.
     train_utterances : int, optional
-        Take so many of each training split only, always the same: a fair sample of its speakers and hours.
+        Take only this many of each training split, always the same: a fair sample of its speakers and hours.
     complete : bool
-        Refuse a split of which utterances are missing, rather than say so and go on with the others.
+        Refuse a split with missing utterances, instead of reporting them and reading the others.
 
     Returns
     -------
@@ -72,7 +73,7 @@ def read(
     FileNotFoundError
         If the folder or one of the splits is missing.
     ValueError
-        If audio has no line in the transcripts, or, if `complete`, a split is not.
+        If audio has no line in the transcripts, or, if `complete`, utterances are missing.
     """
     if train_utterances is not None and train_utterances < 1:
         raise ValueError(f"train_utterances: is {train_utterances}, but must be 1 or more.")
@@ -92,7 +93,7 @@ def read(
 
 
 def _lot(utterance: Utterance) -> str:
-    """Sorts utterances as if they were shuffled."""
+    """A sort key that shuffles utterances reproducibly."""
     return stable_hash(utterance.id)
 
 
@@ -126,7 +127,7 @@ def _read_split(split: Path) -> list[Utterance]:
 
 
 def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], complete: bool) -> None:
-    """Say what is missing of a split of LibriSpeech."""
+    """Report the missing utterances of a LibriSpeech split."""
     there = sum(utterance.wav.is_file() for utterance in utterances)
     expected = COUNTS.get(split, len(utterances))
     if there == expected == len(utterances):
@@ -142,7 +143,7 @@ def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], comp
 
 
 def _missing_chapters(folder: Path, split: str) -> list[str]:
-    """Chapters of a split, as reader/chapter, that the corpus's list has and its folder has not."""
+    """Chapters of a split, as reader/chapter, that the corpus's list has and the folder lacks."""
     path = folder / CHAPTERS_NAME
     if not path.is_file():
         return []

@@ -1,7 +1,7 @@
-"""Lists of recordings as people have them: CSV, TSV or JSON Lines, whose columns tools call by different names.
+"""Lists of recordings: CSV, TSV or JSON Lines, whose columns different tools name differently.
 
 NeMo's manifests, Common Voice's TSV files, SpeechBrain's and this package's CSV files are such lists. A list is read
-whole, or refused in a sentence that names the line.
+completely, or refused with a message that names the line.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMN_NAMES = {
     "start": ("offset", "start"),
     "duration": ("duration",),
 }
-"""What is read, and the names that its column may have, in upper or lower case."""
+"""Each value, and the names that its column may have, in upper or lower case."""
 
 NEEDED = ("wav", "words")
 LIST_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json")
@@ -45,23 +45,23 @@ _MEANINGS = {name: meaning for meaning, names in COLUMN_NAMES.items() for name i
 
 
 class ListRow(NamedTuple):
-    """A recording of a list."""
+    """One recording of a list."""
 
     place: str
-    """As `file:line`."""
+    """Its position, as `file:line`."""
     values: dict[str, str]
-    """By the keys of :data:`COLUMN_NAMES`, without surrounding white space; "wav" and "words" are always there."""
+    """Values by the keys of :data:`COLUMN_NAMES`, stripped of white space; "wav" and "words" are always present."""
 
 
 def read_list(path: Path) -> list[ListRow]:
-    r"""Read a list of recordings; the log names columns that :data:`COLUMN_NAMES` does not have and that are not read.
+    r"""Read a list of recordings; the log names columns that are ignored, because :data:`COLUMN_NAMES` lacks them.
 
     Arguments
     ---------
     path : pathlib.Path
         UTF-8 text with or without a byte order mark. *.csv and *.tsv: the first line names the columns; commas,
-        semicolons or tabs separate them. With commas and semicolons, a text that holds one stands in quotes; with tabs,
-        quotes around a whole text are taken off, and others stand for themselves. *.jsonl and *.json: a JSON object a
+        semicolons or tabs separate them. With commas and semicolons, a text that contains the separator must be quoted.
+        With tabs, quotes around a whole text are removed, and others are kept. *.jsonl and *.json: one JSON object per
         line.
 
     Returns
@@ -74,7 +74,7 @@ def read_list(path: Path) -> list[ListRow]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is none of these, names no column of paths or of words, or a line has too few or too many values.
+        If the file has another format, names no column of paths or of words, or a line has too few or too many values.
 
     Example
     -------
@@ -113,7 +113,7 @@ def _meaning(column: str) -> str | None:
 
 
 def _enumerate(columns: Sequence[str]) -> str:
-    """Names of columns; a few, where what was taken for names are other things."""
+    """Join names of columns; only the first few, in case the line is not a header."""
     return textwrap.shorten(", ".join(column or "one without a name" for column in columns), 200, placeholder=" ...")
 
 
@@ -135,7 +135,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
 
 
 def _read_json_lines(path: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    # Not splitlines, which also breaks at characters that may stand in a JSON string.
+    # Not splitlines, which also breaks lines at characters that are valid in a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -191,10 +191,10 @@ def _read_table(path: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def _find_delimiter(path: Path, text: str) -> str:
-    """What separates the columns: with it, the first line names those that are needed."""
+    """Find the column separator: the one with which the first line names the required columns."""
     header = next((line for line in text.split("\n") if line.strip()), "").rstrip("\r")
     for delimiter in DELIMITERS:
-        # Lines of another kind may be no CSV at all.
+        # Lines that this delimiter does not fit may be invalid CSV.
         names = [name.strip().strip('"') for name in header.split(delimiter)]
         if {*NEEDED} <= {_meaning(name) for name in names}:
             return delimiter

@@ -1,10 +1,9 @@
 """Manifests: the CSV files through which every corpus reaches a recipe.
 
-A corpus module only says which utterances a split has (`utterance.py`). Everything after that is the same for all and
-lives here: check every file, write one CSV a split (columns ID, duration, wav, spk_id, wrd, as SpeechBrain's recipes
-have them), have `report.py` report what is faulty, and remember what was done, so that a second run finds nothing to
-do. Where utterances are parts of recordings, two more columns say which: channel, counted from 1, and start, in
-seconds.
+A corpus module only lists the utterances of each split (`utterance.py`). The remaining steps are the same for all
+corpora: check every file, write one CSV per split (columns ID, duration, wav, spk_id, wrd, as in SpeechBrain's
+recipes), have `report.py` report faults, and record the work, so that a second run has nothing to do. If utterances are
+parts of recordings, there are two more columns: channel, counted from 1, and start, in seconds.
 """
 
 from __future__ import annotations
@@ -28,32 +27,32 @@ from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
 SEGMENT_COLUMNS = ("channel", "start")
-"""Of manifests whose utterances are parts of recordings; `duration` is then the part's."""
+"""Columns of manifests whose utterances are parts of recordings; `duration` is then that of the part."""
 RECORD_NAME = "prepared.json"
 REPORT_NAME = "report.csv"
 
 
 def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -> list[dict[str, str]]:
-    r"""Read a manifest, ours or one of that kind, or the index of a set in shards.
+    r"""Read a manifest from this package or a similar one, or the index of a set in shards.
 
     Arguments
     ---------
     path : path
-        A CSV file in UTF-8 whose first line names its columns. Spaces behind commas are left out, as in SpeechBrain.
+        A CSV file in UTF-8 whose first line names its columns. Spaces after commas are dropped, as in SpeechBrain.
     columns : sequence of str
-        Those it must have; ID and wav among them. Others are read as well.
+        Required columns, ID and wav among them. Others are read as well.
 
     Returns
     -------
     list of dict from column to text
-        A row an utterance. A relative `wav` is one from the working folder, or, if there is none, from the manifest's.
+        One row per utterance. A relative `wav` refers to the working folder or, if not found there, to the manifest's.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or a shard that it names is missing.
+        If the file does not exist, or a shard that it names is missing.
     ValueError
-        If it is no such CSV file, has no rows, or an ID twice.
+        If it is not such a CSV file, has no rows, or has an ID twice.
 
     Example
     -------
@@ -66,7 +65,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such manifest; check the path.")
     try:
-        # A byte order mark, as some spreadsheets write it, is not part of the first column's name.
+        # Some spreadsheets write a byte order mark, which is not part of the first column's name.
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
             if reader.fieldnames is not None:
@@ -100,12 +99,12 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
 
 
 def row_segment(row: Mapping[str, Any]) -> Segment:
-    """Where in its audio file the utterance of a manifest's row is.
+    """The segment of its audio file that a manifest's row describes.
 
     Arguments
     ---------
     row : mapping from column to text or number
-        A row of a manifest of ours; without channel and start, the utterance is the whole file.
+        A row of one of this package's manifests; without channel and start, the utterance is the whole file.
 
     Returns
     -------
@@ -114,7 +113,7 @@ def row_segment(row: Mapping[str, Any]) -> Segment:
     Raises
     ------
     ValueError
-        If channel, start or duration is no number.
+        If channel, start or duration is not a number.
 
     Example
     -------
@@ -138,7 +137,7 @@ def row_segment(row: Mapping[str, Any]) -> Segment:
 
 
 def _place(wav: str, folder: Path) -> str:
-    """Where the audio is, of a manifest in a folder."""
+    """Path of the audio that a manifest in a folder names."""
     member = ShardMember.parse(wav)
     if member is not None and is_url(member.shard):
         return wav
@@ -155,28 +154,28 @@ def write_manifests(
     sample_rate: int | None = None,
     strict: bool = False,
 ) -> dict[str, Path]:
-    """Check all audio and transcripts; write one manifest a split, `<output_folder>/<split>.csv`, sorted by ID.
+    """Check all audio and transcripts; write one manifest per split, `<output_folder>/<split>.csv`, sorted by ID.
 
-    Beside them is report.csv with a row for each fault (columns ID, split, file, fault, value, action). Splits whose
-    names begin with "train" are without the utterances that it calls "left out"; others have all of theirs, with
-    duration 0 where audio cannot be read. Where an utterance of the corpus is a part of its file, all manifests have
-    the columns channel and start.
+    Beside them is report.csv with one row per fault (columns ID, split, file, fault, value, action). Splits whose names
+    begin with "train" leave out the utterances that it marks "left out". Other splits keep all utterances, with
+    duration 0 if audio cannot be read. If any utterance of the corpus is a part of its file, all manifests have the
+    columns channel and start.
 
-    No audio is read and nothing is written where the manifests of the same utterances and files are there already; a
-    manifest that was changed by hand is written again. Each file appears whole or not at all.
+    If the manifests of the same utterances and files exist, no audio is read and nothing is written; but a manifest
+    that was changed by hand is written again. Each file is written atomically.
 
     Arguments
     ---------
     corpus : str
-        Name for messages and for the record of what was done.
+        Name for messages and for the record of the work.
     splits : mapping from split name to utterances
-        What to write; IDs must be unique over all splits. There is no manifest of `UNSPLIT`, only rows in the report.
+        The utterances; IDs must be unique over all splits. `UNSPLIT` gets no manifest, only rows in the report.
     output_folder : path
-        Made if it is not there.
+        Created if missing.
     sample_rate : int, optional
-        Hz that audio must have; what most of the files have if not given.
+        Required sample rate in Hz; by default that of most files.
     strict : bool
-        Refuse a corpus in which training utterances would be left out, or others cannot be read.
+        Refuse a corpus if any training utterance would be left out, or any other cannot be read.
 
     Returns
     -------
@@ -228,7 +227,7 @@ def write_manifests(
             (each.id, inspected[each.id].duration, each.wav, each.speaker, each.words) for each in kept
         ]
         if has_segments:
-            # csv writes None as nothing.
+            # csv writes None as an empty value.
             lines = [(*line, each.segment.channel, each.segment.start) for line, each in zip(lines, kept, strict=True)]
         columns = COLUMNS + SEGMENT_COLUMNS if has_segments else COLUMNS
         write_table(manifests[name], columns, lines)
@@ -239,15 +238,15 @@ def write_manifests(
 def copy_indices(
     location: str | PathLike[str], splits: Iterable[str], output_folder: str | PathLike[str]
 ) -> dict[str, Path]:
-    """Write the manifests of splits that were packed into shards: `wav` says where in a shard the audio is.
+    """Write the manifests of splits that were packed into shards: `wav` gives the audio's position in a shard.
 
     Raises
     ------
     FileNotFoundError, ShardError
-        As :func:`~biglittle_asr.shards.read_index`.
+        As in :func:`~biglittle_asr.shards.read_index`.
     """
     output_folder = Path(output_folder)
-    # All are read before the first is written.
+    # Read all before writing the first, so that an error leaves no partial result.
     indices = {split: read_index(location, split, "wav") for split in splits}
     output_folder.mkdir(parents=True, exist_ok=True)
     manifests = {split: output_folder / f"{split}.csv" for split in indices}
@@ -268,7 +267,7 @@ def _check_ids(corpus: str, splits: Mapping[str, Sequence[Utterance]]) -> None:
 
 
 def _fingerprint(corpus: str, splits: Mapping[str, Sequence[Utterance]], sample_rate: int | None) -> str:
-    """Digest of all that manifests and report depend on; a file's size and time stand for it, so that none is read."""
+    """Digest of everything that manifests and report depend on; of files, size and time stand for the content."""
     digest = hashlib.sha256(repr((corpus, sample_rate, LIMITS, FAULTS)).encode())
     versions: dict[Path, tuple[int, int]] = {}
     for name, utterances in splits.items():

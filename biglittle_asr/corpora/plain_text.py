@@ -1,29 +1,30 @@
-"""From sentences as people write them to words as models have them."""
+"""From ordinary sentences to the words that models use."""
 
 from __future__ import annotations
 
 import unicodedata
 
 CASES = ("upper", "lower", "as_is")
-"""How texts are written: in one case and without punctuation, or as they stand."""
+"""Styles of text: in one case and without punctuation, or unchanged."""
 
 SPOKEN = frozenset("%&'@#*/\\_§‰()[]{}")
-"""Punctuation, by Unicode's category, that stands for words, or for remarks that are no words: it is not taken off."""
+"""Characters of Unicode's punctuation categories that are kept, because they stand for words or enclose remarks."""
 APOSTROPHES = "\u2019\u02bc\uff07"
-"""Other forms of the apostrophe, which becomes '."""
+"""Other forms of the apostrophe, which are replaced by '."""
 
 
 def normalize_text(text: str, case: str = "upper") -> str:
-    r"""Words of a text, separated by single spaces.
+    r"""Normalize a text to words, separated by single spaces.
 
     Arguments
     ---------
     text : str
-        Composed and decomposed characters, such as é and e with an accent behind it, come out the same (NFC).
+        The text; composed and decomposed characters, such as é and e with a combining accent, give the same result
+        (NFC).
     case : str
-        One of :data:`CASES`. In upper and lower case, punctuation is left out: apostrophes stay between letters, and
-        anything between digits, where 3.5 would become another number. As it stands, nothing is changed but white
-        space; but a text without a letter or digit has no words.
+        One of :data:`CASES`. In upper and lower case, punctuation is removed, except apostrophes between letters and
+        anything between digits, where its removal would make 3.5 another number. "as_is" changes only white space;
+        but a text without a letter or digit has no words.
 
     Returns
     -------
@@ -44,7 +45,7 @@ def normalize_text(text: str, case: str = "upper") -> str:
     if case != "as_is":
         for apostrophe in APOSTROPHES:
             text = text.replace(apostrophe, "'")
-        # Spaces at the ends, so that each character has two neighbours.
+        # Spaces at the ends give each character two neighbors.
         spaced = f" {text} "
         text = "".join(
             " " if _is_punctuation(before, character, after) else character
@@ -63,12 +64,12 @@ def _is_punctuation(before: str, character: str, after: str) -> bool:
 
 
 def is_letter(character: str) -> bool:
-    """Whether a character is a letter, or a mark on one."""
+    """Whether a character is a letter or a combining mark."""
     return unicodedata.category(character)[0] in "LM"
 
 
 def other_characters(words: str) -> frozenset[str]:
-    """Characters of words besides letters and apostrophes: digits, which are read in many ways, and symbols.
+    """Characters of words other than letters and apostrophes: digits, which can be read in many ways, and symbols.
 
     Example
     -------

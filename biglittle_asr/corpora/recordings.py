@@ -1,4 +1,4 @@
-"""What is in a folder of somebody's recordings: pairs of a recording and a text, or lists, and what is left over."""
+"""The contents of a user's folder: pairs of a recording and a text, or lists, and the files that match nothing."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ logger = logging.getLogger(__name__)
 
 TEXT_SUFFIXES = frozenset({".txt", ".lab"})
 FOREIGN_SUFFIXES = frozenset(".3gp .aac .amr .ape .m4a .m4b .mka .mkv .mov .mp4 .webm .wma .wv".split())
-"""Names of audio that nothing here reads: such recordings are reported rather than overlooked."""
+"""Suffixes of audio that cannot be read here; such recordings are reported rather than overlooked."""
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "val", "valid", "validation"), "dev"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-"""What people call the splits, in upper or lower case."""
+"""Common names of the splits, in upper or lower case."""
 LIST_OF_A_SPLIT = re.compile(rf"({'|'.join(SPLIT_NAMES)})([-_.]manifest)?", re.IGNORECASE)
 CLIPS = "clips"
-"""Folder of the recordings beside Common Voice's lists, which leave it out of their paths."""
+"""Folder of the recordings beside Common Voice's lists, whose paths omit it."""
 VARIABLE = re.compile(r"\{\w+\}|\$\w+")
-"""What stands for a folder in lists that a recipe was to fill in, such as {data_root}."""
+"""A placeholder for a folder that a recipe was to fill in, such as {data_root}."""
 ADVICE = (
     "give a folder with a text beside each recording (talk.wav and talk.txt), or a list of paths and words "
     f"({', '.join(LIST_SUFFIXES)})"
@@ -46,14 +46,14 @@ class TranscribedRecording(NamedTuple):
 
     id: str
     name: str
-    """Its path in the folder, or as the list has it, without the suffix."""
+    """Its path in the folder, or as given in the list, without the suffix."""
     wav: Path
     text: str
     place: str
-    """Where its text is, as `file` or `file:line`."""
+    """Position of its text, as `file` or `file:line`."""
     speaker: str | None = None
     split: str | None = None
-    """"train", "dev" or "test"; None where nothing says so."""
+    """"train", "dev" or "test"; None if unknown."""
     segment: Segment = WHOLE
 
 
@@ -68,16 +68,16 @@ def read_recordings(data: Path) -> tuple[list[TranscribedRecording], list[Uttera
     Returns
     -------
     list of TranscribedRecording
-        What can be used.
+        The usable recordings.
     list of Utterance
-        Recordings without a text, or that the list does not name, and texts without a recording, with that fault.
+        Recordings without a text or missing from the list, and texts without a recording, each with its fault.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder, or no recording with a text in it.
     ValueError
-        If a list is malformed, or it is unclear which list is meant.
+        If a list is malformed, or several lists could be meant.
     """
     if data.is_file():
         return _read_lists([data])[0], []
@@ -111,7 +111,7 @@ def read_recordings(data: Path) -> tuple[list[TranscribedRecording], list[Uttera
 
 
 def _find_files(data: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Audio, texts, and other files below a folder, sorted."""
+    """Audio, texts, and other files in a folder and its subfolders, sorted."""
     found: dict[str, list[Path]] = {"audio": [], "text": [], "other": []}
     for parent, folders, names in walk_files(data):
         if RECORD_NAME in names:
@@ -159,7 +159,7 @@ def _find_lists(data: Path) -> list[Path]:
 def _read_pairs(
     data: Path, audio: Sequence[Path], texts: Sequence[Path]
 ) -> tuple[list[TranscribedRecording], list[Utterance]]:
-    """Recordings and texts of the same name."""
+    """Pair recordings and texts of the same name."""
     of_name: dict[str, tuple[list[Path], list[Path]]] = defaultdict(lambda: ([], []))
     for paths, index in ((audio, 0), (texts, 1)):
         for path in paths:
@@ -190,18 +190,18 @@ def _left_over(data: Path, path: Path, problem: str, fault: str = "unpaired") ->
 
 
 def _key(data: Path, path: Path) -> str:
-    """What a recording and its text have in common; some systems decompose the accents in names, others do not."""
+    """The common part of a recording's and its text's name; normalized, because some systems decompose accents."""
     return unicodedata.normalize("NFC", path.relative_to(data).with_suffix("").as_posix())
 
 
 def make_id(name: str) -> str:
-    """An ID from a path: in one form of Unicode, and on one line."""
+    """Make an ID from a path: normalized Unicode, on one line."""
     name = unicodedata.normalize("NFC", name)
     return "".join(character if character.isprintable() else "_" for character in name)
 
 
 def _read_lists(lists: Sequence[Path]) -> tuple[list[TranscribedRecording], set[str]]:
-    """Recordings of lists, and the real paths of their files."""
+    """Recordings in lists, and the real paths of their files."""
     recordings: list[TranscribedRecording] = []
     places: dict[tuple[str, Segment], str] = {}
     for path in lists:
@@ -240,7 +240,7 @@ def _from_row(path: Path, row: ListRow, split: str | None) -> TranscribedRecordi
 
 
 def find_split(name: str, place: str) -> str:
-    """The split that somebody means; raises ValueError if it is none of those that there are."""
+    """Find the split that a name means; raises ValueError if it means none."""
     if name.lower() not in SPLIT_NAMES:
         raise ValueError(f"{place}: {name!r} is no split; call it train, dev or test.")
     return SPLIT_NAMES[name.lower()]
@@ -260,7 +260,7 @@ def _find_wav(folder: Path, row: ListRow) -> Path:
 
 
 def _find_segment(row: ListRow) -> Segment:
-    """The part of the recording that a row means; its duration alone says nothing of that."""
+    """The part of the recording that a row describes; a duration alone does not describe one."""
     channel, start, duration = (row.values.get(name) or None for name in ("channel", "start", "duration"))
     try:
         return Segment(

@@ -1,7 +1,7 @@
-"""What preparation reports of faulty utterances, and what it does about them.
+"""The report on faulty utterances, and their treatment.
 
-They are left out of training. Of other splits they stay a part, or a test set would become easier by losing its
-difficult files: what cannot be read there counts as deletions when it is scored.
+Training leaves them out. Other splits keep them, because a test set would become easier without its difficult files:
+when it is scored, unreadable utterances count as deletions.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ REPORT_COLUMNS = ("ID", "split", "file", "fault", "value", "action")
 LEFT_OUT, KEPT = "left out", "kept"
 
 TRAINING = "train"
-"""How the names of splits begin that are there to learn from."""
+"""Prefix of the names of training splits."""
 
 MAX_LEFT_OUT = 0.5
-"""Largest part of the training utterances that may be left out: where most are faulty, the folder or the download is at
-fault, or the settings, and what would be trained on is another corpus."""
+"""Largest part of the training utterances that may be left out: if most are faulty, the folder, the download or the
+settings are wrong, and the rest would be a different corpus."""
 
 
 def most_common_rate(inspections: Sequence[Inspection]) -> int | None:
-    """Hz, of the files that can be read; None if none can."""
+    """The most common sample rate in Hz of the readable files; None if there are none."""
     rates = Counter(each.sample_rate for each in inspections if each.sample_rate is not None)
     return rates.most_common(1)[0][0] if rates else None
 
@@ -56,20 +56,20 @@ def report_rows(
 
 
 def tell_incomplete(folder: Path, counts: str, problems: Sequence[str], remedy: str, refuse: bool) -> None:
-    """Say that utterances of a corpus are missing.
+    """Report that utterances of a corpus are missing.
 
     Arguments
     ---------
     folder : pathlib.Path
-        Of the split.
+        Folder of the split.
     counts : str
-        Utterances that are there and that the corpus has, such as "5 of 2620".
+        The number of utterances found and expected, such as "5 of 2620".
     problems : sequence of str
-        What is known of those that are missing.
+        Details of the missing ones.
     remedy : str
         How to get them.
     refuse : bool
-        Raise the message rather than log it.
+        Raise the message instead of logging it.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def judge(
     report: Path,
     strict: bool,
 ) -> None:
-    """Say how many utterances are faulty and why, and refuse a corpus that cannot be used."""
+    """Report how many utterances are faulty and why, and refuse an unusable corpus."""
     if not rows:
         return
     total = sum(map(len, splits.values()))

@@ -19,11 +19,11 @@ from biglittle_asr.files import replacing, write_table
 from biglittle_asr.shards import SHARD_NAME, ShardMember
 
 SHARD_MEGABYTES = 256
-"""By default. A sample costs one request whatever this is; 960 hours of FLAC are then some 240 files, few to copy and
-to check, and one that is lost is half a percent of them."""
+"""Default size of a shard. A sample costs one request at any size. 960 hours of FLAC make some 240 files, few enough to
+copy and check, and the loss of one costs half a percent of the data."""
 
 LARGEST_SHARD = 1 << 33
-"""Bytes; a tar header's octal size field ends there."""
+"""Largest file in bytes: the limit of a tar header's octal size field."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Sample:
     size: int
     """Bytes."""
     row: dict[str, str]
-    """Its row in the index, but where it is."""
+    """Its row in the index, without its location."""
 
     def headers(self) -> tuple[bytes, bytes, bytes]:
         """The description's header and content, and the file's header."""
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be written: samples, and where their files' headers begin."""
+    """A shard to be written: samples, and the offsets of their files' headers."""
 
     path: Path
     samples: tuple[Sample, ...]
@@ -57,14 +57,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a set was packed into."""
+    """The result of packing a set."""
 
     index: Path
     samples: int
     shards: int
     bytes: int
     written: int
-    """Shards that were not there already."""
+    """Number of new shards."""
 
 
 def write_shards(
@@ -73,23 +73,23 @@ def write_shards(
     shard_megabytes: int = SHARD_MEGABYTES,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Summary:
-    r"""Pack a set: `<name>.csv` and `<name>-<digest>-<number>.tar`, named as the manifest or folder is.
+    r"""Pack a set into `<name>.csv` and `<name>-<digest>-<number>.tar`; the name is that of the manifest or folder.
 
-    Files are packed as they are. The same files and options give the same bytes. Which shard a sample is in depends on
-    its ID as on a die: each shard is a fair sample of the set, and the loss of one is no speaker's. Shards appear whole
-    or not at all, and those that are there already are not written again, so that an interrupted run goes on when it
-    is repeated; the index comes last.
+    Files are packed unchanged. The same files and options give the same bytes. A hash of the ID determines a sample's
+    shard, so each shard is a fair sample of the set, and losing one does not lose a speaker. Shards are written
+    atomically and existing ones are not written again, so an interrupted run can be continued by repeating it. The
+    index is written last.
 
     Arguments
     ---------
     source : path
-        A manifest (ID, duration, wav, spk_id, wrd), or a folder with a folder of images for each class.
+        A manifest (ID, duration, wav, spk_id, wrd), or a folder with one folder of images per class.
     output_folder : path
-        Made if it is not there; several sets may share it.
+        Created if missing; several sets may share it.
     shard_megabytes : int
-        A shard is closed before it would exceed this.
+        Largest size of a shard.
     progress : callable
-        Told how many bytes are done, and how many there are.
+        Called with the number of bytes done, and their total.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def write_shards(
     FileNotFoundError
         If the source or one of its files is missing.
     ValueError
-        If the source is neither, or one of its files changes meanwhile.
+        If the source is neither, or one of its files changes during packing.
 
     Example
     -------
@@ -168,7 +168,7 @@ def _sample(name: str, path: Path, row: dict[str, str]) -> Sample:
 
 
 def _header(name: str, size: int) -> bytes:
-    """A tar header of a file; of a long name or one in other letters, with another in front that says so."""
+    """Make the tar header of a file; long or non-ASCII names need another header in front."""
     info = tarfile.TarInfo(name)
     info.size = size
     return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
@@ -205,7 +205,7 @@ def _arrange(folder: Path, name: str, samples: Sequence[Sample], largest: int) -
 
 
 def _is_written(shard: Shard, newest: int) -> bool:
-    """Whether a shard is there; it is whole if it is, and of these files if none is newer."""
+    """Whether a shard exists; it is complete if so, and up to date if no file is newer."""
     try:
         status = shard.path.stat()
     except FileNotFoundError:

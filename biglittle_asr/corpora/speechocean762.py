@@ -7,8 +7,8 @@
     speechocean762/train/spk2gender        0001<tab>m
     speechocean762/resource/lexicon.txt    BEAR<tab>B EH0 R
 
-A transcript is the sentence that the speaker was asked to read; what was said can differ. The corpus has no development
-set: one is split off train, by speaker.
+A transcript is the sentence that the speaker was asked to read; the actual words can differ. The corpus has no
+development set: one is split off train, by speaker.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from biglittle_asr.files import read_lines
 logger = logging.getLogger(__name__)
 
 UTTERANCES = 2500
-"""Of train, and of test."""
+"""Number of utterances in train, and in test."""
 CHILD = 16
-"""Age in years below which a speaker counts as a child; train has 58 of them in 125, and nobody of 16 to 18."""
+"""Age in years below which a speaker counts as a child; 58 of train's 125 speakers do, and none is 16 to 18."""
 GENDERS = ("f", "m")
 STRESS = re.compile(r"[012]$")
 LEXICON = "resource/lexicon.txt"
 ADVICE = "give the folder that holds speechocean762's train/, test/ and WAVE/ as the data folder"
 
 Table = Mapping[str, tuple[str, str]]
-"""Value and place (`file:line`) of each name."""
+"""Value and source line (`file:line`) of each name."""
 
 
 def read(
@@ -49,12 +49,12 @@ def read(
     Arguments
     ---------
     data_folder : path
-        The folder `speechocean762`, or the one that holds it.
+        The folder `speechocean762`, or its parent.
     dev_speakers : int
-        Speakers of train that become dev: half children, half adults, half of each female, as far as there are such;
+        Number of train's speakers that become dev: half children, half adults, half of each female, as far as possible;
         see :func:`split_by_age`.
     complete : bool
-        Refuse a copy in which utterances are missing, rather than say so and go on with the others.
+        Refuse a copy with missing utterances, instead of reporting them and reading the others.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def read(
     FileNotFoundError
         If the folder, or one of its lists, is missing.
     ValueError
-        If the lists disagree, a line is malformed, `dev_speakers` leaves no train or no dev, or, if `complete`,
+        If the lists disagree, a line is malformed, `dev_speakers` leaves train or dev empty, or, if `complete`,
         utterances are missing.
     """
     folder = _find(data_folder)
@@ -82,19 +82,19 @@ def read(
 
 
 def extra_files(data_folder: str | PathLike[str], **options: object) -> dict[str, str]:
-    """The lexicon, without the digits that mark stress: they are in some of its entries and missing in others.
+    """The lexicon, without the digits that mark stress: some entries have them and others lack them.
 
     Arguments
     ---------
     data_folder
-        As of :func:`read`.
+        As in :func:`read`.
     **options
-        Its others, which change nothing.
+        Other options of :func:`read`, which are ignored.
 
     Returns
     -------
     dict from file name to text
-        "lexicon.txt", with a word and its phones on each line; nothing if the corpus's own is missing, which is said.
+        "lexicon.txt", with a word and its phones on each line; empty, with a warning, if the corpus lacks its lexicon.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def extra_files(data_folder: str | PathLike[str], **options: object) -> dict[str
         if not phones:
             raise ValueError(f"{place}: the word {word} has no phones; restore the file.")
         lines.append(f"{word.upper()} {' '.join(STRESS.sub('', phone) for phone in phones)}\n")
-    # Pronunciations that differed in stress alone are the same now; the order of the others is kept.
+    # Pronunciations that differed only in stress are now equal; the order of the others is kept.
     return {"lexicon.txt": "".join(dict.fromkeys(lines))}
 
 
@@ -122,8 +122,8 @@ def split_by_age(
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Split off a development set of whole speakers: girls, men, boys and women in turn.
 
-    So any even number is half children, and half female, while there are some of all four. The choice depends on the
-    speakers' names, ages and genders alone: the same on every machine and in every run.
+    So any even number of speakers is half children and half female, while all four groups last. The choice depends on
+    the speakers' names, ages and genders alone, so it is the same on every machine and in every run.
 
     Arguments
     ---------
@@ -131,9 +131,9 @@ def split_by_age(
     speakers : mapping from speaker to (bool, str)
         Whether each is a child, and the gender, f or m.
     dev_speakers : int
-        How many.
+        Number of speakers to split off.
 
-    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
+    Return value and errors are those of :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------
@@ -177,7 +177,7 @@ def _read_set(folder: Path, name: str) -> list[Utterance]:
 
 
 def _read_speakers(lists: Path, names: set[str]) -> dict[str, tuple[bool, str]]:
-    """Whether each speaker is a child, and the gender."""
+    """Whether each speaker is a child, and the speaker's gender."""
     ages, genders = _read_table(lists / "spk2age"), _read_table(lists / "spk2gender")
     for table, path in ((ages, lists / "spk2age"), (genders, lists / "spk2gender")):
         missing = sorted(names - table.keys())
@@ -193,7 +193,7 @@ def _read_speakers(lists: Path, names: set[str]) -> dict[str, tuple[bool, str]]:
 
 
 def _read_table(path: Path, may_be_empty: bool = False) -> Table:
-    """The lines of a list, each a name and its value; the value may be missing if it `may_be_empty`."""
+    """Read the lines of a list, each a name and its value; values may be missing if `may_be_empty`."""
     table: dict[str, tuple[str, str]] = {}
     for place, line in read_lines(path, ADVICE):
         name, *value = line.split(maxsplit=1)
@@ -206,7 +206,7 @@ def _read_table(path: Path, may_be_empty: bool = False) -> Table:
 
 
 def _check_count(lists: Path, utterances: Sequence[Utterance], complete: bool) -> None:
-    """Say what is missing of train or test."""
+    """Report the missing utterances of train or test."""
     silent = [utterance for utterance in utterances if not utterance.wav.is_file()]
     if len(utterances) == UTTERANCES and not silent:
         return

@@ -1,4 +1,4 @@
-"""Splitting a corpus: by lot, alike on every machine, and whole speakers or conversations to one side."""
+"""Splitting a corpus: by hash, the same on every machine, with whole speakers or conversations on one side."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biglittle_asr.corpora.utterance import Utterance
 
 
 def stable_hash(text: str) -> str:
-    """Sorts names as if they were shuffled, alike on every machine; Python's own `hash` differs from run to run.
+    """A sort key that shuffles names, the same on every machine; Python's own `hash` differs from run to run.
 
     Example
     -------
@@ -35,25 +35,25 @@ def split_off(
     ---------
     utterances : sequence of Utterance
     unit : function of Utterance
-        Which one it is of.
+        Gives the speaker or conversation of an utterance.
     chosen : collection of str
         Units that become dev.
     option : str
-        Of the corpus, by which the user has chosen how many.
+        The corpus's option for the size of dev.
     counted : str
-        How many of how many, for the message.
+        The chosen and the total number of units, for the message.
     example : int
-        A value of the option that makes sense.
+        A valid value of the option.
 
     Returns
     -------
     train, dev : lists of Utterance
-        In the order given.
+        In the original order.
 
     Raises
     ------
     ValueError
-        If either would be empty.
+        If either is empty.
 
     Example
     -------
@@ -75,20 +75,20 @@ def split_off(
 
 
 def split_by_lot(sizes: Mapping[str, int], percents: Mapping[str, int], seed: int = 0) -> dict[str, str]:
-    """Choose a split for each unit: a recording, or a speaker with all that they said.
+    """Choose a split at random for each unit: a recording, or a speaker with all their recordings.
 
-    The lot of a unit follows from its name and the seed alone, so that more units move none of those that were there.
-    Sizes are therefore not exact. Where a split has less than half of what was asked for, or nothing, which happens
-    with few units, those whose size comes closest to what is missing are moved there.
+    A unit's split follows from its name and the seed alone, so adding units moves no others. Sizes are therefore only
+    approximate. With few units, a split may get less than half of the requested size, or nothing; then the units whose
+    total size comes closest to the missing amount are moved there.
 
     Arguments
     ---------
     sizes : mapping from unit to int
-        Recordings of each.
+        Number of recordings of each.
     percents : mapping from split to int
-        Percent of the recordings, for each split but "train", which has the rest.
+        Percent of the recordings, for each split except "train", which has the rest.
     seed : int
-        Of the lot.
+        Seed of the random choice.
 
     Returns
     -------

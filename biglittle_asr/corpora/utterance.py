@@ -1,4 +1,4 @@
-"""What every corpus module makes: utterances."""
+"""Utterances, which every corpus module makes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.checks import Finding
 
 UNSPLIT = ""
-"""Key of the utterances that belong to no split, such as a recording without a text: only the report names them."""
+"""Key for utterances without a split, such as a recording without a text: only the report names them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One utterance as its corpus describes it."""
+    """One utterance, as described by its corpus."""
 
     id: str
     """Unique in the corpus."""
     wav: Path
-    """The audio file; with one channel, unless `segment` names one."""
+    """The audio file; it has one channel, unless `segment` names one."""
     speaker: str
-    """Who speaks; splits share no speaker."""
+    """Speaker ID; no speaker is in two splits."""
     words: str
-    """Transcript, words separated by single spaces; empty if the corpus has none. In upper case, unless a user of the
-    corpus `folder` wants otherwise."""
+    """Transcript, words separated by single spaces; empty if the corpus has none. It is in upper case, unless a user of
+    the corpus `folder` chooses otherwise."""
     source: str
-    """Where the corpus says so, as `file:line`; error messages point there."""
+    """Position of its description in the corpus, as `file:line`, for error messages."""
     segment: Segment = WHOLE
-    """What of the audio file it is."""
+    """The utterance's part of the audio file."""
     tokens: frozenset[str] = frozenset()
-    """Words in brackets that may be in its transcript, such as [NOISE]."""
+    """Words in brackets that its transcript may have, such as [NOISE]."""
     findings: tuple[Finding, ...] = ()
-    """Faults that its corpus module found. If there are any, nothing else is checked."""
+    """Faults found by the corpus module. If there are any, nothing else is checked."""

@@ -1,6 +1,6 @@
-"""Finding a corpus and its files: past links, and past what operating systems and file servers leave in folders.
+"""Finding a corpus and its files, through links, and without the litter of operating systems and file servers.
 
-Litter is no part of any corpus, and not to be told to a user.
+Litter is not part of any corpus, so it is not reported.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import TypeVar
 Found = TypeVar("Found")
 
 LITTER = frozenset({"@eaDir", "#recycle", "#snapshot", "__MACOSX", "Thumbs.db", "desktop.ini", "$RECYCLE.BIN"})
-"""Names of Synology's and Windows' files and folders, and of what macOS puts into archives; others begin with a dot."""
+"""Names of files and folders by Synology, Windows, and macOS in archives; other litter begins with a dot."""
 
 
 def is_litter(name: str) -> bool:
-    """Whether a file or folder of this name is litter, or hidden.
+    """Whether a file or folder with this name is litter or hidden.
 
     Example
     -------
@@ -29,7 +29,7 @@ def is_litter(name: str) -> bool:
 
 
 def without_litter(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """Paths inside a folder, sorted, without those that are litter or lie in it.
+    """Sort the paths inside a folder, and drop litter and paths in litter folders.
 
     Example
     -------
@@ -43,23 +43,23 @@ def without_litter(paths: Iterable[Path], folder: Path) -> list[Path]:
 def find_corpus(
     data_folder: str | PathLike[str], name: str, look: Callable[[Path], Found], missing: str, advice: str
 ) -> tuple[Path, Found]:
-    """Find a corpus in the folder of its name, or in the one that holds it.
+    """Find a corpus in the folder of its name, or in that folder's parent.
 
     Arguments
     ---------
     data_folder : path
-        Either of the two.
+        Either of the two folders.
     name : str
-        Of the corpus's folder, as it is distributed.
+        Name of the corpus's folder, as distributed.
     look : function of pathlib.Path
-        What of the corpus is in a folder; falsy where it is not there.
+        Returns what a folder has of the corpus; falsy if nothing.
     missing, advice : str
-        What to say, behind the folder, if it is in neither.
+        The message, after the folder, if neither has the corpus.
 
     Returns
     -------
     (pathlib.Path, found)
-        The corpus's folder, absolute, and what `look` found there.
+        The corpus's folder as an absolute path, and the result of `look` there.
 
     Raises
     ------
@@ -83,13 +83,12 @@ def find_corpus(
 
 
 def walk_files(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
-    """Walk through a folder as `os.walk` does, linked folders included, each folder once.
+    """Walk through a folder as `os.walk` does, but also through linked folders, and once through each folder.
 
     Yields
     ------
     (pathlib.Path, list of str, list of str)
-        A folder, and the names of its folders and of its files. Whoever removes a name from the folders leaves that
-        folder out.
+        A folder, and the names of its subfolders and of its files. Removing a name from the subfolders skips that one.
 
     Example
     -------
@@ -101,7 +100,7 @@ def walk_files(folder: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
     """
     seen = set()
     for parent, folders, names in os.walk(folder, followlinks=True):
-        # A link may lead back to where it is.
+        # A link may lead back to a parent folder.
         real = os.path.realpath(parent)
         if real in seen:
             folders.clear()

@@ -1,1 +1,1 @@
-"""A recipe's YAML file: read, checked and run; its corpus prepared, its tokenizer made."""
+"""A recipe's YAML file: reading, checking and running it; preparing its corpus and tokenizer."""

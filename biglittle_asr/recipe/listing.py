@@ -1,4 +1,4 @@
-"""Every value in force in a recipe, and where it comes from."""
+"""Every value in force in a recipe, and its origin."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from biglittle_asr.recipe.yaml import read_tree, tag_of
 
 @dataclass(frozen=True)
 class Value:
-    """A key of a recipe with its value."""
+    """A key of a recipe and its value."""
 
     key: str
     text: str
-    """`key: value` as YAML, references resolved; lines end in a line feed."""
+    """`key: value` as YAML, with references resolved; lines end in a line feed."""
     origin: str
-    """Where the value comes from: file and line, `command line`, `default`, or `missing` if it must be given."""
+    """Origin of the value: file and line, `command line`, `default`, or `missing` if it must be given."""
     meaning: str
-    """What a setting is for; for keys that only the file itself refers to, its comment there."""
+    """Meaning of a setting; for keys that only the file itself refers to, the comment there."""
 
     def __str__(self) -> str:
-        """YAML, with meaning and origin as comments."""
+        """The YAML, with meaning and origin as comments."""
         first, *rest = self.text.splitlines(keepends=True)
         meaning = f"# {self.meaning}\n" if self.meaning else ""
         return f"{meaning}{first.rstrip()}  # {self.origin}\n{''.join(rest)}"
 
 
 def list_values(path: Path, changes: Mapping[str, Any], settings: type[Settings]) -> list[Value]:
-    """List every value in force, first those of the file, in its order. Nothing that the file names is executed.
+    """List every value in force, the file's first and in its order. Nothing that the file names is executed.
 
     Arguments
     ---------
@@ -45,12 +45,12 @@ def list_values(path: Path, changes: Mapping[str, Any], settings: type[Settings]
     changes : mapping
         Keys to override.
     settings : type
-        What the recipe reads.
+        The recipe's settings.
 
     Raises
     ------
     RecipeError, FileNotFoundError
-        As :func:`~biglittle_asr.recipe.run.load_recipe`; keys without a value are listed as missing.
+        As in :func:`~biglittle_asr.recipe.run.load_recipe`; but keys without a value are listed as missing.
     """
     tree = read_tree(path)
     missing = [key for key in tree if tag_of(tree[key]) == "!PLACEHOLDER" and key not in changes]
@@ -84,5 +84,5 @@ def _dump(key: str, node: Any) -> str:
     yaml = YAML()
     yaml.width = 4096
     yaml.dump({key: node}, stream)
-    # Comments of the file would follow those of the listing.
+    # Comments of the file would come after those of the listing.
     return re.sub(r"(?m)(^\s*#.*\n|\s+#.*$|^\s*\n)", "", stream.getvalue())

@@ -16,12 +16,12 @@ PARTS = frozenset({"crop", "encoder", "model", "output_neurons", "sparsity"})
 
 
 def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
-    """Prune a model as the key `sparsity` says, such as {rate: 0.9, dense: [encoder.head]}; not at all without it.
+    """Prune a model as the key `sparsity` says, such as {rate: 0.9, dense: [encoder.head]}; without it, do nothing.
 
     Raises
     ------
     RecipeError
-        If that cannot be done.
+        If the model cannot be pruned so.
     """
     options = hparams.get("sparsity")
     if options:
@@ -32,9 +32,9 @@ def make_sparse(model: nn.Module, hparams: Mapping[str, Any]) -> None:
 
 
 def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
-    """Build the network of a recipe, and nothing else: no data, no folders.
+    """Build the network of a recipe, without data and folders.
 
-    What the file says of it is executed, as always: `!new:` and `!apply:` call what they name.
+    The network's part of the file is executed, as always: `!new:` and `!apply:` call the functions that they name.
 
     Arguments
     ---------
@@ -46,12 +46,12 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
     Returns
     -------
     nn.Module
-        The model; of a CTC recipe whose `output_neurons` is not set, the encoder alone.
+        The model; for a CTC recipe whose `output_neurons` is not set, the encoder alone.
 
     Raises
     ------
     RecipeError, FileNotFoundError
-        As :func:`load_recipe`, and if no network is in the file.
+        As in :func:`load_recipe`, and if the file has no network.
     """
     hparams = _load_part(path, changes, PARTS - {"crop"})
     if not {"encoder", "model"} & hparams.keys():
@@ -67,17 +67,17 @@ def load_network(path: Path, changes: Mapping[str, Any]) -> nn.Module:
 
 
 def read_image_size(path: Path, changes: Mapping[str, Any]) -> int | None:
-    """Height and width in pixels of the images that a recipe's network takes: its `crop`; None of other recipes.
+    """Height and width in pixels of a recipe's input images: its `crop`; None for other recipes.
 
     Arguments
     ---------
     path, changes
-        As of :func:`load_network`.
+        As in :func:`load_network`.
 
     Raises
     ------
     RecipeError, FileNotFoundError
-        As :func:`load_recipe`, and if it is no size.
+        As in :func:`load_recipe`, and if `crop` is not a size.
     """
     size = _load_part(path, changes, {"crop"}).get("crop")
     if size is not None and (type(size) is not int or size < 1):
@@ -86,7 +86,7 @@ def read_image_size(path: Path, changes: Mapping[str, Any]) -> int | None:
 
 
 def _load_part(path: Path, changes: Mapping[str, Any], keys: Set[str]) -> dict[str, Any]:
-    """What a YAML file defines as `keys`, of those that it has, and as what they refer to; nothing else is executed."""
+    """Load those of the keys that a YAML file has, and the keys they refer to; nothing else is executed."""
     tree = read_tree(path)
     for key in changes:
         if key not in {*tree, *PARTS}:

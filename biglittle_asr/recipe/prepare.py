@@ -1,4 +1,4 @@
-"""Manifests and tokenizer of a recipe."""
+"""The manifests and tokenizer of a recipe."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +13,11 @@ from biglittle_asr.shards import has_shards
 from biglittle_asr.tokens.tokenizer import Tokenizer, load_tokenizer, train_tokenizer
 
 OWN_SPLITS = {"train": "train", "dev": "dev", "test": "test"}
-"""Names of the sets in a corpus that calls them as the recipes do."""
+"""Names of the sets in a corpus that uses the recipes' names."""
 
 
 def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path]:
-    """Prepare the corpus, unless `skip_prep`; where `data_folder` holds shards, its manifests are their indices.
+    """Prepare the corpus, unless `skip_prep`; if `data_folder` holds shards, their indices become the manifests.
 
     Arguments
     ---------
@@ -25,9 +25,9 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
         One of `biglittle_asr.corpora.list_corpora()`.
     hparams : mapping
         Reads data_folder (a path, or a URL of shards), save_folder, skip_prep, sample_rate, corpus_options (the
-        corpus's own and `strict`, which refuses a corpus with faults rather than leave them out), and splits: names
-        that the corpus has for "train", "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are
-        not read.
+        corpus's own, and `strict`, which refuses a corpus with faults instead of leaving them out), and splits: the
+        corpus's names for "train", "dev" and "test", as {"train": "train-clean-100", ...}; its other splits are not
+        read.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
     Raises
     ------
     FileNotFoundError, ValueError
-        If the data folder does not hold the corpus, or `splits` does not name the three.
+        If the data folder does not hold the corpus, or `splits` does not name all three sets.
     """
     folder = Path(hparams["save_folder"]) / "manifests"
     options = dict(hparams["corpus_options"])
@@ -58,7 +58,7 @@ def prepare_manifests(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Path
 def make_tokenizer(
     manifests: Mapping[str, Path], hparams: Mapping[str, Any], base: Tokenizer | None = None
 ) -> Tokenizer:
-    """Train the tokenizer on the training transcripts, or load the one that was; saved as tokenizer.json.
+    """Train the tokenizer on the training transcripts, or load an existing one; it is saved as tokenizer.json.
 
     Arguments
     ---------
@@ -66,12 +66,12 @@ def make_tokenizer(
     hparams : mapping
         Reads save_folder, token_type, vocab_size, output_neurons, checkpointer.
     base : Tokenizer, optional
-        Of the trained model that the training starts from; see :func:`train_tokenizer`.
+        Tokenizer of the trained model that the training starts from; see :func:`train_tokenizer`.
 
     Raises
     ------
     ValueError
-        If `output_neurons` is set and differs from its size.
+        If `output_neurons` is set and differs from the tokenizer's size.
     """
     if not manifests["train"].is_file():
         raise FileNotFoundError(f"{manifests['train']}: no such manifest; run without skip_prep, which makes it.")

@@ -1,4 +1,4 @@
-"""From a recipe's command line to its settings, and from errors to sentences."""
+"""From a recipe's command line to its settings, and from errors to messages."""
 
 import dataclasses
 import logging
@@ -43,18 +43,18 @@ CHATTY = (
     ),
     "fsspec",
 )
-"""Loggers whose routine messages are about themselves, several an epoch or one a file; their warnings are shown."""
+"""Loggers whose routine messages come several times per epoch or once per file; their warnings are shown."""
 
 
 ONEDNN_PRIMITIVES = 16384
-"""Compiled operations that oneDNN keeps. By default 1024, which the batch shapes of an epoch exceed many times (each
-needs about three a convolution), so that every batch would be compiled again."""
+"""Number of compiled operations that oneDNN caches. The default is 1024. The batch shapes of an epoch need many times
+that (about three per convolution and shape), so every batch would be compiled again."""
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Run a recipe's `main` on the command line; what the user can mend ends in one sentence and exit status 1.
+    """Run a recipe's `main` on the command line; errors that users can fix end in one sentence and exit status 1.
 
-    Ctrl-C ends it with exit status 130, SIGTERM with 143; a network that is being trained is saved first.
+    Ctrl-C ends it with exit status 130, SIGTERM with 143; a network in training is saved first.
     """
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit_by(os.getpid()))
@@ -73,7 +73,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def _exit_by(trainer: int) -> Callable[[int, FrameType | None], None]:
-    """Make a handler that ends one process by an exception; processes that it started die of the signal at once."""
+    """Make a signal handler that ends this process by an exception; its child processes die of the signal at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if os.getpid() == trainer:
@@ -95,22 +95,22 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     ---------
     argv : sequence of str
         YAML file, SpeechBrain's options (--device, --precision, --test_only, ...), and `--key value` to override a key
-        of the YAML file or a default; `--profile` stands for `--profile True`.
+        of the YAML file or a default; `--profile` is short for `--profile True`.
     settings : type
-        What the recipe reads, and its defaults.
+        The recipe's settings, with their defaults.
 
     Returns
     -------
     hparams : dict
-        Every field of `settings`, and what else the YAML file defines.
+        Every field of `settings`, and all other keys that the YAML file defines.
     run_opts : speechbrain.RunOptions
         The other options.
 
     Raises
     ------
     RecipeError
-        If the file is malformed, lacks a value, or has one of a wrong type; if file or command line have a key that
-        nothing reads; if torchrun started more processes than there are GPUs to train on.
+        If the file is malformed, lacks a value, or has a value of a wrong type; if the file or the command line has a
+        key that nothing reads; if torchrun started more processes than there are GPUs.
     ValueError
         If the device cannot be used.
     FileNotFoundError
@@ -122,7 +122,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     profile = "\nprofile: True" if "--profile" in argv else ""
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
     if not sys.stderr.isatty():
-        # In a log file, every update of a bar is a line.
+        # In a log file, every update of a progress bar is a line.
         run_opts = dataclasses.replace(run_opts, noprogressbar=True)
     if run_opts.device:
         usable_device(run_opts.device)
@@ -153,14 +153,14 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
 
 
 def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Settings]) -> str:
-    """YAML of every value in force: a recipe's tree with changes and defaults, references and includes resolved.
+    """YAML of every value in force: a recipe's tree with overrides and defaults, references and includes resolved.
 
     Nothing that the file names is executed.
 
     Raises
     ------
     RecipeError, FileNotFoundError
-        As :func:`load_recipe`.
+        As in :func:`load_recipe`.
     """
     changes, defaults = dict(changes), settings.defaults()
     lacking = [name for name in settings.names() if name not in {*tree, *changes, *defaults}]
@@ -170,7 +170,7 @@ def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Se
     if lacking:
         raise RecipeError(f"{path}: lacks the key {lacking[0]}; {settings.meanings()[lacking[0]]}")
     tree.update({name: default for name, default in defaults.items() if name not in tree})
-    # HyperPyYAML would merge a tagged mapping into the old one, and refuses a mapping in place of anything else.
+    # HyperPyYAML would merge a tagged mapping into the old one, and refuses to replace anything else by a mapping.
     for key in [key for key in changes if tag_of(changes[key]) or replaces_plain_value(changes[key], tree.get(key))]:
         tree[key] = changes.pop(key)
     try:
@@ -188,7 +188,7 @@ def _on_cpu(run_opts: RunOptions) -> bool:
 
 
 def _join_processes(run_opts: RunOptions) -> RunOptions:
-    """Join the processes that torchrun started, if it did; over gloo on CPUs, where NCCL does not work."""
+    """Join the processes that torchrun started, if it did; on CPUs over gloo, because NCCL needs GPUs."""
     rank, gpus = get_local_rank(), torch.cuda.device_count()
     if rank is None:
         return run_opts
@@ -205,7 +205,7 @@ def _join_processes(run_opts: RunOptions) -> RunOptions:
 
 
 def cpu_computes_bfloat16() -> bool:
-    """Whether oneDNN has fast kernels of bfloat16 for this CPU, which takes AVX-512.
+    """Whether oneDNN has fast bfloat16 kernels for this CPU, which requires AVX-512.
 
     Without them, training takes ten times as long as in float32.
     """
@@ -216,7 +216,7 @@ def cpu_computes_bfloat16() -> bool:
 
 
 class _PlainFormatter(logging.Formatter):
-    """The message alone; a level only where it is worth a look. Times and loggers' names are in log.txt."""
+    """The message alone, with a level only from warnings on. Times and loggers' names are in log.txt."""
 
     def format(self, record: logging.LogRecord) -> str:
         message = super().format(record)

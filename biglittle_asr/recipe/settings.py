@@ -1,7 +1,7 @@
 """The settings of recipes: names, types, defaults and meanings.
 
 Each kind of recipe (CTC, attention, transducer, hybrid, images) has one dataclass that derives from :class:`Settings`.
-A recipe's YAML file sets what has no default, and overrides what it wants to change. A new setting is one field.
+A recipe's YAML file sets the values without a default, and overrides others. A new setting is one field.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ TYPE_DESCRIPTIONS: Mapping[type, tuple[type | tuple[type, ...], str]] = {
     Mapping: (Mapping, "a mapping"),
     types.NoneType: (types.NoneType, "null"),
 }
-"""Annotation of a field -> what its value must be an instance of, and how a message says so."""
+"""Annotation of a field -> the type that its value must have, and its name in messages."""
 
 
 @dataclasses.dataclass(frozen=True)
 class YamlDefault:
-    """A default as a YAML file writes it."""
+    """A default, as a YAML file writes it."""
 
     text: str
 
 
 def yaml_default(text: str) -> Any:
-    """A default that is written in YAML, because it refers to other settings or is an object."""
+    """A default written in YAML, because it refers to other settings or is an object."""
     return dataclasses.field(default=YamlDefault(text))
 
 
 @dataclasses.dataclass(kw_only=True)
 class Settings:
-    """Schema of what a kind of recipe reads. It is never instantiated: values stay in SpeechBrain's `hparams`.
+    """Schema of the settings of one kind of recipe. It is never instantiated: values stay in SpeechBrain's `hparams`.
 
     Example
     -------
@@ -63,16 +63,16 @@ class Settings:
 
     @classmethod
     def check(cls, values: Mapping[str, Any]) -> None:
-        """Refuse values of other types than their fields; objects, which are tagged in YAML, are taken as they are.
+        """Refuse values whose type is not their field's; objects, which are tagged in YAML, are not checked.
 
         Raises
         ------
         RecipeError
-            If there is one.
+            If a value has a wrong type.
         """
         for name, hint in typing.get_type_hints(cls).items():
             value, kinds = values.get(name), _kinds(hint)
-            # Fields of other types hold what YAML cannot express, and are not checked.
+            # Fields of other types have values that YAML cannot express; they are not checked.
             known = [TYPE_DESCRIPTIONS[kind] for kind in kinds if kind in TYPE_DESCRIPTIONS]
             if name not in values or tag_of(value) or len(known) < len(kinds):
                 continue
@@ -87,7 +87,7 @@ class Settings:
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
-        """Field -> its default as a YAML node; fields without one are missing."""
+        """Field -> its default as a YAML node; fields without a default are left out."""
         found = {}
         for field in dataclasses.fields(cls):
             if isinstance(field.default, YamlDefault):
@@ -99,7 +99,7 @@ class Settings:
 
     @classmethod
     def meanings(cls) -> dict[str, str]:
-        """Field -> its docstring, on one line. Docstrings of fields do not exist at run time: the source has them."""
+        """Field -> its docstring, on one line. Python drops docstrings of fields, so the source is read."""
         found: dict[str, str] = {}
         for base in reversed(cls.__mro__):
             if dataclasses.is_dataclass(base):
@@ -118,5 +118,5 @@ def _kinds(hint: Any) -> list[Any]:
 
 
 def _is_a(value: Any, kinds: type | tuple[type, ...]) -> bool:
-    """Whether a value has one of some types; True and False are no numbers."""
+    """Whether a value has one of the given types; True and False do not count as numbers."""
     return isinstance(value, kinds) and (kinds is bool or not isinstance(value, bool))

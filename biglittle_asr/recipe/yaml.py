@@ -1,8 +1,8 @@
 """Reading a recipe's YAML file.
 
-A recipe's YAML file is SpeechBrain's (HyperPyYAML). It sets what differs from the defaults of its task's
-:class:`~biglittle_asr.recipe.settings.Settings`, and what has none. One addition is for users: a file whose whole
-content is `!include:other.yaml` with some keys is the other file with these keys replaced or added.
+A recipe's YAML file is SpeechBrain's (HyperPyYAML). It sets values that differ from the defaults of its task's
+:class:`~biglittle_asr.recipe.settings.Settings`, and those without a default. One addition is for users: a file whose
+whole content is `!include:other.yaml` with some keys is the other file with these keys replaced or added.
 """
 
 import io
@@ -20,7 +20,7 @@ from biglittle_asr.messages import did_you_mean
 
 INCLUDE = "!include:"
 RETIRED_KEYS = frozenset({"test_dataloader_opts"})
-"""Keys that recipes once read. Older YAML files may still have them; a warning says that nothing reads them."""
+"""Keys that earlier recipes read. Older YAML files may still have them; a warning says that nothing reads them."""
 
 
 class RecipeError(ValueError):
@@ -28,17 +28,17 @@ class RecipeError(ValueError):
 
 
 def read_tree(path: Path) -> Any:
-    """The YAML tree of a recipe; its attribute `places` says where each key is, such as `file.yaml, line 3`.
+    """Read the YAML tree of a recipe; its attribute `places` locates each key, such as `file.yaml, line 3`.
 
     A whole-file include is replaced by the file that it names, with keys replaced or added. Paths of further includes
-    are relative to the file that has them.
+    are relative to the file that contains them.
 
     Raises
     ------
     RecipeError
-        If the file is no YAML file of keys and values.
+        If the file is not a YAML mapping.
     FileNotFoundError
-        If there is no such file.
+        If the file does not exist.
     """
     try:
         tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
@@ -66,7 +66,7 @@ def _is_mapping(tree: Any) -> bool:
 
 
 def _nodes(tree: Any) -> Iterator[Any]:
-    """Every node of a tree."""
+    """Iterate over all nodes of a tree."""
     yield tree
     for node in tree.values() if isinstance(tree, Mapping) else tree if isinstance(tree, list) else ():
         yield from _nodes(node)
@@ -78,7 +78,7 @@ def tag_of(node: Any) -> str:
 
 
 def replaces_plain_value(change: Any, node: Any) -> bool:
-    """Whether a mapping takes the place of a number, text, list or reference."""
+    """Whether a change puts a mapping in place of a number, text, list or reference."""
     return isinstance(change, Mapping) and not isinstance(node, Mapping) and not tag_of(node).startswith(INCLUDE)
 
 
@@ -92,7 +92,7 @@ class _NamedStream(io.StringIO):
 
 
 def as_stream(tree: Any, path: Path) -> io.StringIO:
-    """A tree as a stream; its name tells HyperPyYAML where included files are."""
+    """Make a stream of a tree; the stream's name tells HyperPyYAML where included files are."""
     stream = _NamedStream()
     YAML().dump(tree, stream)
     stream.seek(0)
@@ -101,7 +101,7 @@ def as_stream(tree: Any, path: Path) -> io.StringIO:
 
 
 def parse_overrides(overrides: str) -> dict[str, Any]:
-    """The command line's `--key value` pairs as a mapping."""
+    """Parse the command line's `--key value` pairs to a mapping."""
     try:
         changes = YAML().load(overrides) if overrides else {}
     except YAMLError as error:
@@ -112,7 +112,7 @@ def parse_overrides(overrides: str) -> dict[str, Any]:
 
 
 def check_keys(tree: Any, path: Path, changes: Iterable[str], names: Iterable[str]) -> None:
-    """Refuse keys of the file or the command line that nothing reads; `names` are those that the recipe reads."""
+    """Refuse keys of the file or the command line that are not in `names`, the keys that the recipe reads."""
     settable = [*tree, *(name for name in names if name not in tree)]
     for key in changes:
         if key not in settable:
@@ -124,12 +124,12 @@ def check_keys(tree: Any, path: Path, changes: Iterable[str], names: Iterable[st
 
 
 def unknown_key(where: str, key: str, known: Any) -> str:
-    """The message about a key that nothing reads, with the closest known one."""
+    """The error message for a key that nothing reads, with the closest known key."""
     return f"{where}: no recipe key is named {key}; {did_you_mean(key, known) or 'remove it.'}"
 
 
 def explain(path: Path, error: Exception) -> str:
-    """The message about an error that HyperPyYAML raised."""
+    """The error message for an error that HyperPyYAML raised."""
     if isinstance(error, YAMLError):
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)

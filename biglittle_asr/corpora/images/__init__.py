@@ -1,1 +1,1 @@
-"""Image corpora: ImageNet as it is distributed, and folders of classes."""
+"""Image corpora: ImageNet as distributed, and folders of classes."""

@@ -1,7 +1,7 @@
-"""Photographs in class folders, or the same in shards: finding them, and the indices of their classes.
+"""Photographs in class folders, or the same in shards: finding them, and indexing their classes.
 
-A set of images is a folder with a folder for each class. Classes are the folders' names, sorted, unless they are
-ImageNet's: then each has its index among all 1000.
+A set of images is a folder with one folder per class. The classes are the folders' names, sorted. ImageNet's classes
+are an exception: each has its index among all 1000.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from biglittle_asr.corpora.walk import is_litter
 from biglittle_asr.shards import ShardMember, read_index
 
 SPLITS = frozenset({"train", "val", "test"})
-"""Names of folders that hold sets rather than classes."""
+"""Names of folders that are sets rather than classes."""
 
 
 class ImageFile(NamedTuple):
@@ -30,16 +30,16 @@ class ImageFile(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """Images in class folders, or the same packed into shards."""
+    """Images in class folders, or packed into shards."""
 
     folder: str
-    """Where they are: a path, or the location of shards."""
+    """Location of the images: a path, or the location of shards."""
     classes: tuple[str, ...]
     """Names of the classes: index i of the network is class i."""
     files: tuple[ImageFile, ...]
     """Sorted by class folder and path."""
     names: tuple[str, ...]
-    """Of the files: their paths inside the folder."""
+    """Paths of the files inside the folder."""
     empty: tuple[str, ...] = ()
     """Class folders without any image."""
 
@@ -52,33 +52,33 @@ def read_image_folder(
     allow_empty: bool = False,
     ignore_others: bool = False,
 ) -> ImageFolder:
-    """Find the images of a folder of class folders.
+    """Find the images in a folder of class folders.
 
-    Every file in a class folder, or in folders inside it, counts as an image, but hidden ones and litter of
-    operating systems: one that is no image is found when it is read.
+    Every file in a class folder, or in folders inside it, counts as an image, except hidden files and litter of
+    operating systems. A file that is not an image is noticed only when it is read.
 
     Arguments
     ---------
     folder : path
-        Of class folders.
+        The folder of class folders.
     classes : sequence of str, optional
-        The classes of a network, in the order of its outputs: the folder's must be among them. If not given, they are
-        the folder's own, sorted.
+        The classes of a network, in the order of its outputs; they must include all of the folder's. By default, the
+        folder's own classes, sorted.
     limit_classes : int, optional
-        Take the first so many of the folder's classes only.
+        Use only this many of the folder's classes, the first ones.
     images_per_class : int, optional
-        Take the first so many images of each only.
+        Use only this many images of each class, the first ones.
     allow_empty : bool
         Accept class folders without images.
     ignore_others : bool
-        Take no notice of class folders that are not among `classes`, rather than refuse the folder.
+        Ignore class folders that are not among `classes`, instead of refusing the folder.
 
     Raises
     ------
     FileNotFoundError
         If there is no such folder.
     ValueError
-        If it has no class folders, or one that is empty or not among `classes`, or fewer than `limit_classes`.
+        If it has no class folders, an empty one, one that is not among `classes`, or fewer than `limit_classes`.
 
     Example
     -------
@@ -120,21 +120,21 @@ def read_image_shards(
     images_per_class: int | None = None,
     ignore_others: bool = False,
 ) -> ImageFolder:
-    """Find the images of a set that was packed into shards; they come in the order that their folder has.
+    """Find the images of a set that was packed into shards, in the order of the original folder.
 
     Arguments
     ---------
     location : path or URL
         The folder with the shards.
     name : str
-        Of the set, such as `train`.
+        Name of the set, such as `train`.
     classes, limit_classes, images_per_class, ignore_others
         As in :func:`read_image_folder`.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        As :func:`read_image_folder` and :func:`~biglittle_asr.shards.read_index`.
+        As in :func:`read_image_folder` and :func:`~biglittle_asr.shards.read_index`.
     """
     rows: dict[str, list[dict[str, str]]] = {}
     for row in read_index(location, name, "image"):
@@ -154,7 +154,7 @@ def read_image_shards(
 def _choose_classes(
     place: str, found: list[str], classes: Sequence[str] | None, limit: int | None, ignore_others: bool
 ) -> tuple[list[str], dict[str, int]]:
-    """Which of the classes that were found to take, and the index of each class of the network."""
+    """Choose which of the classes found to use, and index each of the network's classes."""
     if limit is not None:
         if not 0 < limit <= len(found):
             raise ValueError(f"{place}: has {len(found)} classes, so {limit} cannot be taken of them.")
@@ -174,7 +174,7 @@ def _choose_classes(
 
 
 def split_folder(folder: str | PathLike[str], split: str) -> Path:
-    """The folder of a split inside a folder that has splits, or that folder itself where it has classes.
+    """The split's folder inside a folder with splits, or the folder itself if it has classes.
 
     Example
     -------

@@ -1,6 +1,6 @@
-"""ImageNet (ILSVRC 2012): its classes, and unpacking it as it is distributed.
+"""ImageNet (ILSVRC 2012): its classes, and unpacking its tar files.
 
-Its classes are named by wnids (n01440764: tench), and output i of a 1000-class network is the i-th wnid in sorted order
+Classes are identified by wnids (n01440764: tench). Output i of a 1000-class network is the i-th wnid in sorted order
 (`imagenet_wnids.txt`).
 """
 
@@ -27,15 +27,15 @@ VALIDATION_IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})\.JPEG")
 TRAINING_IMAGE = re.compile(r"(n\d{8})_\d+\.JPEG")
 CLASS_TAR = re.compile(r"(n\d{8})\.tar")
 LARGEST_META = 64 << 20
-"""Bytes of meta.mat that are read; it has less than 1 MB."""
+"""Largest number of bytes read from meta.mat, whose size is below 1 MB."""
 
 Progress = Callable[[str, int, int], None]
-"""Told a split, how many images are done, and how many there are, 0 where that is not known."""
+"""Receives a split, the number of images done, and their total, which is 0 if unknown."""
 
 
 @cache
 def imagenet_classes() -> dict[str, str]:
-    """ImageNet's 1000 wnids, in the order of the networks' outputs, and what they name.
+    """Map ImageNet's 1000 wnids, in the order of the networks' outputs, to their names.
 
     Example
     -------
@@ -51,19 +51,19 @@ def arrange(
 ) -> dict[str, Path]:
     """Unpack ImageNet's tar files into class folders: `<output_folder>/val/<wnid>/*.JPEG`, and `train/` likewise.
 
-    The validation images' classes are numbers of the devkit, which are not in the order of the wnids; its meta.mat and
-    its list of the true classes are read. Each image appears whole or not at all; one that is there already is not
-    written again, so that an interrupted run goes on when it is repeated.
+    The devkit numbers the validation images' classes, not in the order of the wnids, so its meta.mat and its list of
+    true classes are read. Each image appears completely or not at all. Existing images are not written again, so an
+    interrupted run can be continued by repeating it.
 
     Arguments
     ---------
     data_folder : path
-        With the files of image-net.org: ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz (or the folder in it),
-        ILSVRC2012_img_train.tar, or the tar files of classes in that. What is not there is not arranged.
+        Folder with the files of image-net.org: ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz (or its unpacked
+        folder), and ILSVRC2012_img_train.tar or the class tar files from it. Missing sets are skipped.
     output_folder : path
-        Where `train` and `val` go; made if it is not there.
+        Parent folder for `train` and `val`; created if missing.
     progress : callable, optional
-        Told what is done.
+        Called with the progress.
 
     Returns
     -------
@@ -73,9 +73,9 @@ def arrange(
     Raises
     ------
     FileNotFoundError
-        If the folder has none of the tar files, or not the devkit that the validation images need.
+        If the folder has none of the tar files, or lacks the devkit that the validation images need.
     ValueError
-        If a file is not as it is distributed, or is cut off.
+        If a file differs from the distributed one, or is truncated.
     """
     data_folder, output_folder = Path(data_folder), Path(output_folder)
     if not data_folder.is_dir():
@@ -101,8 +101,8 @@ def arrange(
 def _validation_classes(data_folder: Path) -> list[str]:
     """Wnids of the validation images, in the order of their numbers.
 
-    torchvision's `parse_devkit_archive` does this for its own data set: it wants the archive itself, with its MD5 sum,
-    and writes the result beside it. Here a devkit may be unpacked, and the data folder read-only.
+    torchvision's `parse_devkit_archive` does this for its own data set, but it needs the original archive, with its MD5
+    sum, and writes the result beside it. Here a devkit may be unpacked, and the data folder read-only.
     """
     meta = _devkit_file(data_folder, "meta.mat")
     truth = _devkit_file(data_folder, GROUND_TRUTH)
@@ -117,7 +117,7 @@ def _validation_classes(data_folder: Path) -> list[str]:
 
 
 def _devkit_file(data_folder: Path, name: str) -> bytes:
-    """Content of a file in the devkit's folder `data`, from its tar file or as unpacked."""
+    """Content of a file in the devkit's folder `data`, from the tar file or the unpacked folder."""
     for folder in (data_folder / DEVKIT / "data", data_folder / "data", data_folder):
         if (folder / name).is_file():
             return (folder / name).read_bytes()
@@ -136,7 +136,7 @@ def _devkit_file(data_folder: Path, name: str) -> bytes:
 
 
 def _wnids_by_id(meta: bytes, data_folder: Path) -> dict[int, str]:
-    """Wnids by the devkit's class numbers, of the classes without subclasses."""
+    """Map the devkit's numbers of classes without subclasses to wnids."""
     from io import BytesIO
 
     from scipy.io import loadmat
@@ -146,7 +146,7 @@ def _wnids_by_id(meta: bytes, data_folder: Path) -> dict[int, str]:
         return {
             int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets.reshape(-1) if int(row["num_children"]) == 0
         }
-    # What scipy raises on a file that is no MAT file, or cut off, is not documented.
+    # scipy does not document what it raises on a file that is truncated or not a MAT file.
     except Exception as error:
         raise ValueError(
             f"{data_folder}: the devkit's meta.mat is not as distributed ({type(error).__name__}); download it again."
@@ -223,7 +223,7 @@ def _members(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def _extract(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path, path: Path) -> None:
-    """Write a file of a tar file, whole or not at all, unless it is there."""
+    """Write a file of a tar file atomically, unless it exists."""
     if target.is_file() and target.stat().st_size == member.size:
         return
     target.parent.mkdir(parents=True, exist_ok=True)

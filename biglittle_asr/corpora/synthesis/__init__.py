@@ -1,4 +1,4 @@
-"""Small corpora made by speech synthesis: `python -m biglittle_asr.corpora.synthesis OUT` makes one."""
+"""Small corpora by speech synthesis: `python -m biglittle_asr.corpora.synthesis OUT` makes one."""
 
 from biglittle_asr.corpora.synthesis.librispeech_like import Recipe, synthesize
 

@@ -1,4 +1,4 @@
-"""The espeak-ng speech synthesizer, called in this process through the library that the wheel espeakng-loader brings.
+"""The espeak-ng speech synthesizer, called in this process through the library in the wheel espeakng-loader.
 
 Constants and signatures are those of espeak-ng's `speak_lib.h`.
 """
@@ -28,13 +28,13 @@ CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes
 class Espeak:
     """A synthesizer, for use in a `with` block.
 
-    The jitter and breath of its voices carry on from sentence to sentence, as a speaker's do, but start the same in
-    every object: the same calls in the same order give the same samples.
+    The jitter and breath of its voices continue from sentence to sentence, as a speaker's do, but start anew in every
+    object: the same calls in the same order give the same samples.
 
     Attributes
     ----------
     sample_rate : int
-        Of what `speak` returns, in Hz.
+        Sample rate in Hz of the result of `speak`.
 
     Raises
     ------
@@ -77,13 +77,13 @@ class Espeak:
         Arguments
         ---------
         text : str
-            What to say.
+            Text to speak.
         voice : str
-            Language and variant, as `en-us+f2`.
+            Language and variant, such as `en-us+f2`.
         rate : int
-            Words a minute, 80 to 450.
+            Words per minute, 80 to 450.
         pitch : int
-            0 to 100; 50 is the voice's own.
+            0 to 100; 50 is the voice's default.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class Espeak:
         ValueError
             If this espeak-ng has no such voice.
         RuntimeError
-            If it makes no sound.
+            If espeak-ng produces no sound.
         """
         if self._library.espeak_SetVoiceByName(voice.encode()) != 0:
             raise ValueError(f"voice: espeak-ng has no '{voice}'; choose a language and variant it has, as en-us+f2.")
@@ -111,7 +111,7 @@ class Espeak:
         return np.concatenate(self._chunks)
 
     def speak_at(self, sample_rate: int, text: str, voice: str, rate: int, pitch: int) -> npt.NDArray[np.float64]:
-        """The same (S,) at a sample rate in Hz, full scale 1."""
+        """Speak a text, resampled to a sample rate in Hz: (S,), full scale 1."""
         common = gcd(sample_rate, self.sample_rate)
         samples = self.speak(text, voice, rate, pitch) / 32768
         resampled: npt.NDArray[np.float64] = resample_poly(samples, sample_rate // common, self.sample_rate // common)
@@ -132,6 +132,6 @@ class Espeak:
 
 
 def _load_copy(path: str) -> ctypes.CDLL:
-    """Load a library from a copy of its file, so that its global variables are fresh and nobody else's."""
+    """Load a library from a copy of its file, so that its global variables are fresh and not shared."""
     with tempfile.TemporaryDirectory(prefix="espeak-ng-", ignore_cleanup_errors=True) as folder:
         return ctypes.CDLL(shutil.copy(path, folder))

@@ -1,10 +1,10 @@
-"""A speech corpus made by synthesis, for demonstrations and tests on machines without any recorded one.
+"""A synthetic speech corpus, for demonstrations and tests on machines without a recorded one.
 
     python -m biglittle_asr.corpora.synthesis OUT [--utterances 25] [--train-speakers 24] ...
 
-Spoken digit strings and short household commands, by espeak-ng in several voices, accents, rates and pitches, in
+It has spoken digit strings and short household commands, by espeak-ng in several voices, accents, rates and pitches, in
 LibriSpeech's folder layout (FLAC at 16 kHz and .trans.txt), so that `prepare("librispeech", OUT, ...)` reads it.
-No speaker and no sentence is in two splits. The same arguments make the same bytes.
+No speaker and no sentence is in two splits. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ VOICES = (
     *("boris", "david", "ed", "edward", "grandpa", "ian", "iven", "john", "max", "paul", "pedro", "rob", "robert"),
     *("steph3", "travis", "victor", "zac"),
 )
-"""espeak-ng's voice variants that sound like people."""
+"""espeak-ng's voice variants that sound human."""
 ACCENTS = ("en-us", "en-us", "en", "en-gb-x-rp", "en-gb-scotland")
 RATES = (100, 150)
-"""Slowest and fastest speaker, in words a minute: slow enough for a character every 40 ms, as CTC needs at stride 4."""
+"""Slowest and fastest speaker, in words per minute: slow enough for 40 ms per character, as CTC needs at stride 4."""
 PITCHES = (35, 65)
-"""Lowest and highest, on espeak-ng's scale of 0 to 100."""
+"""Lowest and highest pitch, on espeak-ng's scale of 0 to 100."""
 NOISE_DB = (25.0, 45.0)
-"""Speech over noise, in dB."""
+"""Lowest and highest signal-to-noise ratio, in dB."""
 PEAKS = (0.2, 0.9)
-"""Quietest and loudest utterance, as the largest sample."""
+"""Quietest and loudest utterance, by the largest sample."""
 
 SLOTS = {
     "digit": ("ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"),
@@ -70,17 +70,17 @@ TEMPLATES = (
     "GO direction digit STEPS",
     "PLAY digit digit",
 )
-"""Sentences: words in upper case are spoken, the others are replaced by one of their slot."""
+"""Sentences: words in upper case are spoken; each other word is a slot, replaced by one of its fillers."""
 SHARES = {"train": (0.0, 0.8), "dev": (0.8, 0.9), "test": (0.9, 1.0)}
-"""The part of all possible sentences that only this split speaks."""
+"""The share of all possible sentences that belongs to each split."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a corpus is made from; the same recipe makes the same bytes."""
+    """The parameters of a corpus; the same parameters give the same bytes."""
 
     seed: int = 1
-    """Of every random choice."""
+    """Seed of all random choices."""
     train_speakers: int = 24
     """Speakers of the split `train`."""
     dev_speakers: int = 4
@@ -93,7 +93,7 @@ class Recipe:
     """Utterances of each dev or test speaker."""
 
     def splits(self) -> dict[str, tuple[int, int]]:
-        """Speakers, and utterances of each, by split."""
+        """Number of speakers, and of utterances per speaker, by split."""
         return {
             "train": (self.train_speakers, self.utterances),
             "dev": (self.dev_speakers, self.held_out_utterances),
@@ -103,29 +103,29 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Speaker:
-    """One voice at one speed and pitch."""
+    """One voice at one rate and pitch."""
 
     reader: str
-    """Number, as LibriSpeech's readers have."""
+    """Number, as in LibriSpeech."""
     split: str
     """Name of the split folder."""
     voice: str
     """espeak-ng's accent and variant."""
     rate: int
-    """Words a minute."""
+    """Words per minute."""
     pitch: int
-    """espeak-ng's scale, 0 to 100."""
+    """Pitch on espeak-ng's scale, 0 to 100."""
 
 
 def synthesize(folder: str | PathLike[str], recipe: Recipe | None = None) -> Path:
     """Make a speech corpus in LibriSpeech's layout, with splits `train`, `dev` and `test`.
 
-    A folder that holds this very corpus already is left as it is.
+    A folder that already holds this corpus is left as it is.
 
     Arguments
     ---------
     folder : path
-        Where the corpus goes. Must be new, empty, or made by this function before.
+        Folder for the corpus. It must be new, empty, or made by this function.
     recipe : Recipe, optional
         Sizes and seed.
 
@@ -179,12 +179,12 @@ def choose_speakers(recipe: Recipe) -> list[Speaker]:
     Returns
     -------
     list of Speaker
-        Train may have several speakers of one voice, at different rates and pitches.
+        Train may have several speakers with one voice, at different rates and pitches.
 
     Raises
     ------
     ValueError
-        If there are too few or too many.
+        If there are too few or too many speakers.
 
     Example
     -------
@@ -215,14 +215,14 @@ def choose_speakers(recipe: Recipe) -> list[Speaker]:
 
 
 def sentences(split: str, rng: random.Random) -> Iterator[str]:
-    """Draw sentences without end; which split may speak a sentence follows from the sentence alone.
+    """Draw sentences without end; the sentence alone determines which split may speak it.
 
     Arguments
     ---------
     split : str
         A key of `SHARES`.
     rng : random.Random
-        Where the choices come from.
+        Source of the random choices.
 
     Yields
     ------
@@ -267,7 +267,7 @@ def _speak_all(folder: Path, speakers: list[Speaker], recipe: Recipe) -> None:
 
 
 def _record(speech: npt.NDArray[np.float64], generator: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Vary what a room and a microphone vary: level and background noise."""
+    """Vary level and background noise, as rooms and microphones do."""
     level = np.sqrt(np.mean(speech**2)) * 10 ** (-generator.uniform(*NOISE_DB) / 20)
     noisy = speech + level * generator.standard_normal(len(speech))
     return noisy * (generator.uniform(*PEAKS) / np.abs(noisy).max())
@@ -292,7 +292,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("out", type=Path, help="folder for the corpus")
     default = Recipe()
-    parser.add_argument("--seed", type=int, default=default.seed, help="of every random choice")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed of all random choices")
     parser.add_argument("--utterances", type=int, default=default.utterances, help="of each train speaker")
     parser.add_argument(
         "--held-out-utterances", type=int, default=default.held_out_utterances, help="of each dev or test speaker"

@@ -1,1 +1,1 @@
-"""Telephone conversations as LDC ships them: Switchboard, Fisher, Hub5'00, and small corpora in their layouts."""
+"""Telephone conversations as LDC ships them: Switchboard, Fisher, Hub5'00; and small corpora in their layouts."""

@@ -3,7 +3,7 @@
     fe_03_p1_sph1/audio/000/fe_03_00001.sph             or       fisher_eng_tr_sp_d1/audio/000/fe_03_00001.sph
     fe_03_p1_tran/data/trans/000/fe_03_00001.txt        3.76 5.54 A: and i generally prefer
 
-Recordings and transcripts may lie anywhere below the data folder.
+Recordings and transcripts may be anywhere below the data folder.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TRANSCRIPT = r"(fe_03_\d{5})\.txt"
 LINE = re.compile(r"(?P<start>\d+\.?\d*)\s+(?P<stop>\d+\.?\d*)\s+(?P<side>[AB]):(?P<text>.*)")
 TITLE = re.compile(r"#\s*(fe_03_\d{5})\.sph")
 SLIPS = {("fe_03_11487", 31.09, 234.06): 231.09}
-"""Start times as they should be, by call and the times that its transcript has."""
+"""Corrected start times, by call and the times in its transcript."""
 DISCS = "LDC2004S13 and LDC2005S13"
 ADVICE = f"give the folder that holds {DISCS}, LDC2004T19 and LDC2005T19 as the data folder"
 
@@ -42,12 +42,12 @@ def read(
     Arguments
     ---------
     data_folder : path
-        The folder that holds recordings and transcripts of one part, or of both.
+        Folder with the recordings and transcripts of one part, or of both.
     dev_conversations : int
-        Size of dev; it has both sides of each.
+        Number of conversations in dev, with both sides of each.
     keep_noises : bool
-        Keep [NOISE], [VOCALIZED-NOISE] and [LAUGHTER] as words. Otherwise they are left out, and segments without words
-        with them. Segments with unintelligible speech are left out in any case.
+        Keep [NOISE], [VOCALIZED-NOISE] and [LAUGHTER] as words. Otherwise they are left out, and so are segments
+        without words. Segments with unintelligible speech are always left out.
 
     Returns
     -------
@@ -59,14 +59,14 @@ def read(
     FileNotFoundError
         If the folder, recordings or transcripts are missing.
     ValueError
-        If a line of a transcript is malformed, or `dev_conversations` leaves no train or no dev.
+        If a line of a transcript is malformed, or `dev_conversations` leaves train or dev empty.
     """
     train, dev = split_by_conversation(read_all(data_folder, keep_noises), dev_conversations)
     return {"train": train, "dev": dev}
 
 
 def read_all(data_folder: str | PathLike[str], keep_noises: bool = False) -> list[Utterance]:
-    """All of Fisher's utterances, as :func:`read` but in one."""
+    """Read all of Fisher's utterances, as :func:`read` does, but without splitting them."""
     folder = Path(data_folder).expanduser().absolute()
     recordings = find_files(folder, RECORDING, f"holds no recordings of Fisher (fe_03_00001.sph); {ADVICE}")
     transcripts = find_files(folder, TRANSCRIPT, f"holds no transcripts of Fisher (fe_03_00001.txt); {ADVICE}")
@@ -93,6 +93,6 @@ def _read_turns(transcript: Path, call: str) -> Iterator[Turn]:
             )
         start, stop = float(found["start"]), float(found["stop"])
         start = SLIPS.get((call, start, stop), start)
-        # Sides speak at the same time, so that times alone do not name a turn.
+        # Both sides may speak at the same time, so times alone do not identify a turn.
         name = f"{call}-{found['side']}-{number:04d}"
         yield Turn(name, found["side"], start, stop, fisher_words(found["text"]), place)

@@ -1,11 +1,11 @@
-"""Hub5'00 (audio LDC2002S09, references LDC2002T43): 20 conversations of Switchboard and 20 of CallHome, a test set.
+"""Hub5'00 (audio LDC2002S09, references LDC2002T43): a test set of 20 Switchboard and 20 CallHome conversations.
 
     LDC2002S09/hub5e_00/english/sw_4390.sph, en_4156.sph
     LDC2002T43/reference/hub5e00.english.000405.stm     en_4156 A en_4156_A 357.64 359.64 <O,en,F,en-F> HE IS A MAN
     LDC2002T43/reference/en20000405_hub5.glm
 
-All of it may lie anywhere below the data folder. The references in NIST's formats are written beside the manifest, as
-test.stm and test.glm: what is published of this set is scored with them.
+The files may be anywhere below the data folder. The references in NIST's formats are written beside the manifest, as
+test.stm and test.glm: published results on this set are scored with them.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ADVICE = "give the folder that holds LDC2002S09 and LDC2002T43 as the data folde
 
 
 def read(data_folder: str | PathLike[str]) -> dict[str, list[Utterance]]:
-    """Read the segments of Hub5'00's STM that are scored.
+    """Read the scored segments of Hub5'00's STM.
 
     Arguments
     ---------
     data_folder : path
-        The folder that holds recordings and references.
+        Folder with recordings and references.
 
     Returns
     -------
     dict
-        Utterances of "test"; words are the references in plain text, of alternatives the first.
+        Utterances of "test"; words are the references in plain text, with the first of alternatives.
 
     Raises
     ------
@@ -74,23 +74,23 @@ def read(data_folder: str | PathLike[str]) -> dict[str, list[Utterance]]:
     utterances = []
     for conversation, of_conversation in turns.items():
         recording = recordings.get(conversation, folder / f"{conversation}.sph")
-        # Where nobody says a word, words can still be inserted.
+        # Segments without words stay: a recognizer can still insert words there.
         utterances += make_utterances(conversation, recording, of_conversation, keep_noises=False, keep_empty=True)
     return {"test": utterances}
 
 
 def extra_files(data_folder: str | PathLike[str]) -> dict[str, str]:
-    """What to score with in NIST's way: the STM, mended, and the GLM.
+    """The files for NIST's scoring: the corrected STM, and the GLM.
 
     Arguments
     ---------
     data_folder : path
-        As of :func:`read`.
+        As in :func:`read`.
 
     Returns
     -------
     dict from file name to text
-        Of "test.stm" and "test.glm".
+        "test.stm" and "test.glm".
 
     Raises
     ------

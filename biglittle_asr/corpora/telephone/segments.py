@@ -1,12 +1,12 @@
-"""What corpora of telephone conversations share: recordings of two sides, found below a folder and split whole.
+"""Shared code for corpora of telephone conversations: finding two-sided recordings, and splitting by conversation.
 
 A conversation is one file of two channels, 8 kHz, mu-law, in NIST SPHERE: side A is channel 1, side B channel 2. It is
-read where it lies, segment by segment.
+read in place, segment by segment.
 
 lhotse reads Switchboard, Fisher and Hub5'00 too, into manifests of its own. It is not used here: it leaves the
-transcribers' marks in the words, has no development set, takes Hub5'00's text from other files than the STM that is
-scored, and opens every recording to describe it, which our checks do anyway; what would be left is a walk over folders
-and a split of lines, and another format between them and our manifests.
+transcribers' marks in the words, has no development set, takes Hub5'00's text from other files than the scored STM, and
+opens every recording to describe it, which our checks do anyway. It would save only a walk over folders and the parsing
+of lines, at the price of converting another format to our manifests.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ CHANNELS = {"A": 1, "B": 2}
 """Channel of each side."""
 TOKENS = frozenset(NOISES)
 MAX_UNPAIRED = 0.01
-"""Largest part of the conversations that may be without recording or without transcript, beyond `FEW_UNPAIRED`."""
+"""Largest part of the conversations that may lack a recording or a transcript, beyond `FEW_UNPAIRED`."""
 FEW_UNPAIRED = 3
-"""So many always may: there are copies of Switchboard with 2435 recordings for 2438 conversations."""
+"""This many may always lack one: there are copies of Switchboard with 2435 recordings for 2438 conversations."""
 
 
 class Turn(NamedTuple):
-    """A line of a transcript."""
+    """One line of a transcript."""
 
     id: str
     """Unique in the corpus."""
@@ -43,22 +43,22 @@ class Turn(NamedTuple):
     stop: float
     """Seconds."""
     words: Sequence[str]
-    """In upper case, sounds among them."""
+    """Words in upper case, including sounds."""
     place: str
-    """As `file:line`."""
+    """Source line, as `file:line`."""
 
 
 def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
-    r"""Find files anywhere below a folder, linked folders included.
+    r"""Find files anywhere below a folder, including linked folders.
 
     Arguments
     ---------
     folder : pathlib.Path
-        Where to look.
+        Folder to search.
     pattern : str
-        Regular expression of a file's whole name in lower case; what its first group matches is the key.
+        Regular expression for a file's full name in lower case; its first group is the key.
     missing : str
-        What to say, behind the folder, if there is no such file.
+        The message, after the folder, if there is no such file.
 
     Returns
     -------
@@ -100,21 +100,21 @@ def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
 
 
 def check_pairs(folder: Path, recordings: Collection[str], transcribed: Collection[str], discs: str) -> None:
-    """Refuse a corpus of which a part is missing.
+    """Refuse a corpus with many missing files.
 
     Arguments
     ---------
     folder : pathlib.Path
-        For the message.
+        Name for the message.
     recordings, transcribed : collections of str
-        Names of the conversations that have them.
+        Names of the conversations with a recording, and of those with a transcript.
     discs : str
-        What the audio comes on.
+        The corpus's discs with audio, for the message.
 
     Raises
     ------
     FileNotFoundError
-        If many conversations have no recording, or no transcript. Of a few, the checks of all utterances tell.
+        If many conversations lack a recording or a transcript. If only a few do, the checks of utterances report them.
 
     Example
     -------
@@ -141,20 +141,20 @@ missing; put all of LDC97S62 below it.
 def make_utterances(
     conversation: str, recording: Path, turns: Iterable[Turn], keep_noises: bool, keep_empty: bool = False
 ) -> list[Utterance]:
-    """Make utterances of a conversation's turns.
+    """Make utterances from a conversation's turns.
 
     Arguments
     ---------
     conversation : str
-        Its name; sides are speakers.
+        Name of the conversation; its sides are the speakers.
     recording : pathlib.Path
-        The file of both sides.
+        The file with both sides.
     turns : iterable of Turn
-        Those with unintelligible speech are passed over: nobody can say what a model should say there.
+        The turns; those with unintelligible speech are skipped, because their correct transcript is unknown.
     keep_noises : bool
         Keep sounds such as [NOISE] as words.
     keep_empty : bool
-        Keep turns without words, too.
+        Keep turns without words.
 
     Returns
     -------
@@ -182,17 +182,17 @@ def make_utterances(
 def split_by_conversation(
     utterances: Sequence[Utterance], dev_conversations: int
 ) -> tuple[list[Utterance], list[Utterance]]:
-    """Split off a development set of whole conversations, both sides of each.
+    """Split off a development set of whole conversations, with both sides of each.
 
-    The choice depends on the recordings' names alone: the same on every machine and in every run.
+    The choice depends on the recordings' names alone, so it is the same on every machine and in every run.
 
     Arguments
     ---------
     utterances : sequence of Utterance
     dev_conversations : int
-        How many.
+        Number of conversations to split off.
 
-    Returns and raises as :func:`~biglittle_asr.corpora.splitting.split_off`.
+    Return value and errors are those of :func:`~biglittle_asr.corpora.splitting.split_off`.
 
     Example
     -------

@@ -4,8 +4,8 @@
     swb_ms98_transcriptions/20/2001/sw2001A-ms98-a-trans.text     sw2001A-ms98-a-0002 0.977625 11.561375 hi um yeah
     swb_ms98_transcriptions/sw-ms98-dict.text                     uh-huh ah hh ah
 
-Recordings and transcripts may lie anywhere below the data folder. What systems are trained and tested on besides may
-be added: Fisher's conversations to the training set, Hub5'00 as the test set.
+Recordings and transcripts may be anywhere below the data folder. Two sets that are commonly used with Switchboard can
+be added: Fisher's conversations to the training set, and Hub5'00 as the test set.
 """
 
 from __future__ import annotations
@@ -46,29 +46,29 @@ def read(
     Arguments
     ---------
     data_folder : path
-        The folder that holds recordings and transcripts.
+        Folder with recordings and transcripts.
     dev_conversations : int
-        Size of dev; it has both sides of each, about 7 minutes of speech apiece.
+        Number of conversations in dev, with both sides of each: about 7 minutes of speech per conversation.
     keep_noises : bool
-        Keep [NOISE], [VOCALIZED-NOISE] and [LAUGHTER] as words, for models that have sounds besides phones. Otherwise
-        they are left out, and segments without words with them.
+        Keep [NOISE], [VOCALIZED-NOISE] and [LAUGHTER] as words, for models with sounds besides phones. Otherwise they
+        are left out, and so are segments without words.
     fisher_folder : path, optional
-        The folder of Fisher, see :mod:`biglittle_asr.corpora.telephone.fisher`, all of which is added to train.
+        Folder of Fisher, see :mod:`biglittle_asr.corpora.telephone.fisher`; all of it is added to train.
     hub5_folder : path, optional
-        The folder of Hub5'00, see :mod:`biglittle_asr.corpora.telephone.hub5`, for a split "test".
+        Folder of Hub5'00, see :mod:`biglittle_asr.corpora.telephone.hub5`, for a split "test".
 
     Returns
     -------
     dict
-        Utterances of "train", "dev" and perhaps "test"; no conversation is in two of them. Speakers are sides of
-        conversations: one person may be several of them.
+        Utterances of "train", "dev" and, with `hub5_folder`, "test"; no conversation is in two of them. Speakers are
+        sides of conversations, so one person may count as several speakers.
 
     Raises
     ------
     FileNotFoundError
         If a folder, recordings or transcripts are missing.
     ValueError
-        If a line of a transcript is malformed, or `dev_conversations` leaves no train or no dev.
+        If a line of a transcript is malformed, or `dev_conversations` leaves train or dev empty.
     """
     folder = Path(data_folder).expanduser().absolute()
     recordings = find_files(folder, RECORDING, f"holds no recordings of Switchboard (sw02001.sph); {ADVICE}")
@@ -95,19 +95,19 @@ def read(
 def extra_files(
     data_folder: str | PathLike[str], hub5_folder: str | PathLike[str] | None = None, **options: object
 ) -> dict[str, str]:
-    """The lexicon, with words as the manifests have them, and what the test set is scored with.
+    """The lexicon, with words as in the manifests, and the files for scoring the test set.
 
     Arguments
     ---------
     data_folder, hub5_folder
-        As of :func:`read`.
+        As in :func:`read`.
     **options
-        Its others, which change nothing.
+        Other options of :func:`read`, which are ignored.
 
     Returns
     -------
     dict from file name to text
-        Of "lexicon.txt", a word and its phones on each line, if there is a lexicon; and as
+        "lexicon.txt", with a word and its phones on each line, if there is a lexicon; and the files of
         :func:`biglittle_asr.corpora.telephone.hub5.extra_files`.
     """
     files = {} if hub5_folder is None else hub5.extra_files(hub5_folder)
@@ -143,7 +143,7 @@ def _read_turns(transcript: Path, side: str, spelled: Mapping[str, Sequence[str]
 
 
 def _read_lexicon(folder: Path) -> Iterator[tuple[str, Sequence[str]]]:
-    """Words and phones of the lexicon, if it is there; without it, acronyms stay single words."""
+    """Words and phones of the lexicon, if there is one; without it, acronyms stay single words."""
     try:
         lexicons = find_files(folder, LEXICON, "holds no lexicon")
     except FileNotFoundError:

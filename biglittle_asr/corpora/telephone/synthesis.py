@@ -1,11 +1,11 @@
-"""Small corpora in the layouts of Switchboard, Fisher and Hub5'00, for demonstrations and tests without LDC's.
+"""Small corpora in the layouts of Switchboard, Fisher and Hub5'00, for demonstrations and tests without LDC's data.
 
     python -m biglittle_asr.corpora.telephone.synthesis OUT [--recordings fsdd/recordings]
 
-Two people say digits to each other: real ones, cut from the 8 kHz recordings of the Free Spoken Digit Dataset, or
-espeak-ng where those are not at hand. Files are named and written as LDC's are, marks included; OUT/said.csv says what
-was said where, without them. The readers share no code with what is here, so that one can judge the other. The same
-arguments make the same bytes.
+Two people say digits to each other. The digits are cut from the 8 kHz recordings of the Free Spoken Digit Dataset, or
+synthesized by espeak-ng if those are not available. Files are named and written as LDC's are, including marks;
+OUT/said.csv lists the words and their times without marks. The readers share no code with this module, so each can test
+the other. The same arguments give the same bytes.
 """
 
 from __future__ import annotations
@@ -43,43 +43,43 @@ DIGITS = {
 """Words and their phones."""
 VOICES = ("en-us+f2", "en-us+m3", "en+f4", "en-us+m7", "en-gb-x-rp+f5", "en-gb-scotland+m1")
 RATES = (110, 130)
-"""Of synthesized digits, in words a minute."""
+"""Rates of synthesized digits, in words per minute."""
 CLIPS = 10
 """Recordings of each digit taken from each speaker."""
 NOISE_LEVEL = 0.002
-"""Of a line on which nobody speaks, relative to full scale."""
+"""Noise level of a line on which nobody speaks, relative to full scale."""
 MARGIN = 0.1
-"""Seconds around a turn that its segment has, too."""
+"""Seconds that a segment extends beyond its turn at both ends."""
 
 FRAGMENTS = 0.05
-"""Part of the words that are cut off."""
+"""Fraction of words that are cut off."""
 
 Clip = npt.NDArray[np.float64]
 Voice = Mapping[str, Sequence[Clip]]
-"""Recordings of each word by one person."""
+"""Recordings of each word by one speaker."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is made."""
+    """Sizes of the corpora."""
 
     seed: int = 1
-    """Of every random choice."""
+    """Seed of all random choices."""
     switchboard: int = 8
-    """Conversations of Switchboard."""
+    """Number of Switchboard conversations."""
     fisher: int = 4
-    """Calls of Fisher, half of them in each part."""
+    """Number of Fisher calls, half of them in each part."""
     hub5: int = 4
-    """Conversations of Hub5'00, half of each sort, by people who are in none of the others."""
+    """Number of Hub5'00 conversations, half of each kind, with speakers who are in no other set."""
     turns: int = 6
-    """Of each side."""
+    """Turns per side."""
 
 
 class Word(NamedTuple):
-    """A word, or the beginning of one, somewhere in a conversation."""
+    """A word, or the beginning of one, in a conversation."""
 
     said: str
-    """With a hyphen if it is cut off."""
+    """The spoken part, with a hyphen if it is cut off."""
     meant: str
     start: float
     """Seconds."""
@@ -88,7 +88,7 @@ class Word(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """What one side says at once."""
+    """A stretch of speech by one side."""
 
     side: str
     start: float
@@ -100,17 +100,17 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversation:
-    """Two sides talking."""
+    """A conversation between two sides."""
 
     name: str
     turns: tuple[Turn, ...]
-    """By time."""
+    """Turns in order of time."""
     channels: Clip
     """Shape (S, 2)."""
 
     @property
     def seconds(self) -> float:
-        """Its length."""
+        """Duration in seconds."""
         return len(self.channels) / SAMPLE_RATE
 
     def side(self, side: str) -> list[Turn]:
@@ -126,11 +126,11 @@ def synthesize_telephone(
     Arguments
     ---------
     folder : path
-        New or empty.
+        Folder for the corpora; new or empty.
     sizes : Sizes, optional
-        How much.
+        Sizes and seed.
     recordings : path, optional
-        The folder `recordings` of the Free Spoken Digit Dataset; speech is synthesized if not given.
+        The folder `recordings` of the Free Spoken Digit Dataset; by default, speech is synthesized.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def synthesize_telephone(
     Raises
     ------
     ModuleNotFoundError
-        If speech is to be synthesized and espeakng-loader is not installed.
+        If speech is synthesized and espeakng-loader is not installed.
     FileNotFoundError
         If there are no recordings.
     ValueError
@@ -189,7 +189,7 @@ def synthesize_telephone(
 
 
 def read_digits(folder: Path) -> dict[str, Voice]:
-    """Some recordings of each digit by each speaker of the Free Spoken Digit Dataset: 7_jackson_32.wav."""
+    """Read some recordings of each digit by each speaker of the Free Spoken Digit Dataset: 7_jackson_32.wav."""
     voices: dict[str, dict[str, list[Clip]]] = {}
     words = list(DIGITS)
     for path in sorted(folder.glob("[0-9]_*_*.wav")):
@@ -203,7 +203,7 @@ def read_digits(folder: Path) -> dict[str, Voice]:
 
 
 def speak_digits() -> dict[str, Voice]:
-    """Every digit by some voices of espeak-ng."""
+    """Synthesize every digit with several voices of espeak-ng."""
     with Espeak() as espeak:
 
         def speak(word: str, voice: str, rate: int) -> Clip:
@@ -215,7 +215,7 @@ def speak_digits() -> dict[str, Voice]:
 
 
 def converse(name: str, voices: tuple[Voice, Voice], turns: int, rng: random.Random) -> Conversation:
-    """Let two people talk, one after the other; at times one begins before the other ends."""
+    """Make a conversation of two speakers who take turns; sometimes one begins before the other ends."""
     spoken: list[Turn] = []
     clips: list[tuple[int, float, Clip]] = []
     time = 0.5
@@ -248,13 +248,13 @@ def converse(name: str, voices: tuple[Voice, Voice], turns: int, rng: random.Ran
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, in a folder that is made if it is not there."""
+    """Write a text file; its folder is created if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_sphere(path: Path, conversation: Conversation) -> None:
-    """A NIST SPHERE file of two channels, mu-law at 8 kHz."""
+    """Write a NIST SPHERE file of two channels, mu-law at 8 kHz."""
     content = io.BytesIO()
     soundfile.write(content, conversation.channels, SAMPLE_RATE, format="RAW", subtype="ULAW")
     fields = (
@@ -273,7 +273,7 @@ def write_sphere(path: Path, conversation: Conversation) -> None:
 
 
 def write_lexicon(folder: Path) -> None:
-    """Pronunciations of all words, and of their beginnings."""
+    """Write the pronunciations of all words, and of their beginnings."""
     lines = [f"{word} {phones}" for word, phones in DIGITS.items()]
     lines += [f"{word[:2]}[{word[2:]}]- {' '.join(phones.split()[:2])}" for word, phones in DIGITS.items()]
     text = "# words and their phones\n" + "".join(f"{line}\n" for line in lines)
@@ -281,7 +281,7 @@ def write_lexicon(folder: Path) -> None:
 
 
 def write_switchboard(folder: Path, conversation: Conversation, rng: random.Random) -> None:
-    """Recording and transcripts as of Switchboard: segments that fill the time, silence among them."""
+    """Write a recording and transcripts as in Switchboard: segments, including silence, that cover the whole time."""
     write_sphere(folder / "LDC97S62" / "swb1_d1" / "data" / f"{conversation.name}.sph", conversation)
     number = conversation.name[3:]
     for side in "AB":
@@ -315,7 +315,7 @@ def _switchboard_text(turn: Turn, rng: random.Random) -> str:
 
 
 def write_fisher(folder: Path, part: int, conversation: Conversation, rng: random.Random) -> None:
-    """Recording and transcript as of Fisher; audio of the first part as LDC packed it once, of the second as now."""
+    """Write a recording and transcript as in Fisher; part 1 has LDC's old folders for audio, part 2 its new ones."""
     disc = "fe_03_p1_sph1" if part == 1 else "fisher_eng_tr_sp_d1"
     hundred = conversation.name[6:9]
     write_sphere(folder / disc / "audio" / hundred / f"{conversation.name}.sph", conversation)
@@ -329,10 +329,10 @@ def write_fisher(folder: Path, part: int, conversation: Conversation, rng: rando
 
 
 def write_hub5(folder: Path, calls: Sequence[tuple[Conversation, random.Random]]) -> None:
-    """Recordings, segments (PEM), references (STM, with the slips that the real one has) and mapping (GLM)."""
+    """Write recordings, segments (PEM), references (STM, with the errors of the real one) and mapping (GLM)."""
     if not calls:
         return
-    # NIST's tools want every label explained.
+    # NIST's tools require an explanation of every label.
     stm = [';; LABEL "O" "Overall" "all conversations"', ';; LABEL "F" "Female" "all speakers"']
     for label, name in (("sw", "Switchboard"), ("en", "CallHome")):
         stm += [f';; LABEL "{label}" "{name}" "of {name}"', f';; LABEL "{label}-F" "{name}" "speakers of {name}"']
@@ -361,7 +361,7 @@ def _hub5_text(turn: Turn, rng: random.Random) -> str:
     spellings = {"two": "{ TWO / TOO }", "four": "{ FOUR / FOR }", "eight": "{ EIGHT / ATE }"}
     tokens = []
     for word in turn.words:
-        # What is cut off need not be recognized.
+        # Words that are cut off need not be recognized.
         plain = word.said.upper() if word.said == word.meant else f"({word.said.upper()})"
         tokens.append(spellings[word.said] if word.said in spellings and rng.random() < 0.5 else plain)
     if rng.random() < 0.1:
@@ -370,7 +370,7 @@ def _hub5_text(turn: Turn, rng: random.Random) -> str:
 
 
 def _among(tokens: Sequence[str], others: Sequence[str], rng: random.Random) -> str:
-    """Text in which something else is sometimes said first."""
+    """Join tokens; at random, one of the others comes first."""
     return " ".join([rng.choice(others), *tokens] if rng.random() < 0.2 else tokens)
 
 

@@ -1,10 +1,10 @@
-"""From the marks of telephone speech's transcribers to words: Switchboard, Fisher, Hub5.
+"""From transcripts with marks to words, for telephone speech: Switchboard, Fisher, Hub5.
 
-Everything goes token by token, and a token that bears no mark comes out as it is but for its case: SUMMER has no
-hesitation in it and UH-HUH is no fragment. What remains besides words are hyphens where a word is cut off (AB-, -Y),
-sounds as tokens of their own (`NOISES`), and `UNINTELLIGIBLE` for speech that nobody could write down.
+Each token is processed alone, and a token without marks changes only its case: SUMMER has no hesitation in it, and
+UH-HUH is not a fragment. Besides words, the result has hyphens where a word is cut off (AB-, -Y), sounds as separate
+tokens (`NOISES`), and `UNINTELLIGIBLE` for speech that could not be transcribed.
 
-lhotse, whose recipes read these corpora as well, leaves all marks in the text.
+lhotse, whose recipes also read these corpora, leaves all marks in the text.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from itertools import product
 
 NOISE, VOCALIZED_NOISE, LAUGHTER = "[NOISE]", "[VOCALIZED-NOISE]", "[LAUGHTER]"
 NOISES = (NOISE, VOCALIZED_NOISE, LAUGHTER)
-"""Sounds that are no words, as the Mississippi State transcripts call them."""
+"""Sounds other than words, as the Mississippi State transcripts name them."""
 UNINTELLIGIBLE = "[UNINTELLIGIBLE]"
 
 SILENT = frozenset({"[SILENCE]", "[PAUSE]", "[[SKIP]]"})
-"""Marks that stand for no sound."""
+"""Marks without a sound."""
 ASIDE = re.compile(r"<[BE]_ASIDE>(?:[ \t]+|$)?", re.IGNORECASE | re.MULTILINE)
-"""Marks around words that are said to somebody in the room."""
+"""Marks around words addressed to somebody in the room."""
 SOUNDS = {
     "[LAUGH]": LAUGHTER,
     "[MN]": VOCALIZED_NOISE,
     **{token: token for token in (*NOISES, UNINTELLIGIBLE)},
 }
-"""Sounds by their mark; any other word in brackets, such as Fisher's [sigh], is a noise."""
+"""Sounds by their mark; any other word in brackets, such as Fisher's [sigh], counts as noise."""
 SOUND = re.compile(r"\[[^][]+\]")
 
 LAUGHED = re.compile(r"(-?)\[LAUGHTER-(.+)\](-?)")
@@ -47,19 +47,19 @@ HESITATION = "%HESITATION"
 
 
 def switchboard_words(text: str, spelled: Mapping[str, Sequence[str]] | None = None) -> list[str]:
-    """Words of a line of the Mississippi State transcripts.
+    """Parse the words of a line of the Mississippi State transcripts.
 
     Arguments
     ---------
     text : str
-        In upper or lower case.
+        A line in upper or lower case.
     spelled : mapping from word to letters, optional
-        Words to be written as letters, see :func:`spelled_words`.
+        Words to write as separate letters, see :func:`spelled_words`.
 
     Returns
     -------
     list of str
-        In upper case.
+        Words in upper case.
 
     Example
     -------
@@ -76,7 +76,7 @@ def switchboard_words(text: str, spelled: Mapping[str, Sequence[str]] | None = N
 
 
 def _switchboard_word(token: str) -> str:
-    """The word of a token in upper case; nothing of one that is no sound."""
+    """The word of a token in upper case; empty if the token has no sound."""
     if token in SILENT:
         return ""
     for mark, replacement in ((LAUGHED, r"\1\2\3"), (MISPRONOUNCED, r"\1\2"), (COINED, r"\1\2")):
@@ -86,22 +86,21 @@ def _switchboard_word(token: str) -> str:
     if SOUND.fullmatch(token):
         return _sound(token)
     if UNSAID.fullmatch(token):
-        # Nothing is left of a word, but there may be a sound, cut off: [laughter]-.
+        # No letters of a word are left, but there may be a cut-off sound: [laughter]-.
         return SOUNDS.get(token.strip("-"), "")
-    # What is in brackets is not said: ab[solute]- is AB-, and -[an]y is -Y.
+    # The part in brackets is not spoken: ab[solute]- is AB-, and -[an]y is -Y.
     return PRONUNCIATION.sub("", UNSAID.sub("-", token)).replace("--", "-")
 
 
 def _sound(token: str) -> str:
-    """The token as we write it, if it is a sound."""
+    """Write the token of a sound in our notation; other tokens are returned unchanged."""
     return SOUNDS.get(token, NOISE) if SOUND.fullmatch(token) else token
 
 
 def fisher_words(text: str) -> list[str]:
-    """Words of a line of Fisher's transcripts.
+    """Parse the words of a line of Fisher's transcripts.
 
-    Words that the transcriber was not sure of are taken; letters that are spelled stand apart, as in Hub5's
-    references.
+    Words that the transcriber was unsure of are kept. Spelled letters are separated, as in Hub5's references.
 
     Example
     -------
@@ -118,9 +117,9 @@ def fisher_words(text: str) -> list[str]:
 
 
 def hub5_words(text: str) -> list[str]:
-    """Words of a line of Hub5's references, for a plain word error rate and for language models.
+    """Parse the words of a line of Hub5's references, for a plain word error rate and for language models.
 
-    Of alternatives the first is taken, and hesitations are written UH. NIST's scoring takes the references themselves.
+    The first of several alternatives is used, and hesitations become UH. NIST's scoring uses the references themselves.
 
     Example
     -------
@@ -135,7 +134,7 @@ def hub5_words(text: str) -> list[str]:
 
 
 def mend_stm(text: str) -> str:
-    """Mend what the STM of Hub5'00 is known to have wrong: doubled brackets, and marks of asides left in.
+    """Correct known errors in the STM of Hub5'00: doubled brackets, and leftover marks of asides.
 
     Example
     -------
@@ -146,7 +145,7 @@ def mend_stm(text: str) -> str:
 
 
 def without_noises(words: Iterable[str]) -> list[str]:
-    """Words alone, without the sounds between them.
+    """Remove sounds from a list of words.
 
     Example
     -------
@@ -157,19 +156,19 @@ def without_noises(words: Iterable[str]) -> list[str]:
 
 
 def spelled_words(lexicon: Iterable[tuple[str, Sequence[str]]]) -> dict[str, list[str]]:
-    """Words of a lexicon that are spoken letter by letter: by every pronunciation that they have.
+    """Find the words of a lexicon that are spoken letter by letter in all of their pronunciations.
 
-    References write these letter by letter (T V), the Mississippi State transcripts as one word (tv).
+    References write them letter by letter (T V), but the Mississippi State transcripts write one word (tv).
 
     Arguments
     ---------
     lexicon : iterable of (word, phones)
-        Several pronunciations are several entries; single letters are among the words.
+        One entry per pronunciation; single letters must be among the words.
 
     Returns
     -------
     dict from word to letters
-        In upper case; also their possessives.
+        Words in upper case, including their possessives.
 
     Example
     -------
@@ -191,17 +190,17 @@ def spelled_words(lexicon: Iterable[tuple[str, Sequence[str]]]) -> dict[str, lis
 
 
 def normalize_lexicon(lexicon: Sequence[tuple[str, Sequence[str]]]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Give a lexicon the words that :func:`switchboard_words` makes of transcripts.
+    """Convert a lexicon's words to those that :func:`switchboard_words` makes from transcripts.
 
     Arguments
     ---------
     lexicon : sequence of (word, phones)
-        Words may bear the transcripts' marks: ab[solute]- is the entry of AB-.
+        Words may have the transcripts' marks: ab[solute]- is the entry for AB-.
 
     Yields
     ------
     (str, sequence of str)
-        Words in upper case, and their phones. Words that are spelled give way to their letters.
+        Words in upper case, and their phones. Spelled words are replaced by their letters.
 
     Example
     -------
@@ -216,7 +215,7 @@ def normalize_lexicon(lexicon: Sequence[tuple[str, Sequence[str]]]) -> Iterator[
         if len(words) == 1 and words[0] not in NOISES:
             yield words[0], phones
         elif len(words) > 1 and words[-1].endswith("'S"):
-            # The last letter alone has the possessive's phones: as many as the others leave.
+            # Only the last letter has the possessive's phones: those that remain after the other letters.
             others = _spellings([_pronunciations(lexicon, letter) for letter in words[:-1]])
             for spoken in others:
                 if tuple(phones[: len(spoken)]) == spoken:

@@ -1,1 +1,1 @@
-"""What every task's training shares: the resumable Brain, batches, checkpoints, curves, logs, failures, processes."""
+"""Shared parts of all tasks' training: the resumable Brain, batches, checkpoints, curves, logs, failures, processes."""

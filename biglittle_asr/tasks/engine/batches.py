@@ -1,8 +1,8 @@
-"""Batches, random numbers and sums of a training, which are the same after an interruption, and in several processes.
+"""Batches, random numbers and sums of a training that do not depend on interruptions or the number of processes.
 
-The batches of an epoch follow from seed and epoch. Every utterance of every epoch is augmented with generators seeded
-for it alone, every step likewise. So neither the number of loading processes nor an interruption changes a number, and
-a checkpoint need not hold any generator's state.
+The batches of an epoch follow from seed and epoch. Augmentation of an utterance uses generators seeded for that
+utterance and epoch; each step is seeded likewise. So neither the number of loading processes nor an interruption
+changes a number, and a checkpoint need not hold any generator's state.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ class Draw(NamedTuple):
 
     epoch: int
     position: int
-    """In the dataset."""
+    """Index in the dataset."""
 
 
 class Failure(NamedTuple):
@@ -33,21 +33,21 @@ class Failure(NamedTuple):
     id: str
     reason: str
     words: str = ""
-    """Of an utterance."""
+    """Transcript, for an utterance."""
     speaker: str = ""
 
 
 class EpochBatches(Sampler[list[Draw]]):
-    """The batches of each epoch, which follow from seed and epoch alone, dealt out to the processes of a training.
+    """The batches of each epoch, which follow from seed and epoch alone, distributed over the processes of a training.
 
     In each step every process takes the next batch. If fewer batches than processes are left for the last step, their
-    examples are dealt out instead. So every example is drawn once in an epoch, whatever the number of processes, even
-    if that changes within it.
+    examples are distributed instead. So every example is drawn once per epoch, whatever the number of processes, even
+    if that number changes within the epoch.
 
     Arguments
     ---------
     make : callable
-        From the number of an epoch to its batches, lists of indices.
+        Maps the number of an epoch to its batches, lists of indices.
 
     Example
     -------
@@ -65,12 +65,12 @@ class EpochBatches(Sampler[list[Draw]]):
         self._deal()
 
     def deal(self, process: int, processes: int) -> None:
-        """Deal the batches out to so many processes, of which this is the one of that number, from 0."""
+        """Distribute the batches over `processes` processes; this one has the number `process`, counted from 0."""
         self.process, self.processes = process, processes
         self._deal()
 
     def resume(self, epoch: int, steps: int, taken: int) -> None:
-        """Go on in an epoch in which so many steps have taken so many of its batches."""
+        """Continue an epoch in which `steps` steps have used `taken` of its batches."""
         self.resumed = (epoch, steps, taken)
         self._deal()
 
@@ -85,14 +85,14 @@ class EpochBatches(Sampler[list[Draw]]):
         self.steps_before, self.taken_before = (steps, taken) if of == self.epoch else (0, 0)
         left = self.batches[self.taken_before :]
         rest = len(left) // self.processes * self.processes
-        # The loader skips what comes in place of the steps that were taken.
+        # The loader skips these placeholders for the steps that were taken.
         self.own: list[list[int]] = [[] for _ in range(self.steps_before)] + left[self.process : rest : self.processes]
         if left[rest:]:
             examples = [index for batch in left[rest:] for index in batch]
             self.own.append(examples[self.process :: self.processes])
 
     def taken(self, steps: int) -> int:
-        """How many batches of the epoch are taken, by all processes, after so many steps of each.
+        """Count the batches of the epoch that all processes together have used after `steps` steps each.
 
         Example
         -------
@@ -111,18 +111,18 @@ class EpochBatches(Sampler[list[Draw]]):
         return len(self.own)
 
     def digest(self, names: Sequence[str]) -> str:
-        """Short text that differs where the order of the epoch differs, given the names of all utterances."""
+        """Short text that identifies the order of the epoch, given the names of all utterances."""
         order = [[names[index] for index in batch] for batch in self.batches]
         return hashlib.sha256(repr(order).encode()).hexdigest()[:16]
 
 
 def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Callable[[int], list[list[int]]]:
-    """Batches of a fixed size, in an order that follows from seed and epoch; the last of an epoch may be smaller.
+    """Make batches of a fixed size, in an order that follows from seed and epoch; an epoch's last batch may be smaller.
 
     Returns
     -------
     callable
-        From the number of an epoch to its batches, for :class:`EpochBatches`.
+        Maps the number of an epoch to its batches, for :class:`EpochBatches`.
 
     Example
     -------
@@ -144,12 +144,12 @@ def fixed_batches(total: int, size: int, seed: int, shuffle: bool = True) -> Cal
 
 
 def seed_all(*place: object) -> None:
-    """Seed the generators of torch (every device), numpy and Python for a place in a training.
+    """Seed the generators of torch (every device), numpy and Python for one place in a training.
 
     Arguments
     ---------
     *place
-        What tells this place from all others, such as seed, epoch and utterance; numbers and strings.
+        Identifies the place: numbers and strings such as seed, epoch and utterance.
 
     Example
     -------
@@ -170,7 +170,7 @@ def seed_all(*place: object) -> None:
 
 
 def count_processes() -> int:
-    """Of a distributed training; 1 for any other.
+    """Number of processes of a distributed training; 1 for any other.
 
     Example
     -------
@@ -181,7 +181,7 @@ def count_processes() -> int:
 
 
 def gather(value: Any) -> list[Any]:
-    """What each process of a distributed training has, on each of them.
+    """Collect a value from each process of a distributed training; every process gets the list.
 
     Example
     -------
@@ -196,10 +196,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def mean_over_processes(count: Tensor) -> Tensor:
-    """What to divide a training loss by: what it is counted in (), averaged over the processes of a training.
+    """The divisor of a training loss: the number () of terms in the loss, averaged over all processes.
 
-    Gradients are averaged over processes. With this, they are those of one process on all their batches together,
-    however unequal these are. Each process must call it once a step.
+    Gradients are averaged over processes. With this divisor they equal those of one process with all batches together,
+    however unequal the batches are. Each process must call it once per step.
     """
     if count_processes() == 1:
         return count

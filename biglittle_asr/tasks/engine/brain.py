@@ -1,4 +1,4 @@
-"""What the Brains of all tasks share: trainings that may be interrupted, files that fail, logs, checkpoints."""
+"""The base of all tasks' Brains: interruptible training, unreadable files, logs, checkpoints."""
 
 import json
 import math
@@ -45,15 +45,15 @@ from biglittle_asr.threads import usable_cores
 logger = get_logger(__name__)
 
 MAX_FAILED = 0.01
-"""Largest part of the training files that may fail during an epoch. A file or two that are lost at hour three are no
-reason to lose the training; more than one in a hundred means that the disk or the corpus is."""
+"""Largest part of the training files that may fail during an epoch. One or two files lost in hour three are no reason
+to lose the training; more than 1 % means that the disk or the corpus is broken."""
 
 FEW = 10
-"""So many may fail whatever their part is: in a small corpus one file is more than 1 %, and ten can still be read in
-the log."""
+"""This many files may fail in any case: in a small corpus one file is more than 1 %, and ten are still readable in the
+log."""
 
 WAITING = "waiting for data"
-"""What a stage's time is charged to when nothing else is going on."""
+"""The activity that gets a stage's time when no other is running."""
 
 
 class NonFiniteLossError(ValueError):
@@ -65,17 +65,17 @@ AnyProgress = TypeVar("AnyProgress", bound="Progress")
 
 @dataclass
 class Progress(ABC):
-    """What has happened since the present epoch, or the present pass over an evaluation set, began.
+    """Counts since the start of the current epoch, or of the current pass over an evaluation set.
 
-    A task adds what it counts, as fields whose values can be added.
+    A task adds its own counts, as fields whose values can be added.
     """
 
     failed: list[tuple[str, str]] = field(default_factory=list)
-    """Examples whose file could not be read, and why."""
+    """Examples whose file could not be read, and the reasons."""
     seconds: float = 0.0
-    """Of training, in the runs before this one."""
+    """Seconds of training in earlier runs of this epoch."""
     order: str = ""
-    """Stands for the order of the epoch's examples."""
+    """Identifies the order of the epoch's examples."""
 
     @property
     @abstractmethod
@@ -93,53 +93,54 @@ class Progress(ABC):
 
 
 class Batch(Protocol):
-    """What a loader yields: examples as its task wants them, and what failed in their place."""
+    """A loader's batch: examples as its task wants them, and the failures."""
 
     examples: Any
-    """Those that could be read; None if none could."""
+    """The examples that could be read; None if none could."""
     failures: list[Failure]
-    """Those that could not."""
+    """The examples that could not be read."""
     seconds: dict[str, float]
-    """What reading took, by activity."""
+    """Time spent on reading, by activity."""
     in_worker: bool
-    """Whether another process than the one that trains did so."""
+    """Whether a process other than the training one read them."""
 
 
 @register_checkpoint_hooks
 class ResumableBrain(sb.Brain, ABC):
-    """A Brain whose training may be interrupted at any moment, and whose files may fail under it.
+    """A Brain whose training may be interrupted at any moment, and whose files may fail during training.
 
-    A training that is interrupted, however and wherever, and started again ends in the same weights as one that is not,
-    to the bit where the arithmetic is deterministic (on one machine's CPU, with the same number of threads). For that
-    a checkpoint holds model, optimizer, history and the position in the epoch, and nothing random: every number drawn
+    A training that is interrupted and started again ends with the same weights as an uninterrupted one, to the bit
+    where the arithmetic is deterministic (on one machine's CPU, with the same number of threads). For that, a
+    checkpoint holds model, optimizer, history and the position in the epoch. It holds no random state: every number
+    drawn follows from seed, epoch and step or example.
     follows from seed, epoch and step or example.
 
-    A task says how to read a dataset (:meth:`read`), what to do for a batch of which nothing could be read
-    (:meth:`forward_nothing`), and what an epoch achieved (:meth:`score_epoch`); forward and loss are SpeechBrain's
+    A task defines how to read a dataset (:meth:`read`), how to handle a batch of which nothing could be read
+    (:meth:`forward_nothing`), and the results of an epoch (:meth:`score_epoch`). Forward and loss are SpeechBrain's
     `compute_forward` and `compute_objectives`.
 
     Arguments
     ---------
     model : nn.Module
-        What is trained.
+        The model to train.
     modules : dict from str to nn.Module or None
-        Others that the task uses; those that are None are left out.
+        Other modules that the task uses; those that are None are left out.
     curves : Curves
-        What is drawn of each epoch.
+        The values plotted for each epoch.
     hparams : dict
-        What the recipe's YAML file defines.
+        The values that the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
     """
 
     examples: ClassVar[str] = "examples"
-    """What the training set consists of, for messages."""
+    """Plural noun for the training set's examples, for messages."""
     error: ClassVar[str]
-    """Entry of a checkpoint's meta by which the best is found: lower is better."""
+    """Entry of a checkpoint's meta that ranks checkpoints: lower is better."""
     fate: ClassVar[str]
-    """What happens in evaluation to an example that cannot be read."""
+    """How evaluation treats an example that cannot be read."""
     progress_type: ClassVar[type[Progress]]
-    """What a task counts."""
+    """Type of the task's counts."""
 
     def __init__(
         self,
@@ -153,7 +154,7 @@ class ResumableBrain(sb.Brain, ABC):
         checkpointer.add_recoverables({"model": model, "counter": hparams["epoch_counter"]})
         if isinstance(run_opts, dict):
             run_opts = RunOptions.from_dictionary(run_opts)
-        # SpeechBrain would have checkpoints by step or by time, not both.
+        # SpeechBrain would save checkpoints by step or by time, not by both.
         interval = hparams.get("ckpt_interval_steps", 0)
         if run_opts is not None and "ckpt_interval_steps" in run_opts.overridden_args:
             interval = run_opts.ckpt_interval_steps
@@ -177,50 +178,50 @@ class ResumableBrain(sb.Brain, ABC):
         self.progress = self.progress_type()
         self.epoch_start = time.monotonic()
         self.profiled = bool(hparams.get("profile"))
-        # Always on, which costs microseconds a step; only a profile may make the host wait for the device.
+        # Always on, at a cost of microseconds per step; only a profile may make the host wait for the device.
         synchronize = torch.cuda.synchronize if self.profiled and self.device_type == "cuda" else None
         self.stopwatch = Stopwatch(synchronize=synchronize)
         self.termination = Termination()
         self.trained: dict[str, Any] | None = None
-        """What a checkpoint says between the last step of an epoch and the end of its evaluation."""
+        """State for a checkpoint written between the last step of an epoch and the end of its evaluation."""
 
-    # What a task says
+    # To be defined by a task
 
     @abstractmethod
     def read(self, dataset: Any) -> tuple[Any, Callable[[Sequence[Any]], Batch], Sequence[str]]:
-        """How to read a dataset.
+        """Describe how to read a dataset.
 
         Returns
         -------
         dataset : torch.utils.data.Dataset
             Takes an index or a :class:`~biglittle_asr.tasks.engine.batches.Draw`.
         collate : callable
-            From its examples to a batch.
+            Makes a batch of its examples.
         names : sequence of str
-            Of its examples, in their order.
+            Names of its examples, in order.
         """
 
     @abstractmethod
     def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """What the network is fed with, by key of the recipe and setting: a training goes on with the same only."""
+        """The network's inputs, by key of the recipe and setting; a training resumes only with the same inputs."""
 
     @abstractmethod
     def forward_nothing(self) -> Tensor:
-        """The forward pass of an input that matters to nobody, in place of a batch that could not be read."""
+        """Run a forward pass on a dummy input, in place of a batch that could not be read."""
 
     @abstractmethod
     def score_epoch(self) -> dict[str, float]:
-        """Results on dev, by name of the history's column, and by :attr:`error`."""
+        """Results on dev, by column of the history and by :attr:`error`."""
 
     def inspect_training(self, progress: Any) -> None:
-        """Look at what training counted in an epoch, over all processes; a task may refuse to go on."""
+        """Check the training counts of an epoch, summed over all processes; a task may refuse to continue."""
 
     # Training
 
     def fit_epochs(
         self, train: Any, dev: Any, train_options: Mapping[str, Any], dev_options: Mapping[str, Any]
     ) -> None:
-        """Train, from the last checkpoint if there is one, watching dev; with the options of the sets' loaders.
+        """Train from the last checkpoint, if there is one, and evaluate dev after each epoch.
 
         Raises
         ------
@@ -234,8 +235,8 @@ class ResumableBrain(sb.Brain, ABC):
     # Loading
 
     def make_dataloader(self, dataset: Any, stage: sb.Stage, **kwargs: Any) -> Any:
-        """A loader of :class:`Batch`: each process has its own batches to train on, and its share to evaluate."""
-        # More would take turns.
+        """Make a loader of :class:`Batch`: each process has its own training batches and evaluation share."""
+        # More workers would only take turns.
         kwargs["num_workers"] = min(kwargs.get("num_workers", 0), usable_cores())
         if kwargs["num_workers"]:
             kwargs.setdefault("worker_init_fn", worker_init())
@@ -250,12 +251,12 @@ class ResumableBrain(sb.Brain, ABC):
         if stage == sb.Stage.TRAIN:
             self.train_names = names
             self.train_batches: EpochBatches = kwargs["batch_sampler"]
-            # SpeechBrain tells only what it finds here in which epoch it is.
+            # SpeechBrain sets the epoch only on samplers that it finds here.
             self.train_sampler = self.train_batches
         return loader
 
     def _train_loader_specifics(self, dataset: Any, loader_kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Keep the sampler, which knows of the processes; SpeechBrain's would repeat batches to make them even."""
+        """Keep the sampler, which knows the processes; SpeechBrain's would repeat batches to make the shares equal."""
         return loader_kwargs
 
     # Optimization
@@ -265,16 +266,16 @@ class ResumableBrain(sb.Brain, ABC):
         if not self.distributed_launch:
             super()._wrap_distributed()
             return
-        # Said of a 1x1 convolution, whose gradient lies the same in memory under both strides.
+        # torch warns about a 1x1 convolution, whose gradient has the same memory layout under both strides.
         warnings.filterwarnings("ignore", r"(?s)Grad strides do not match .*\n *grad\.sizes\(\) = \[\d+, \d+, 1, 1\]")
         devices = None if self.distributed_backend == "gloo" else [self.device]
         for name, module in self.modules.items():
             if any(parameter.requires_grad for parameter in module.parameters()):
-                # What is not trained is the same everywhere, or made so before it is used; see _share_statistics.
+                # Buffers are the same in every process, or are made so before use; see _share_statistics.
                 self.modules[name] = DistributedDataParallel(module, device_ids=devices, broadcast_buffers=False)
 
     def fit_batch(self, batch: Batch) -> Tensor:
-        """Train on what could be read of a batch, with random numbers that follow from its place."""
+        """Train on the readable part of a batch, with random numbers that follow from its position."""
         self.note_reading(batch)
         self.progress.failed += [(failure.id, failure.reason) for failure in batch.failures]
         if len(self.progress.failed) > max(FEW, MAX_FAILED * len(self.train_names)):
@@ -284,24 +285,24 @@ class ResumableBrain(sb.Brain, ABC):
                 "and the corpus, then start again: the training goes on from its last checkpoint."
             )
         seed_all(self.hparams.seed, self.hparams.epoch_counter.current, self.step, get_rank() or 0)
-        # What of this takes time and is not measured inside is the backward pass.
+        # The unmeasured rest of this time is the backward pass.
         with self.stopwatch("backward"):
             return self._fit_nothing() if batch.examples is None else super().fit_batch(batch.examples)
 
     def _fit_nothing(self) -> Tensor:
-        """Take the step of a batch of which nothing could be read: others may have gone before it, or go beside it."""
+        """Take the step of an unreadable batch: accumulated gradients or other processes may depend on it."""
         should_step = self.step % self.grad_accumulation_factor == 0
         self.batch_ids: Sequence[str] = []
         self._set_learning_rate()
         if is_distributed_initialized():
-            # The other processes wait for this one's statistics and gradients.
+            # The other processes wait for this process's statistics and gradients.
             with self.no_sync(not should_step), self.training_ctx, uncounted(self.modules):
                 nothing = self.forward_nothing().sum()
                 mean_over_processes(torch.zeros((), device=self.device))
                 self.scaler.scale(0.0 * nothing).backward()
         if should_step and any(parameter.grad is not None for parameter in self.modules.parameters()):
             self.optimizers_step()
-        # Not a number: SpeechBrain leaves it out of its running average.
+        # Not a number: SpeechBrain leaves NaN out of its running average.
         return torch.tensor(math.nan)
 
     def on_fit_batch_start(self, batch: Any, should_step: bool) -> None:
@@ -310,7 +311,7 @@ class ResumableBrain(sb.Brain, ABC):
         self._set_learning_rate()
 
     def _set_learning_rate(self) -> None:
-        """From how far the training is, which is right after every resume."""
+        """Set the learning rate from the training's progress, which is right after every resume."""
         part = self.train_batches.taken(self.step) / len(self.train_batches.batches)
         epochs_done = self.hparams.epoch_counter.current - 1 + part
         rate = self.hparams.lr_annealing(min(epochs_done / self.hparams.number_of_epochs, 1.0))
@@ -332,7 +333,7 @@ class ResumableBrain(sb.Brain, ABC):
             self.optimizer_step += 1
 
     def not_finite(self, what: str, ids: Sequence[str]) -> str:
-        """The sentence on a loss or gradient that is not finite."""
+        """The error message for a loss or gradient that is not finite."""
         return (
             f"{what} is not finite in epoch {self.hparams.epoch_counter.current}, step {self.step}, {self.examples} "
             f"{', '.join(ids)}: look at their data, or lower the learning rate (lr) or max_grad_norm."
@@ -341,8 +342,8 @@ class ResumableBrain(sb.Brain, ABC):
     # Evaluation
 
     def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
-        """Evaluate what could be read of a batch, and note the rest."""
-        # Processes have unequal numbers of these batches, so that several cannot agree before the epoch is over.
+        """Evaluate the readable part of a batch, and record the rest."""
+        # Processes have unequal numbers of these batches, so they cannot synchronize before the epoch ends.
         if self.termination.requested and count_processes() == 1:
             if self.trained is not None:
                 self._save_intra_epoch_ckpt()
@@ -354,7 +355,7 @@ class ResumableBrain(sb.Brain, ABC):
         return super().evaluate_batch(batch.examples, stage)
 
     def note_reading(self, batch: Batch) -> None:
-        """Charge the time that reading a batch took."""
+        """Add the time that reading a batch took to the stopwatch."""
         if batch.in_worker:
             self.stopwatch.add_parallel(batch.seconds)
         else:
@@ -362,12 +363,12 @@ class ResumableBrain(sb.Brain, ABC):
             self.seconds_reading += sum(batch.seconds.values())
 
     def on_evaluate_start(self, max_key: str | None = None, min_key: str | None = None) -> None:
-        """Keep the weights that are loaded, rather than load a checkpoint."""
+        """Keep the loaded weights instead of loading a checkpoint."""
 
     # Stages
 
     def fit(self, *arguments: Any, **options: Any) -> None:
-        """SpeechBrain's loop over epochs; SIGTERM ends it with a checkpoint and exit status 143."""
+        """Run SpeechBrain's loop over epochs; SIGTERM ends it with a checkpoint and exit status 143."""
         with self.termination:
             super().fit(*arguments, **options)
 
@@ -377,15 +378,15 @@ class ResumableBrain(sb.Brain, ABC):
         end()
 
     def on_fit_start(self) -> None:
-        """Go on from the last checkpoint, and make the logs say what it says."""
+        """Load the last checkpoint, and make the logs agree with it."""
         super().on_fit_start()
-        # Nothing is deleted before all processes have found it.
+        # Nothing is deleted until all processes have found it.
         ddp_barrier()
         self._keep_what_is_needed()
         self._rewrite_logs()
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the last stage, unless a checkpoint inside this one was loaded."""
+        """Reset the counts, unless a checkpoint inside this stage was loaded."""
         if stage == sb.Stage.TRAIN:
             self.trained = None
             self.train_sampler.set_epoch(epoch)
@@ -407,13 +408,13 @@ class ResumableBrain(sb.Brain, ABC):
         self.stopwatch.start(WAITING)
 
     def _share_statistics(self) -> None:
-        """Evaluate the same network everywhere: a BatchNorm that is not ours has other statistics on each process."""
+        """Evaluate the same network everywhere: torch's own BatchNorm has different statistics in each process."""
         if count_processes() > 1:
             for buffer in self.modules.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Report on a stage; at the end of an epoch, save a checkpoint, log, and draw the curves."""
+        """Report a stage; at the end of an epoch, save a checkpoint, log, and plot the curves."""
         self.stopwatch.stop()
         if stage == sb.Stage.TRAIN:
             logger.info(f"epoch {epoch}: {self.waiting_share():.1f} % of the training time was spent waiting for data.")
@@ -439,7 +440,7 @@ class ResumableBrain(sb.Brain, ABC):
                 "seconds": time.monotonic() - self.epoch_start,
             }
             self.history.add(row)
-            # The checkpoint first: from it, a run that is killed before it has logged the epoch can still do so.
+            # The checkpoint comes first: a run that is killed before it has logged the epoch can still do so from it.
             with self.stopwatch("checkpointing"):
                 self.checkpointer.save_checkpoint(meta={"epoch": epoch, self.error: results[self.error]})
                 self._keep_what_is_needed()
@@ -449,13 +450,13 @@ class ResumableBrain(sb.Brain, ABC):
                 self._end_terminated()
 
     def waiting_share(self) -> float:
-        """Percent of this process's time since the stage began in which it waited for data, or read them itself."""
+        """Percent of this process's time in the stage that it spent waiting for data or reading it."""
         spent = {name: total - self.seconds_before.get(name, 0.0) for name, total in self.stopwatch.seconds.items()}
         return 100 * (spent[WAITING] + self.seconds_reading) / max(sum(spent.values()), 1e-9)
 
     @main_process_only
     def show_profile(self) -> None:
-        """Print and write where the time went, if that was asked for."""
+        """Print and write the time profile, if the user asked for it."""
         if self.profiled:
             table = self.stopwatch.table()
             logger.info(f"Where the time went:\n{table}")
@@ -482,7 +483,7 @@ class ResumableBrain(sb.Brain, ABC):
     # Checkpoints
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
-        """SpeechBrain's rule, but never between the steps of one accumulation, whose gradients would be lost."""
+        """SpeechBrain's rule, but never within a gradient accumulation, whose gradients would be lost."""
         if self.step % self.grad_accumulation_factor != 0:
             return False
         if self.termination.is_requested(self.device):
@@ -491,7 +492,7 @@ class ResumableBrain(sb.Brain, ABC):
         return bool(super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt))
 
     def _save_intra_epoch_ckpt(self) -> None:
-        """Save a checkpoint inside of an epoch, in place of the last such one."""
+        """Save a checkpoint inside an epoch, and replace the previous one."""
         with self.stopwatch("checkpointing"):
             step = self.step if self.trained is None else self.trained["step"]
             self.checkpointer.save_checkpoint(
@@ -501,21 +502,21 @@ class ResumableBrain(sb.Brain, ABC):
 
     @main_process_only
     def _keep_what_is_needed(self) -> None:
-        """Keep the latest epochs, two or as many as are averaged at most, the best one, and what is newer than all."""
+        """Keep the best epoch, checkpoints newer than all epochs, and the latest epochs: two, or those to average."""
         epochs = self.find_epochs()
         best = self.checkpointer.find_checkpoints(min_key=self.error, max_num_checkpoints=1)
-        # Two at least, or two inside of the first epoch: if the latest is damaged, there is one before it.
+        # At least two, also inside the first epoch: if the latest is damaged, the one before it is left.
         kept = max([2, *getattr(self.hparams, "average_checkpoints", [])])
         latest = self.checkpointer.find_checkpoints(max_num_checkpoints=1 if epochs else 2)
         self.checkpointer.keep_only([*epochs[:kept], *best, *latest])
 
     def find_epochs(self) -> list[Checkpoint]:
-        """Checkpoints of whole epochs, scored on dev, the latest first."""
+        """Checkpoints of complete epochs with dev scores, latest first."""
         return self.checkpointer.find_checkpoints(ckpt_predicate=lambda checkpoint: self.error in checkpoint.meta)
 
     @mark_as_saver
     def _save_state(self, path: Path) -> None:
-        """Write what a checkpoint holds besides weights and optimizer."""
+        """Write the checkpoint's state besides weights and optimizer."""
         Path(path).write_text(json.dumps(self.trained or self._state()), encoding="utf-8")
 
     def _state(self) -> dict[str, Any]:
@@ -541,12 +542,12 @@ class ResumableBrain(sb.Brain, ABC):
         self.failures.rows = state["failures"]
         progress = self.progress_type(**state["progress"])
         progress.failed = [(name, reason) for name, reason in progress.failed]
-        # The counts are the main process's; those of the others are lost with it, and only reports are poorer.
+        # Only the main process's counts are saved. Those of the others are lost, which affects only reports.
         self.progress = progress if if_main_process() else self.progress_type(order=progress.order)
 
 
 def plain(value: Any) -> Any:
-    """Settings as plain data, as a file has them.
+    """Convert settings to plain data, as a file holds them.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there, whatever stops a training and whenever."""
+"""Checkpoints that are complete or absent, however and whenever a training stops."""
 
 import logging
 import math
@@ -22,19 +22,19 @@ from biglittle_asr.messages import first_line
 logger = get_logger(__name__)
 
 PARTIAL_PREFIX = "partial-"
-"""Folders of this name are being written or deleted; nothing reads them, and the next run removes them."""
+"""Prefix of folders that are being written or deleted; nothing reads them, and the next run removes them."""
 DAMAGED_PREFIX = "damaged-"
-"""Damaged checkpoints are renamed to this; nothing reads them."""
+"""Prefix that damaged checkpoints are renamed to; nothing reads them."""
 CHECKSUMS, INPUTS = "checksums", "inputs"
-"""Entries of a checkpoint's meta: the CRC-32 of each file, and what the network is fed with."""
+"""Entries of a checkpoint's meta: the CRC-32 of each file, and the network's inputs."""
 
 
 class Checkpointer(speechbrain_checkpoints.Checkpointer):
-    """SpeechBrain's checkpointer, made safe against a run that ends in the middle of writing or deleting.
+    """SpeechBrain's checkpointer, made safe against a run that ends while writing or deleting.
 
-    A checkpoint is written aside, forced to the disk, and then renamed; it is renamed again before it is deleted. So a
-    folder `CKPT+...` is complete. One that the disk or somebody has damaged all the same is named in a warning and not
-    listed, so that a training goes on from the one before. "Latest" goes by epoch and step, not by a clock that may
+    A checkpoint is written under a temporary name, synced to disk, and then renamed; it is renamed again before it is
+    deleted. So a folder `CKPT+...` is complete. A checkpoint that was damaged later is named in a warning and not
+    listed, so that a training continues from the one before. "Latest" means by epoch and step, not by a clock that may
     have been set back. Tensors are loaded without executing anything from the file.
 
     Arguments
@@ -45,7 +45,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
     Attributes
     ----------
     inputs : dict from str to dict
-        What the network is fed with, by part, as plain data; kept with every checkpoint.
+        The network's inputs, by part, as plain data; kept with every checkpoint.
 
     Example
     -------
@@ -62,7 +62,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         super().__init__(*arguments, **options)
         self.inputs: dict[str, dict[str, Any]] = {}
         self.faults: dict[Path, str] = {}
-        """Of each checkpoint that was looked at; an empty text if it is whole."""
+        """Fault of each checkpoint that was checked; an empty text if it is intact."""
 
     def save_checkpoint(
         self,
@@ -71,16 +71,16 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         name: str | None = None,
         verbosity: int = logging.INFO,
     ) -> Checkpoint | None:
-        """Save a checkpoint; on all processes of a distributed training.
+        """Save a checkpoint; call it on all processes of a distributed training.
 
         Arguments
         ---------
         meta : dict
-            Kept with it: `epoch` and, inside of an epoch, `step` say how far it is.
+            Saved with it: `epoch` and, inside an epoch, `step` give the progress.
         end_of_epoch : bool
-            Whether the epoch is over.
+            Whether the epoch is complete.
         name : str, optional
-            Of the folder, after `CKPT+`; made of epoch and step if not given.
+            Name of the folder, after `CKPT+`; made of epoch and step if not given.
         verbosity : int
             Logging level of the message.
 
@@ -111,7 +111,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         return Checkpoint(whole, meta, {key: whole / path.name for key, path in written.paramfiles.items()})
 
     def keep_only(self, checkpoints: Iterable[Checkpoint]) -> None:
-        """Delete all other checkpoints, and what interrupted runs left unfinished; on the main process only."""
+        """Delete all other checkpoints and unfinished remains of interrupted runs; on the main process only."""
         kept = {checkpoint.path for checkpoint in checkpoints}
         for checkpoint in self.list_checkpoints():
             if checkpoint.path not in kept:
@@ -124,12 +124,12 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
             shutil.rmtree(partial)
 
     def list_checkpoints(self) -> list[Checkpoint]:
-        """All checkpoints that are whole; those that are damaged are named in a warning, once.
+        """List all intact checkpoints; each damaged one is named in a warning, once.
 
         Raises
         ------
         ValueError
-            If there are checkpoints, and not one of them is whole.
+            If there are checkpoints, but none is intact.
         """
         whole, folders = [], sorted(self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*/"))
         for path in folders:
@@ -148,17 +148,17 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         return found
 
     def check_inputs(self) -> None:
-        """Refuse to go on from checkpoints of a network that was fed with something else.
+        """Refuse to resume from checkpoints of a network with other inputs.
 
         Raises
         ------
         ValueError
-            Naming what differs.
+            If inputs differ; the message names them.
         """
         for checkpoint in self.find_checkpoints(max_num_checkpoints=1):
             for part, here in self.inputs.items():
                 there = checkpoint.meta.get(INPUTS, {}).get(part, {})
-                # What only one of them knows, a newer program has added.
+                # An entry that only one of them has was added by a newer version.
                 unequal = [
                     f"{key} {there[key]} there, {here[key]} here"
                     for key in here
@@ -178,18 +178,18 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         ckpt_predicate: Callable[[Checkpoint], bool] | None = None,
         max_num_checkpoints: int | None = None,
     ) -> list[Checkpoint]:
-        """Checkpoints that satisfy the predicate, most important first, of equals the latest first.
+        """Find checkpoints that satisfy the predicate, most important first; among equals, the latest first.
 
         Arguments
         ---------
         importance_key : callable, optional
-            Higher is more important; how far the training is, if no key is given.
+            Higher is more important; training progress, if no key is given.
         max_key, min_key : str, optional
-            An entry of `meta`, higher or lower more important; without it, a checkpoint is not considered.
+            An entry of `meta` to maximize or minimize; checkpoints without it are not considered.
         ckpt_predicate : callable, optional
-            Which are considered.
+            Selects the checkpoints to consider.
         max_num_checkpoints : int, optional
-            At most so many.
+            Largest number of checkpoints to return.
         """
         key = max_key or min_key
         found = [
@@ -221,7 +221,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
             ) from error
 
     def _custom_checkpoint_dirpath(self, name: str) -> Path:
-        """Where SpeechBrain writes."""
+        """The folder that SpeechBrain writes to."""
         return self.checkpoints_dir / f"{PARTIAL_PREFIX}{name}"
 
     def _delete(self, path: Path) -> None:
@@ -241,7 +241,7 @@ def _checksum(path: Path) -> int:
 
 
 def _fault(folder: Path) -> str:
-    """What is wrong with a checkpoint; an empty text if nothing is."""
+    """Describe the fault of a checkpoint; an empty text if it has none."""
     try:
         meta = YAML(typ="safe").load((folder / METAFNAME).read_bytes())
     except FileNotFoundError:
@@ -256,7 +256,7 @@ def _fault(folder: Path) -> str:
             return f"{path.name} is missing"
         if path.name in checksums and _checksum(path) != checksums[path.name]:
             return f"{path.name} is not what was written"
-        # Older checkpoints have no checksums. What torch.save writes is a ZIP archive, known by its end.
+        # Older checkpoints have no checksums. torch.save writes a ZIP archive, which is recognized by its end.
         with path.open("rb") as file:
             start = file.read(2)
         if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
@@ -265,6 +265,6 @@ def _fault(folder: Path) -> str:
 
 
 def progress(checkpoint: Checkpoint) -> tuple[int, float]:
-    """How far the training was: epoch, and step in it, infinite after its end."""
+    """Progress of the training: the epoch, and the step in it, which is infinite after the epoch's end."""
     meta = checkpoint.meta
     return meta.get("epoch", 0), math.inf if meta["end-of-epoch"] else meta.get("step", 0)

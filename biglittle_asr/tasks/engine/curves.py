@@ -1,4 +1,4 @@
-"""What happened in each epoch, kept in a file that survives a resume, and the picture of it."""
+"""The history of epochs, in a file that survives a resume, and its plot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,28 +15,28 @@ from matplotlib.ticker import FormatStrFormatter, LogLocator, MaxNLocator, NullF
 
 @dataclass(frozen=True)
 class Curves:
-    """What a task reports of each epoch."""
+    """The results that a task reports for each epoch."""
 
     loss: str
     """Name and unit of the loss."""
     rates: Mapping[str, str]
-    """Columns with results on dev, in percent, and what they are called in the picture."""
+    """Columns with results on dev, in percent, and their labels in the plot."""
     dev: str = "dev"
-    """What the set that watches the training is called, in the picture and in messages."""
+    """Name of the validation set, in the plot and in messages."""
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Of an :class:`EpochHistory`."""
+        """Columns of an :class:`EpochHistory`."""
         return ("epoch", "lr", "train_loss", "dev_loss", *self.rates, "seconds")
 
 
 class EpochHistory:
-    """A CSV file with a row for each epoch.
+    """A CSV file with one row per epoch.
 
     Arguments
     ---------
     path : pathlib.Path
-        File to write; rows that it has already are kept.
+        File to write; existing rows are kept.
     columns : sequence of str
         Keys of its rows.
 
@@ -58,27 +58,27 @@ class EpochHistory:
             self.rows = [{name: float(value) for name, value in row.items()} for row in read_table(path)]
 
     def add(self, row: dict[str, float]) -> None:
-        """Append an epoch, in place of rows of this and later ones that an interrupted run had added."""
+        """Append an epoch; rows of the same and later epochs from an interrupted run are dropped."""
         self.rows = [old for old in self.rows if old["epoch"] < row["epoch"]] + [row]
 
     def write(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_table(self.path, self.columns, [[row[name] for name in self.columns] for row in self.rows])
 
 
 def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title: str = "") -> None:
-    """Draw loss and rates by epoch; the legends give the last epoch's values.
+    """Plot loss and rates by epoch; the legends give the last epoch's values.
 
     Arguments
     ---------
     rows : list of dict
         Rows of an :class:`EpochHistory`.
     path : pathlib.Path
-        Picture to write, such as curves.png.
+        Image to write, such as curves.png.
     curves : Curves
-        What the rows hold.
+        Describes the rows.
     title : str
-        What was trained.
+        Name of the training, as the title.
     """
     epochs = [row["epoch"] for row in rows]
     figure, (losses, errors) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
@@ -98,7 +98,7 @@ def plot_curves(rows: list[dict[str, float]], path: Path, curves: Curves, title:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        # Above the axes, where no line can be.
+        # Above the axes, where it covers no line.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
     with replacing(path) as temporary:

@@ -1,4 +1,4 @@
-"""Files that fail under a training or an evaluation: told in the log, remembered, and listed in a file."""
+"""Files that fail during training or evaluation: logged, recorded, and listed in a file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,25 +13,25 @@ from biglittle_asr.messages import some
 logger = get_logger(__name__)
 
 FAILURES_NAME = "failed_files.csv"
-"""File in the output folder that lists what failed."""
+"""File in the output folder that lists the failures."""
 
 
 class Failures:
-    """What could not be read, by epoch and set.
+    """Examples that could not be read, by epoch and set.
 
     Arguments
     ---------
     folder : Path
         Output folder of the training.
     examples : str
-        What the sets consist of, for messages: a plural.
+        Plural noun for the examples, for messages.
     fate : str
-        What happens in evaluation to an example that cannot be read.
+        How evaluation treats an example that cannot be read.
 
     Attributes
     ----------
     rows : list of dict
-        With epoch (None for a final evaluation), set, ID and problem.
+        Failures, each with epoch (None for a final evaluation), set, ID and problem.
     """
 
     def __init__(self, folder: Path, examples: str, fate: str) -> None:
@@ -41,7 +41,7 @@ class Failures:
 
     @main_process_only
     def report(self, name: str, epoch: int | None, failed: Sequence[tuple[str, str]]) -> None:
-        """Log what of a set could not be read and why, and remember it in place of what was known of this pass."""
+        """Log the failures of one pass over a set, and record them in place of earlier ones of the same pass."""
         if failed:
             where = name if epoch is None else f"epoch {epoch}, {name}"
             number = f"{len(failed)} {self.examples if len(failed) > 1 else self.examples.removesuffix('s')}"
@@ -52,7 +52,7 @@ class Failures:
         self.rows += [{"epoch": epoch, "set": name, "ID": each, "problem": reason} for each, reason in failed]
 
     def report_lost(self) -> None:
-        """Name the training examples that could not be read, at the end of a training."""
+        """Name the training examples that could not be read, when the training ends."""
         lost = {row["ID"] for row in self.rows if row["set"] == "train"}
         if lost:
             logger.warning(
@@ -61,7 +61,7 @@ class Failures:
             )
 
     def write(self) -> None:
-        """Write the list, if there is anything to list."""
+        """Write the list, if it has entries."""
         if self.rows or self.path.exists():
             columns = ("epoch", "set", "ID", "problem")
             write_table(self.path, columns, [[row[name] for name in columns] for row in self.rows])

@@ -1,8 +1,8 @@
-"""train_log.txt and tensorboard, a line or a point for each epoch whatever was interrupted.
+"""train_log.txt and tensorboard: one line or point per epoch, whatever was interrupted.
 
-Both follow the epochs that the checkpoints hold. While a training runs they are appended to; where it starts, and after
-an evaluation, they are made anew, so that what was written twice, or not at all, because a run was killed at the wrong
-moment, stands there once.
+Both follow the epochs that the checkpoints hold. They are appended to during training. They are rewritten when a
+training starts and after an evaluation, so that entries that a killed run wrote twice or not at all appear exactly
+once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ def log_epoch(row: Row, logger: TrainLogger, verbose: bool = True) -> None:
 def draw_epoch(row: Row, board: TensorboardLogger) -> None:
     """Add an epoch's points to tensorboard."""
     train, dev = _statistics(row)
-    # SpeechBrain's logger counts calls; after a resume it would start over at the first epoch.
+    # SpeechBrain's logger counts calls: after a resume it would start again at the first epoch.
     before = int(row["epoch"]) - 1
     board.global_step = {
         "train": dict.fromkeys(train, before),
@@ -38,16 +38,16 @@ def draw_epoch(row: Row, board: TensorboardLogger) -> None:
 
 
 def rewrite_log(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], logger: TrainLogger) -> None:
-    """Make train_log.txt hold these epochs and evaluations, and nothing else; other kinds of logger are left alone.
+    """Make train_log.txt hold exactly these epochs and evaluations; other kinds of logger are left alone.
 
     Arguments
     ---------
     rows : sequence of dict
-        Of the history.
+        Rows of the history.
     evaluations : sequence of dict
-        With keys "Evaluated", "weights", and results by name, such as "WER".
+        Each with the keys "Evaluated", "weights", and results by name, such as "WER".
     logger : TrainLogger
-        What writes the file.
+        Writes the file.
     """
     if not isinstance(logger, FileTrainLogger):
         return
@@ -67,7 +67,7 @@ def rewrite_log(rows: Sequence[Row], evaluations: Sequence[Mapping[str, Any]], l
 
 
 def restart_board(rows: Sequence[Row], board: TensorboardLogger) -> TensorboardLogger:
-    """A tensorboard logger that has these epochs' points, in place of `board` and of what earlier runs wrote."""
+    """Make a tensorboard logger that holds these epochs' points, in place of `board` and of earlier runs' files."""
     board.writer.close()
     for events in Path(board.save_dir).glob("events.out.tfevents.*"):
         events.unlink()
@@ -78,7 +78,7 @@ def restart_board(rows: Sequence[Row], board: TensorboardLogger) -> TensorboardL
 
 
 def _statistics(row: Row) -> tuple[dict[str, float], dict[str, float]]:
-    """What an epoch says about train and dev, by the columns' names."""
+    """Statistics of train and of dev for an epoch, by the columns' names."""
     train, dev = (
         {_display(name.removeprefix(prefix)): value for name, value in row.items() if name.startswith(prefix)}
         for prefix in ("train_", "dev_")

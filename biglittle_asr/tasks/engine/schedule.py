@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WarmupCosine:
-    """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017, "SGDR").
+    """Linear warm-up, then a half cosine to zero (Loshchilov & Hutter 2017, "SGDR").
 
-    A function of progress and nothing else. torch's schedulers count steps, whose number an epoch is not constant under
-    dynamic batching; and what keeps no state is right after every resume.
+    The rate depends on progress alone. torch's schedulers count steps, but dynamic batching changes the number of steps
+    per epoch. A schedule without state is also right after every resume.
 
     Example
     -------
@@ -37,7 +37,7 @@ class WarmupCosine:
 
 @dataclass(frozen=True)
 class ByEpoch:
-    """A rate that is constant in each epoch, as image networks are trained; while it warms up, it rises at every step.
+    """A rate that is constant within each epoch, as is usual for image networks; during warm-up it rises at every step.
 
     Example
     -------
@@ -52,12 +52,12 @@ class ByEpoch:
     peak: float
     """Rate of the first epoch after the warm-up."""
     epochs: int
-    """Of the training."""
+    """Number of epochs of the training."""
     schedule: str = "cosine"
-    """"cosine": half a cosine over the epochs after the warm-up, which would reach zero after the last; "step": times
-    `factor` after every `step_epochs` epochs."""
+    """"cosine": a half cosine over the epochs after the warm-up, which would reach zero after the last one; "step":
+    multiply by `factor` after every `step_epochs` epochs."""
     warmup_epochs: int = 0
-    """Epochs in which the rate rises linearly; in a training that is not longer than they, all but the last epoch."""
+    """Epochs in which the rate rises linearly; in a training that is not longer, all but the last epoch."""
     step_epochs: int = 30
     factor: float = 0.1
 
@@ -73,7 +73,7 @@ class ByEpoch:
         done, warmup = progress * self.epochs, max(0, min(self.warmup_epochs, self.epochs - 1))
         if done < warmup:
             return self.peak * done / warmup
-        # Progress is told at the end of a step, so a whole number of epochs belongs to the epoch that it ends.
+        # Progress is measured at the end of a step, so an integer number of epochs belongs to the epoch that it ends.
         epoch = max(math.ceil(done - 1e-9) - 1, warmup)
         if self.schedule == "step":
             return self.peak * self.factor ** (epoch // self.step_epochs)
@@ -82,6 +82,6 @@ class ByEpoch:
 
 
 def check_peak(peak: float) -> None:
-    """Refuse a learning rate that is no number above 0."""
+    """Refuse a learning rate that is not a positive number."""
     if isinstance(peak, bool) or not isinstance(peak, int | float) or not peak > 0:
         raise ValueError(f"lr_annealing: peak (lr) is {peak!r}, but must be a number above 0.")

@@ -23,7 +23,7 @@ class BaseRecipe(Settings):
     """The corpus as it is distributed, or shards of it."""
 
     batch_size: int = 32
-    """Examples per batch, in each process; speech: only without dynamic_batching."""
+    """Examples per batch, in each process; for speech, only without dynamic_batching."""
     grad_accumulation_factor: int = 1
     """Batches per optimizer step."""
     precision: str = "bf16"
@@ -31,9 +31,9 @@ class BaseRecipe(Settings):
     max_grad_norm: float = 5.0
     """Gradients with a larger norm are scaled down to it; 0: no clipping."""
     ckpt_interval_minutes: float = 10
-    """Minutes between checkpoints inside of epochs, besides one after each; 0: none by time."""
+    """Minutes between checkpoints inside epochs, besides one after each; 0: none by time."""
     ckpt_interval_steps: int = 0
-    """Batches between checkpoints inside of epochs; 0: none by count."""
+    """Batches between checkpoints inside epochs; 0: none by count."""
     profile: bool = False
     """Measure where the time goes; --profile is short for it."""
     sparsity: Mapping[str, Any] | None = None
@@ -44,7 +44,7 @@ class BaseRecipe(Settings):
     """Options of torch's DataLoader in evaluation."""
 
     model: Callable[..., Any]
-    """Makes the model when the number of its outputs is known."""
+    """Makes the model once the number of its outputs is known."""
     opt_class: Callable[..., Any]
     """Makes the optimizer of the model's parameters."""
     lr_annealing: Any

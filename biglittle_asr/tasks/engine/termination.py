@@ -1,6 +1,6 @@
-"""SIGTERM in a training: the step is finished and a checkpoint written before the process ends, with exit status 143.
+"""SIGTERM during training: finish the step, write a checkpoint, and end the process with exit status 143.
 
-SLURM sends this signal before a time limit or a preemption, and kills what is left some seconds later.
+SLURM sends this signal before a time limit or a preemption, and kills remaining processes some seconds later.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from biglittle_asr.tasks.engine.batches import count_processes
 
 
 class Termination:
-    """While it is entered, SIGTERM only makes a note, which the training reads at its next step.
+    """A context in which SIGTERM only sets a flag, which the training reads at its next step.
 
-    Where the process ignores the signal anyway, or outside of the main thread, nothing changes.
+    It changes nothing if the process ignores the signal anyway, or outside the main thread.
 
     Example
     -------
@@ -53,7 +53,7 @@ class Termination:
         self.requested = True
 
     def is_requested(self, device: str | torch.device) -> bool:
-        """Whether any process of a distributed training got the signal; each must call it at the same place."""
+        """Whether any process of a distributed training got the signal; each process must call it at the same place."""
         if count_processes() == 1:
             return self.requested
         requested = torch.tensor(int(self.requested), device=device)
@@ -62,15 +62,15 @@ class Termination:
 
 
 def end() -> None:
-    """End the process as one that SIGTERM has ended."""
+    """End the process as SIGTERM would."""
     sys.exit(128 + signal.SIGTERM)
 
 
 def worker_init() -> Callable[[int], None]:
-    """The `worker_init_fn` of a loader whose processes leave SIGTERM to the one that trains, until that one exits.
+    """Make a loader's `worker_init_fn`: worker processes ignore SIGTERM until the training process exits.
 
-    SLURM sends the signal to all processes of a job, and the step needs its batch. Python ends such processes by the
-    same signal when it exits.
+    SLURM sends the signal to all processes of a job, but the current step still needs its batch. Python ends the
+    workers by the same signal when it exits.
 
     Returns
     -------

@@ -24,49 +24,49 @@ logger = get_logger(__name__)
 
 @dataclass
 class FrameProgress(UtteranceProgress):
-    """What has happened since the present epoch, or the present pass over an evaluation set, began."""
+    """Counts since the start of the current epoch, or of the current pass over an evaluation set."""
 
     correct: int = 0
-    """Frames whose most likely state is that of the alignment."""
+    """Frames whose most likely state is the aligned one."""
 
     @property
     def accuracy(self) -> float:
-        """In percent of the frames that have a state."""
+        """Frame accuracy, in percent of the frames that have a state."""
         return 100 * self.correct / max(self.tokens, 1)
 
 
 @dataclass(frozen=True)
 class FrameOutput:
-    """What the network says of an utterance."""
+    """The network's outputs for an utterance."""
 
     id: str
     words: str
     """Its transcript."""
     speaker: str
     seconds: float
-    """Of its audio."""
+    """Seconds of audio."""
     log_likelihoods: Reals
     """(T', V)."""
     log_probs: Reals
     """(T', V)."""
     vectors: Reals
-    """(T', D) what the encoder made of its frames."""
+    """(T', D) outputs of the encoder."""
 
 
 class HybridBrain(UtteranceBrain):
     """Trains and evaluates a :class:`HybridModel`; see :class:`UtteranceBrain`.
 
-    The targets of an utterance are the tied states of its frames, one for each that comes out of the encoder; one
-    without targets, because it could not be aligned, is decoded and not learned from. The loss is weighted by state.
+    The targets of an utterance are the tied states of its frames, one per output frame of the encoder. An utterance
+    that could not be aligned has no targets; it is decoded, but not trained on. The loss is weighted by state.
 
     Arguments
     ---------
     model : HybridModel
-        With its frequencies set.
+        The model, with its frequencies set.
     decoder : GraphDecoder, optional
-        Finds the words; not needed to align.
+        Finds the words; not needed for alignment.
     hparams : dict
-        What the recipe's YAML file defines.
+        The values that the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
     denominator : Denominator, optional
@@ -96,7 +96,7 @@ class HybridBrain(UtteranceBrain):
         return self.modules.model(features, frames)
 
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
-        """Weighted cross-entropy of each utterance, and what it is trained by; all of them fit."""
+        """Weighted cross-entropy of each utterance, or the MMI loss in training; every target fits."""
         log_probs, _ = predictions
         loss, correct = frame_loss(log_probs, tokens, num_tokens, self.model.loss_weights)
         self.progress.correct += correct
@@ -107,7 +107,7 @@ class HybridBrain(UtteranceBrain):
         return loss, torch.ones_like(num_tokens, dtype=torch.bool)
 
     def words(self, predictions: Any) -> list[str]:
-        """What the decoding graph finds."""
+        """The words that the decoding graph finds."""
         log_probs, frames = predictions
         assert self.decoder is not None
         likelihoods = self.model.log_likelihoods(log_probs).cpu().numpy()
@@ -117,30 +117,30 @@ class HybridBrain(UtteranceBrain):
         ]
 
     def inspect_training(self, progress: FrameProgress) -> None:
-        """Note how many frames were right."""
+        """Record the training set's frame accuracy."""
         self.train_accuracy = progress.accuracy
 
     def score_epoch(self) -> dict[str, float]:
-        """WER and CER on dev, in percent; reports how many frames were right."""
+        """WER and CER on dev, in percent; also logs the frame accuracy."""
         self.dev_accuracy = self.progress.accuracy
         logger.info(f"frame accuracy: train {self.train_accuracy:.2f} %, dev {self.dev_accuracy:.2f} %")
         return super().score_epoch()
 
     @torch.no_grad()
     def outputs(self, dataset: Any, loader_options: Mapping[str, Any]) -> Iterator[Any]:
-        """What the present weights make of each utterance.
+        """Compute the network's outputs for each utterance with the current weights.
 
         Arguments
         ---------
         dataset : Dataset
-            Of :attr:`examples`.
+            Its examples are :attr:`examples`.
         loader_options : mapping
-            Of its loader.
+            Options of its loader.
 
         Yields
         ------
         FrameOutput or Failure
-            The latter for those that cannot be read.
+            A failure for each utterance that cannot be read.
         """
         self.modules.eval()
         for batch in self.make_dataloader(dataset, sb.Stage.TEST, **loader_options):
@@ -170,11 +170,11 @@ def frame_loss(log_probs: Tensor, targets: Tensor, num_targets: Tensor, weights:
     log_probs : Tensor
         (B, T, V).
     targets : Tensor
-        (B, U) state of each frame, padded; U is T or less.
+        (B, U) state of each frame, padded; U is at most T.
     num_targets : Tensor
         (B,) integer frames that have a state.
     weights : Tensor
-        (V,) of the states.
+        (V,) weights of the states.
 
     Returns
     -------
@@ -198,7 +198,7 @@ def frame_loss(log_probs: Tensor, targets: Tensor, num_targets: Tensor, weights:
 
 
 def stretched(states: np.ndarray, frames: int) -> np.ndarray:
-    """The states of an utterance that lasts another number of frames, as after speed perturbation.
+    """Stretch an utterance's states to another number of frames, as after speed perturbation.
 
     Example
     -------

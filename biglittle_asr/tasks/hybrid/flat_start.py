@@ -1,10 +1,10 @@
 """A hybrid system from transcripts alone: align, train, align again.
 
-The first iteration trains on what a linear layer aligns, which starts from states that are spread evenly over each
-utterance: see :mod:`biglittle_asr.tasks.hybrid.linear_start`. Every further one aligns all utterances with the
-network so far and trains on. The first that has `tied: True` grows the trees that tie states in context, by
-statistics which are gathered while the network before it aligns; its output layer begins with what that network knew
-of the states without context.
+The first iteration trains on the alignments of a linear layer, which starts from states spread evenly over each
+utterance: see :mod:`biglittle_asr.tasks.hybrid.linear_start`. Every later iteration aligns all utterances with the
+current network and continues training. The first one with `tied: True` grows the trees that tie states in context, from
+statistics gathered while the previous network aligns. Its output layer is initialized from that network's outputs for
+states without context.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class FlatStart(HybridTraining):
     Raises
     ------
     ValueError
-        If the lexicon lacks words of the training transcripts, or a setting cannot be.
+        If the lexicon lacks words of the training transcripts, or a setting is invalid.
     FileNotFoundError
         If there is no lexicon.
     """
@@ -69,7 +69,7 @@ class FlatStart(HybridTraining):
         self.language_model = self._find_language_model(texts)
 
     def _read_lexicon(self) -> Lexicon:
-        """The recipe's, with words in upper case, as manifests have them."""
+        """Read the recipe's lexicon, with words in upper case, as in the manifests."""
         path = Path(self.hparams["lexicon"])
         if path.parent == self.manifests["train"].parent and not path.is_file():
             raise FileNotFoundError(
@@ -79,7 +79,7 @@ class FlatStart(HybridTraining):
         return read_lexicon(path, upper=True)
 
     def _find_language_model(self, texts: Sequence[str]) -> Path:
-        """The ARPA file that the recipe names, or one that is trained on the training transcripts."""
+        """The ARPA file that the recipe names, or one trained on the training transcripts."""
         wanted = self.hparams["language_model"]
         if isinstance(wanted, str):
             return Path(wanted)
@@ -89,7 +89,7 @@ class FlatStart(HybridTraining):
                 f"language_model: is {wanted}, but must be an ARPA file, or {{order: 3}}, which trains one of such "
                 "n-grams on the training transcripts."
             )
-        # The same transcripts give the same file: a run that goes on writes it again, and needs no record of it.
+        # The same transcripts give the same file, so a resumed run simply writes it again.
         path = self.save_folder / "language_model.arpa"
         model = train_ngrams((text.split() for text in texts), order)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ class FlatStart(HybridTraining):
         return path
 
     def first_tying(self) -> Tying:
-        """States that are the same in every context."""
+        """Tying in which a state is the same in every context."""
         return monophones(self.lexicon.phones, self.hparams["states_per_phone"], self.hparams["silence_states"])
 
     def graph(self, tying: Tying) -> Graph:
@@ -112,12 +112,12 @@ class FlatStart(HybridTraining):
         return graph
 
     def align(self, number: int, brain: HybridBrain | None, tying: Tying, before: Mapping[str, Integers]) -> None:
-        """See :class:`HybridTraining`; the first iteration is aligned by a linear layer.
+        """See :class:`HybridTraining`; a linear layer makes the first alignments.
 
         Raises
         ------
         ValueError
-            If most utterances cannot be aligned, or states cannot be tied as the recipe wants it.
+            If most utterances cannot be aligned, or states cannot be tied as the recipe demands.
         """
         start = time.monotonic()
         grow = self.iterations[number - 1].tied and (number == 1 or not self.iterations[number - 2].tied)
@@ -141,10 +141,10 @@ class FlatStart(HybridTraining):
         )
 
     def _linear_brain(self, tying: Tying) -> HybridBrain:
-        """One that aligns by single frames, estimated on a part of the training data."""
+        """A Brain that aligns by single frames, estimated on part of the training data."""
         features, stride = self.hparams["compute_features"].output_size, self.hparams["encoder"].time_stride
         model = linear_model(tying, features, stride)
-        # Statistics of a normalization over all utterances are not known yet.
+        # The statistics of a normalization over all utterances are not known yet.
         modules = {**self.hparams["modules"], "normalize": SentenceNormalization()}
         checkpointer = Checkpointer(self.save_folder / "iterations" / "1" / "checkpoints")
         own = {"sparsity": None, "checkpointer": checkpointer, "epoch_counter": EpochCounter(limit=1)}
@@ -164,7 +164,7 @@ class FlatStart(HybridTraining):
     def _align_by_network(
         self, brain: HybridBrain, tying: Tying, statistics: ContextStatistics | None
     ) -> tuple[dict[str, Alignment], Failed]:
-        """The utterances of train and dev, and why some are not among them; adds train's frames to the statistics."""
+        """Align train and dev, and give the reasons for failures; adds the training frames to the statistics."""
         aligner = Aligner(self.lexicon, tying)
         aligned, failed = {}, {}
         for name in ("train", "dev"):
@@ -186,7 +186,7 @@ class FlatStart(HybridTraining):
         return aligned, failed
 
     def _known(self, text: str) -> list[str]:
-        """Words of a transcript, all of which have a pronunciation."""
+        """Words of a transcript, all of which must have a pronunciation."""
         words = text.split()
         for word in words:
             if word not in self.lexicon.pronunciations:
@@ -195,7 +195,7 @@ class FlatStart(HybridTraining):
 
 
 def _some_seconds(rows: Mapping[str, Mapping[str, Any]], seconds: float, seed: int) -> set[str]:
-    """IDs of utterances, drawn at random, that last so long together; all if they are shorter.
+    """Draw utterances at random with this total duration, and return their IDs; all if they are shorter.
 
     Example
     -------

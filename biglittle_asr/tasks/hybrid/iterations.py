@@ -1,4 +1,4 @@
-"""The iterations of a flat start: what is planned, what came of them, and the alignments between them."""
+"""The iterations of a flat start: their plan, their results, and the alignments between them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True)
 class Iteration:
-    """What is trained between two alignments."""
+    """The training between two alignments."""
 
     epochs: int
     tied: bool = False
-    """Whether states are tied in context; without it, every phone has its own."""
+    """Whether states are tied in context; otherwise every phone has its own."""
     mmi: bool = False
-    """Whether it is trained against all else that could have been said: see `mmi.py`."""
+    """Whether to train by maximum mutual information: see `mmi.py`."""
 
 
 @dataclass(frozen=True)
 class PartOfSchedule:
-    """What a schedule of the whole training says in one of its iterations.
+    """The part of a whole training's schedule that belongs to one iteration.
 
     Example
     -------
@@ -49,7 +49,7 @@ class PartOfSchedule:
 
 @dataclass
 class Row:
-    """What is known of an iteration, a line of iterations.csv."""
+    """One iteration, a line of iterations.csv."""
 
     iteration: int
     states: int
@@ -57,19 +57,18 @@ class Row:
     failed: int
     """Utterances of train and dev that could not be aligned."""
     changed: float
-    """Frames, in percent, that are in another phone, or in another state of theirs, than in the alignment before; not a
-    number for the first."""
+    """Percent of the frames whose phone or state differs from the previous alignment; NaN for the first."""
     score: float
-    """Mean log-likelihood of a frame along the alignment, in nats, comparable among networks of the same states; not a
-    number for alignments that were given."""
+    """Mean log-likelihood per frame along the alignment, in nats; comparable among networks with the same states. NaN
+    for alignments that were given."""
     epochs: int
     """0 until it is trained."""
     train_accuracy: float
-    """Frames, in percent, whose most likely state is the alignment's; in training, so with augmentation."""
+    """Percent of the frames whose most likely state is the aligned one; measured in training, with augmentation."""
     dev_accuracy: float
     dev_wer: float
     seconds: float
-    """Of aligning and training."""
+    """Seconds of aligning and training."""
 
 
 class Table:
@@ -78,7 +77,7 @@ class Table:
     Arguments
     ---------
     path : pathlib.Path
-        Rows that it has already are kept.
+        File to write; existing rows are kept.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,11 +90,11 @@ class Table:
                 self.rows.append(Row(**values))
 
     def is_trained(self, iteration: int) -> bool:
-        """Whether an iteration is over."""
+        """Whether an iteration is complete."""
         return any(row.iteration == iteration and row.epochs for row in self.rows)
 
     def aligned(self, row: Row) -> None:
-        """Begin an iteration; forget it and later ones, if there were any."""
+        """Begin an iteration; drop its earlier row and all later ones."""
         self.rows = [each for each in self.rows if each.iteration < row.iteration] + [row]
         self._write()
         found = [f"{row.states} tied states"]
@@ -105,7 +104,7 @@ class Table:
         logger.info(f"iteration {row.iteration}: {', '.join(found)}, aligned in {row.seconds:.1f} s")
 
     def trained(self, epochs: int, train_accuracy: float, dev_accuracy: float, dev_wer: float, seconds: float) -> None:
-        """End the last iteration."""
+        """Complete the last iteration."""
         row = self.rows[-1]
         row.epochs, row.train_accuracy, row.dev_accuracy, row.dev_wer = epochs, train_accuracy, dev_accuracy, dev_wer
         row.seconds += seconds
@@ -121,12 +120,12 @@ class Table:
 
 
 def read_iterations(entries: Any) -> list[Iteration]:
-    """The key `iterations` of a recipe.
+    """Parse the key `iterations` of a recipe.
 
     Raises
     ------
     RecipeError
-        If it is none.
+        If its value is malformed.
 
     Example
     -------
@@ -146,7 +145,7 @@ def read_iterations(entries: Any) -> list[Iteration]:
 
 
 def write_alignments(path: Path, states: Mapping[str, Integers]) -> None:
-    """Write the states in context of utterances' frames, by ID; whole or not at all."""
+    """Write the context-dependent states of utterances' frames, by ID; the file is written atomically."""
     lengths = np.array([len(each) for each in states.values()], np.int64)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(
@@ -155,14 +154,14 @@ def write_alignments(path: Path, states: Mapping[str, Integers]) -> None:
 
 
 def read_alignments(path: Path) -> dict[str, Integers]:
-    """Read what :func:`write_alignments` wrote; nothing in it is executed."""
+    """Read the file that :func:`write_alignments` wrote; nothing in it is executed."""
     with np.load(path, allow_pickle=False) as arrays:
         parts = np.split(arrays["states"], np.cumsum(arrays["lengths"])[:-1])
         return dict(zip(map(str, arrays["ids"]), parts, strict=True))
 
 
 def change(tying: Tying, before: Mapping[str, Integers], after: Mapping[str, Integers]) -> float:
-    """Frames, in percent, whose phone, or state of it, is another than before; of utterances that are in both."""
+    """Percent of the frames whose phone or state has changed, over the utterances that both alignments have."""
     pairs = [(before[name], after[name]) for name in after if name in before]
     frames = sum(len(second) for _, second in pairs)
     moved = sum(int((tying.without_context(a) != tying.without_context(b)).sum()) for a, b in pairs)

@@ -1,8 +1,8 @@
-"""A hybrid system on the alignments of one that Kaldi trained, decoded through its graph.
+"""A hybrid system on the alignments of a system that Kaldi trained, decoded with that system's graph.
 
-Outputs of the network are Kaldi's pdfs, which :mod:`biglittle_asr.decoding.hmm.kaldi` finds behind its transition-ids.
-Its frames are brought to those of the network by proportion, so that its frame shift, and what it leaves out at both
-ends of an utterance, need not be ours.
+The network's outputs are Kaldi's pdfs, which :mod:`biglittle_asr.decoding.hmm.kaldi` looks up from transition-ids.
+Kaldi's frames are mapped to the network's frames by proportion, so Kaldi's frame shift, and the frames that it drops at
+both ends of an utterance, need not match ours.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from biglittle_asr.tasks.hybrid.training import HybridTraining
 from biglittle_asr.tasks.speech.data import build_audio_dataset
 
 KEYS = ("alignments", "transitions", "graph", "words")
-"""Of a recipe's `kaldi`."""
+"""Keys of a recipe's `kaldi`."""
 
 
 class KaldiStart(HybridTraining):
     """Trains on Kaldi's alignments; see :class:`HybridTraining`.
 
-    The recipe's `kaldi` has `alignments`, one of Kaldi's specifiers or a list of them ("ark:ali.1"), and the files
-    `transitions` (what show-transitions prints), `graph` (HCLG.fst) and `words` (words.txt). Utterances are named as in
-    the manifests.
+    The recipe's `kaldi` has `alignments`, a Kaldi specifier or a list of them ("ark:ali.1"), and the files
+    `transitions` (the output of show-transitions), `graph` (HCLG.fst) and `words` (words.txt). Utterance IDs must be
+    those of the manifests.
 
     Raises
     ------
     RecipeError
-        If it has other keys, or there is not exactly one iteration, of cross-entropy.
+        If it has other keys, or the number of iterations is not one, or that iteration is not trained by cross-entropy.
     FileNotFoundError, ValueError
-        If a file is missing, or is not what it should be.
+        If a file is missing or malformed.
     """
 
     def __init__(self, manifests: Mapping[str, Path], hparams: dict[str, Any], run_opts: Any = None) -> None:
@@ -54,16 +54,16 @@ class KaldiStart(HybridTraining):
         self.transitions = read_transitions(self.files["transitions"])
 
     def first_tying(self) -> Tying:
-        """Outputs that are nothing but themselves."""
+        """Tying in which each output stands for itself alone."""
         size = int(self.transitions.max()) + 1
         return Tying(("pdf",), np.arange(size, dtype=np.int32).reshape(1, size, 1, 1))
 
     def graph(self, tying: Tying) -> Graph:
-        """Kaldi's."""
+        """Kaldi's decoding graph."""
         return read_graph(self.files["graph"], self.files["words"], self.transitions)
 
     def align(self, number: int, brain: HybridBrain | None, tying: Tying, before: Mapping[str, Integers]) -> None:
-        """See :class:`HybridTraining`; utterances that Kaldi has not aligned count as failed, those of dev may be."""
+        """See :class:`HybridTraining`; utterances without Kaldi's alignment count as failed, except in dev."""
         start = time.monotonic()
         wanted = {name: set(build_audio_dataset(self.manifests[name], self.read).data) for name in ("train", "dev")}
         specifiers = self.files["alignments"]

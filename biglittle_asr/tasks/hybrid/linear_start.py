@@ -1,10 +1,10 @@
-"""The first alignments of a flat start, by the simplest network there is: one linear layer on single frames.
+"""The first alignments of a flat start, by the simplest network: one linear layer on single frames.
 
-A network that sees seconds of audio can learn whatever times it is given, and then finds them again: aligned by itself
-from a uniform start, phones come beside where they are spoken, and stay there. What sees one frame cannot do that. The
-linear layer needs no gradients either: with a Gaussian for each state and one covariance within all of them, its best
-weights follow from the frames of the states (linear discriminant analysis), and a few turns of aligning and estimating
-take seconds.
+A network that sees seconds of audio can learn any given times, and then finds them again: trained on its own alignments
+from a uniform start, it places phones next to where they are spoken, and they stay there. A network that sees one frame
+cannot do that. The linear layer needs no gradients either: with a Gaussian for each state and one shared within-state
+covariance, its best weights follow from the states' frames (linear discriminant analysis). A few rounds of aligning and
+estimating take seconds.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from biglittle_asr.tasks.hybrid.iterations import change
 logger = get_logger(__name__)
 
 SECONDS = 3600.0
-"""Audio that the layer is estimated on, at most: its numbers are few, and their frames have to be kept in memory."""
+"""Largest amount of audio for estimating the layer: it has few parameters, and the frames are kept in memory."""
 MOST_TURNS = 20
 LEAST_CHANGE = 1.0
-"""Percent of the frames: when fewer have another state than in the turn before, it is over."""
+"""Percent of the frames: the rounds end when fewer than this change their state."""
 
 
 class EveryFrame(nn.Module):
-    """In the place of an encoder: the features themselves, one frame in `time_stride`.
+    """A stand-in for an encoder: the features themselves, every `time_stride`-th frame.
 
     Example
     -------
@@ -48,16 +48,16 @@ class EveryFrame(nn.Module):
         self.output_size, self.time_stride = output_size, time_stride
 
     def output_lengths(self, frames: Any) -> Any:
-        """Frames out for frames in."""
+        """Number of output frames for a number of input frames."""
         return output_length(frames, self.time_stride)
 
     def encode(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T', D) and (B,) of features (B, T, D) and frames (B,)."""
+        """Vectors (B, T', D) and frames (B,) for features (B, T, D) and frames (B,)."""
         return features[:, :: self.time_stride], self.output_lengths(frames)
 
 
 def linear_model(tying: Tying, features: int, time_stride: int) -> HybridModel:
-    """A hybrid model without an encoder, for :func:`fit`."""
+    """Make a hybrid model without an encoder, for :func:`fit`."""
     encoder: Any = EveryFrame(features, time_stride)
     return HybridModel(encoder, tying.size)
 
@@ -66,19 +66,19 @@ def linear_model(tying: Tying, features: int, time_stride: int) -> HybridModel:
 def fit(
     model: HybridModel, lexicon: Lexicon, tying: Tying, words: Mapping[str, list[str]], vectors: Mapping[str, Reals]
 ) -> None:
-    """Find the output layer's weights, from a uniform alignment; if no utterance can have one, they stay random.
+    """Estimate the output layer's weights, from a uniform alignment; they stay random if no utterance can have one.
 
     Arguments
     ---------
     model : HybridModel
-        Of :func:`linear_model`; changed in place.
+        A model of :func:`linear_model`; changed in place.
     lexicon : Lexicon
     tying : Tying
-        Of states without context.
+        A tying of states without context.
     words : mapping from ID to list of str
         Transcripts, all of whose words the lexicon has.
     vectors : mapping from ID to array
-        (T', D) frames of each of these utterances.
+        (T', D) frames of each utterance.
     """
     aligner = Aligner(lexicon, tying)
     states: dict[str, Integers] = {}
@@ -115,17 +115,17 @@ def fit(
 
 
 def discriminant(statistics: ContextStatistics, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (V, D) and biases (V,) of a linear layer that gives Gaussians' log-likelihoods, but for what all share.
+    """Compute a linear layer that gives Gaussian log-likelihoods, up to a term that all states share: (V, D) and (V,).
 
-    With means m and the covariance W within states, the log-likelihood of x is x W^-1 m - m W^-1 m / 2 and what does
-    not depend on the state (Fisher's linear discriminant). A state that was never seen has the lowest bias there is.
+    With means m and within-state covariance W, the log-likelihood of x is x W^-1 m - m W^-1 m / 2 plus a term that does
+    not depend on the state (Fisher's linear discriminant). A state that was never seen gets the lowest possible bias.
 
     Arguments
     ---------
     statistics : ContextStatistics
-        Of outputs.
+        Statistics of the outputs.
     size : int
-        Outputs V.
+        Number of outputs V.
 
     Example
     -------

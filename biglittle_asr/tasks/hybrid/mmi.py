@@ -1,7 +1,7 @@
-"""Maximum mutual information: what was said against everything that the decoding graph could have said instead.
+"""Maximum mutual information: the transcript against all competing word sequences of the decoding graph.
 
-The denominator is an exact sum over all paths of the graph, without lattices, so the graph has to be small: that of a
-unigram language model, as is usual, whatever is decoded with.
+The denominator is an exact sum over all paths of the graph, without lattices, so the graph must be small: as is usual,
+it has a unigram language model, whatever the decoder uses.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
 class Denominator:
     r"""The sum over all paths of a graph.
 
-    By the forward-backward algorithm, as in Povey et al. 2016, "Purely sequence-trained neural networks for ASR based
-    on lattice-free MMI", section 2.2, which takes a graph of phones.
+    It is computed by the forward-backward algorithm, as in Povey et al. 2016, "Purely sequence-trained neural networks
+    for ASR based on lattice-free MMI", section 2.2, which uses a graph of phones.
 
     Arguments
     ---------
     graph : Graph
-        Whose states are entered with one label each, as those of
-        :func:`~biglittle_asr.decoding.hmm.graph.build_graph` are.
+        Each state must have one label on all arcs that enter it, as in graphs of
+        :func:`~biglittle_asr.decoding.hmm.graph.build_graph`.
     size : int
-        Outputs of the network V.
+        Number of the network's outputs V.
 
     Raises
     ------
     ValueError
-        If a state is entered with several labels, or there are cycles that take no frame.
+        If arcs with different labels enter one state, or there are cycles without frames.
 
     Example
     -------
@@ -52,14 +52,14 @@ class Denominator:
         labels[arcs.targets] = arcs.inputs
         if (labels[arcs.targets] != arcs.inputs).any():
             raise ValueError("the graph has states that are entered with several labels; build it with build_graph.")
-        # States that take a frame come first, so that they are a slice.
+        # States that consume a frame come first, so that they are a slice.
         order = np.argsort(labels == EPSILON, kind="stable")
         number = np.argsort(order)
         self._outputs = torch.from_numpy(labels[order][labels[order] != EPSILON] - 1)
         self._start = int(number[arcs.start])
         places = np.stack([number[arcs.targets], number[arcs.sources]])
         spoken = arcs.inputs != EPSILON
-        # Places come from a graph whose states are numbered; torch warns unless it is told whether to check them.
+        # The indices come from a graph with numbered states; torch warns unless it is told whether to check them.
         with torch.sparse.check_sparse_tensor_invariants(True):
             self._spoken = self._matrix(places, arcs.costs, np.flatnonzero(spoken))
             self._spoken_back = self._spoken.t().coalesce()
@@ -71,7 +71,7 @@ class Denominator:
         )
 
     def log_sum(self, scores: Tensor, frames: Tensor) -> Tensor:
-        """Logarithm of the sum, over all paths, of the exponential of their frames' scores minus their costs.
+        """Log of the sum, over all paths, of exp(scores of the path's frames minus its costs).
 
         Arguments
         ---------
@@ -83,13 +83,13 @@ class Denominator:
         Returns
         -------
         Tensor
-            (B,); the gradient of an utterance's scores is how probable each output is at each of its frames.
+            (B,); its gradient with respect to an utterance's scores is the posterior of each output at each frame.
         """
         sums: Tensor = _LogSum.apply(scores, frames, self)
         return sums
 
     def forward_backward(self, scores: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """The sums (B,), and how probable each output is at each frame (B, T, V), in double precision on the CPU."""
+        """The sums (B,) and the posteriors (B, T, V) of outputs per frame, in double precision on the CPU."""
         scores, frames = scores.double().cpu(), frames.cpu()
         batch, longest, _ = scores.shape
         highest = scores.amax(2)
@@ -113,7 +113,7 @@ class Denominator:
         return sums, found.view(self.size, longest, batch).permute(2, 1, 0)
 
     def _walk_back(self, emissions: Tensor, inside: Tensor, ends: Tensor, occupied: Tensor) -> None:
-        """Make the probabilities of states given the frames so far those given all frames, in place."""
+        """Turn the states' probabilities given past frames into those given all frames, in place."""
         longest, spoken, batch = emissions.shape
         last = self._open(self._final.expand(-1, batch)) / ends
         beta = torch.zeros_like(last)
@@ -124,30 +124,30 @@ class Denominator:
             beta = self._open(self._spoken_back @ self._beside_others(beta[:spoken] * emissions[frame]))
 
     def _beside_others(self, spoken: Tensor) -> Tensor:
-        """Of states that take a frame, with zero for the others."""
+        """Extend a vector of frame-consuming states to all states, with zeros for the others."""
         return torch.nn.functional.pad(spoken, (0, 0, 0, self.states - len(spoken)))
 
     def _close(self, alpha: Tensor) -> Tensor:
-        """Go on by arcs without frames."""
+        """Propagate along arcs without frames."""
         for level in self._silent:
             alpha = alpha + level @ alpha
         return alpha
 
     def _open(self, beta: Tensor) -> Tensor:
-        """The same backwards."""
+        """Propagate backwards along arcs without frames."""
         for level in self._silent_back:
             beta = beta + level @ beta
         return beta
 
     def _matrix(self, places: np.ndarray, costs: np.ndarray, chosen: np.ndarray) -> Tensor:
-        """(states, states) from the sources of the chosen arcs, in columns, to their targets."""
+        """(states, states) matrix of the chosen arcs: sources in columns, targets in rows."""
         where, weights = torch.from_numpy(places[:, chosen]), torch.from_numpy(np.exp(-costs[chosen]))
         shape = (self.states, self.states)
         return torch.sparse_coo_tensor(where, weights, shape).coalesce()
 
 
 TINY = 1e-300
-"""In place of zero, where no path fits."""
+"""Replaces zero where no path fits."""
 
 
 class _LogSum(torch.autograd.Function):
@@ -167,7 +167,7 @@ class _LogSum(torch.autograd.Function):
 def mmi_loss(
     log_likelihoods: Tensor, targets: Tensor, num_targets: Tensor, denominator: Denominator, lm_weight: float
 ) -> Tensor:
-    """How much less likely the aligned states are than everything together, but for the cost of their words.
+    """Log-likelihood of all competing paths minus that of the aligned states, without the cost of their words.
 
     Arguments
     ---------
@@ -176,11 +176,11 @@ def mmi_loss(
     targets : Tensor
         (B, U) state of each frame, padded.
     num_targets : Tensor
-        (B,) integer frames, all of which have a state.
+        (B,) integer frames; all of them have a state.
     denominator : Denominator
     lm_weight : float
-        That of the graph's costs in a search: likelihoods are divided by it. The loss is multiplied by it, so that its
-        gradient is on the scale of cross-entropy's.
+        Weight of the graph's costs in a search: likelihoods are divided by it. The loss is multiplied by it, so that
+        its gradient has the scale of the cross-entropy's.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the recipes of hybrid systems read."""
+"""Settings of the recipes for hybrid systems."""
 
 from __future__ import annotations
 
@@ -21,21 +21,22 @@ class HybridRecipe(SpeechRecipe):
     language_model: str | Mapping[str, Any]
     """ARPA file, or {order: 3}: n-grams of the training transcripts."""
     states_per_phone: int = 3
-    """A phone lasts at least as many output frames."""
+    """States per phone, which is also the least number of output frames that a phone lasts."""
     silence_states: int = 3
-    """The same for silence."""
+    """States of silence, likewise."""
     iterations: Sequence[Mapping[str, Any]]
-    """Trainings, each on the alignments of the one before: {epochs: 10, tied: True, mmi: False}; see docs/hybrid.md."""
+    """Trainings, each on the alignments of the previous one: {epochs: 10, tied: True, mmi: False}; see
+    docs/hybrid.md."""
     tied_states: int
-    """Largest number of tied states in context."""
+    """Largest number of tied context-dependent states."""
     min_frames: int = 150
-    """Least number of training frames for each of them."""
+    """Least number of training frames per tied state."""
     balance: float = 0.8
-    """gamma: a state in the part f of the frames has loss weight f^(gamma - 1) and prior f^gamma."""
+    """gamma: a state with a fraction f of the frames has loss weight f^(gamma - 1) and prior f^gamma."""
     mmi_lm_weight: float = 4
     """Weight of the language model in iterations with `mmi: True`."""
     mmi_ce_weight: float = 0.1
-    """Weight of the cross-entropy beside MMI."""
+    """Weight of the cross-entropy added to MMI."""
     lm_weights: Sequence[float] = (2, 3, 4, 5, 6, 8, 10, 12, 15)
     """Weights of the language model in the search; dev chooses."""
     search_options: Mapping[str, Any] = yaml_default("{beam: 12.0, max_active: 5000}")

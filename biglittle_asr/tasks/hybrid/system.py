@@ -1,4 +1,4 @@
-"""A hybrid system once it is trained: what it recognizes by, and its scores."""
+"""A trained hybrid system: its recognizer and its scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ logger = get_logger(__name__)
 
 @dataclass
 class HybridSystem:
-    """What a training ends in."""
+    """The result of a training."""
 
     brain: HybridBrain
     lexicon: Lexicon | None
@@ -40,22 +40,22 @@ class HybridSystem:
     manifests: Mapping[str, Path]
 
     def evaluate(self, hparams: Mapping[str, Any]) -> dict[str, Score | NistScore]:
-        """Choose checkpoints and the language model's weight on dev, then score as :func:`evaluate_recipe`.
+        """Choose checkpoints and the language model's weight on dev, then score as :func:`evaluate_recipe` does.
 
         Arguments
         ---------
         hparams : mapping
-            What the recipe's YAML file defines.
+            The values that the recipe's YAML file defines.
         """
         self.brain.choose_average(self.datasets.dev, hparams)
         settings = HybridSettings(self._tune(hparams), **hparams["search_options"])
         if not hparams["skip_test"]:
-            # Of dev it is said before the training.
+            # For dev, this is logged before the training.
             report_unknown_words("test", self.datasets, self.graph)
         return evaluate_recipe(self.brain, self.recognizer(settings), self.datasets, self.manifests, hparams)
 
     def recognizer(self, settings: HybridSettings) -> Recognizer:
-        """A recognizer with a copy of the present weights, sparse ones frozen."""
+        """Make a recognizer with a copy of the current weights; sparse ones are frozen."""
         front_end = self.brain.modules.compute_features, self.brain.modules.normalize
         model = freeze(deepcopy(self.brain.model))
         if self.lexicon is None:
@@ -65,7 +65,7 @@ class HybridSystem:
         return Recognizer(*front_end, model, WordTokenizer(self.lexicon), settings)
 
     def _tune(self, hparams: Mapping[str, Any]) -> float:
-        """The weight of the language model with the fewest errors on dev; of equals, the one in their middle."""
+        """The language model weight with the fewest errors on dev; among equals, the middle one."""
         decoders = {weight: make_decoder(self.graph, hparams, weight) for weight in sorted(hparams["lm_weights"])}
         references: dict[str, str] = {}
         hypotheses: dict[float, dict[str, str]] = {weight: {} for weight in decoders}
@@ -84,7 +84,7 @@ class HybridSystem:
 
 
 def report_unknown_words(name: str, datasets: Datasets, graph: Graph) -> None:
-    """Log how many words of a set no system can know: those that are not in training, or not in the decoding graph.
+    """Log how many words of a set no system can recognize: those missing from training, or from the decoding graph.
 
     Arguments
     ---------
@@ -102,7 +102,7 @@ def report_unknown_words(name: str, datasets: Datasets, graph: Graph) -> None:
 
 
 def oov_rate(texts: Iterable[str], vocabulary: AbstractSet[str]) -> str:
-    """How many words of some texts are out of a vocabulary.
+    """Format the share of words in some texts that are out of vocabulary.
 
     Example
     -------
@@ -116,7 +116,7 @@ def oov_rate(texts: Iterable[str], vocabulary: AbstractSet[str]) -> str:
 
 
 def make_decoder(graph: Graph, hparams: Mapping[str, Any], lm_weight: float | None = None) -> GraphDecoder:
-    """A decoder as the recipe wants it; without a weight for the language model, with the middle one of those tried.
+    """Make a decoder with the recipe's options; the default language model weight is the middle one of `lm_weights`.
 
     Arguments
     ---------

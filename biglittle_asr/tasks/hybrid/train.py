@@ -1,4 +1,4 @@
-"""What the train.py of a hybrid recipe does."""
+"""The common train.py of hybrid recipes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from biglittle_asr.tasks.speech.evaluation import remove_scores
 def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     """Parse, prepare, train, evaluate.
 
-    Arguments, and what it raises, are those of :func:`~biglittle_asr.tasks.speech.train.train_recognizer`.
+    Arguments and errors are those of :func:`~biglittle_asr.tasks.speech.train.train_recognizer`.
     """
     hparams, run_opts = load_recipe(argv, HybridRecipe)
     remove_scores(Path(hparams["output_folder"]))

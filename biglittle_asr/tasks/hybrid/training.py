@@ -1,10 +1,10 @@
-"""What trains hybrid systems, whoever made their alignments.
+"""Training of hybrid systems, for any source of alignments.
 
-    <save_folder>/iterations/1/     alignments.npz and tying.npz: what the iteration trains on
+    <save_folder>/iterations/1/     alignments.npz and tying.npz: the training targets of the iteration
     <output_folder>/iterations/1/   its curves and logs
-    <output_folder>/iterations.csv  a row for each
+    <output_folder>/iterations.csv  one row per iteration
 
-A training that was interrupted goes on inside the iteration in which it was.
+An interrupted training continues inside the iteration that it had reached.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from biglittle_asr.tasks.speech.init_from import find_start
 logger = get_logger(__name__)
 
 MAX_FAILED = 0.5
-"""Largest part of the utterances that may fail to be aligned: where most do, the lexicon or the number of states is at
-fault."""
+"""Largest part of the utterances whose alignment may fail: if most fail, the lexicon or the number of states is
+wrong."""
 
 NOTHING = torch.zeros(1, dtype=torch.long)
-"""Targets of an utterance that has none; SpeechBrain cannot pad what is empty."""
+"""Targets of an utterance without alignment; SpeechBrain cannot pad empty tensors."""
 
 Failed = dict[str, str]
-"""Why an utterance could not be aligned, by its ID."""
+"""Reason for each utterance that could not be aligned, by ID."""
 
 
 class HybridTraining(ABC):
-    """Trains a hybrid system in iterations, each on alignments of its own.
+    """Trains a hybrid system in iterations, each on its own alignments.
 
     Arguments
     ---------
@@ -63,11 +63,11 @@ class HybridTraining(ABC):
     Raises
     ------
     ValueError
-        If a setting cannot be.
+        If a setting is invalid.
     """
 
     lexicon: Lexicon | None = None
-    """What words are made of; None if only the graph knows."""
+    """Pronunciations; None if only the graph has them."""
 
     def __init__(self, manifests: Mapping[str, Path], hparams: dict[str, Any], run_opts: Any = None) -> None:
         if int(os.environ.get("WORLD_SIZE", 1)) > 1:
@@ -79,26 +79,26 @@ class HybridTraining(ABC):
         self.table = Table(self.output_folder / "iterations.csv")
         self.start = find_start(hparams, Checkpointer(self.save_folder / "iterations" / "1" / "checkpoints"))
 
-    # Where alignments and graph come from
+    # The source of alignments and graph
 
     @abstractmethod
     def first_tying(self) -> Tying:
-        """The states that the first iteration aligns with, or trains on."""
+        """The tied states for the first iteration."""
 
     @abstractmethod
     def align(self, number: int, brain: HybridBrain | None, tying: Tying, before: Mapping[str, Integers]) -> None:
-        """Write what an iteration trains on, tying.npz and alignments.npz, and begin its row of the table.
+        """Write an iteration's targets, tying.npz and alignments.npz, and begin its row of the table.
 
         Arguments
         ---------
         number : int
-            Of the iteration, from 1.
+            Number of the iteration, from 1.
         brain : HybridBrain, optional
-            Of the one before.
+            Brain of the previous iteration.
         tying : Tying
-            Of the one before, or the first.
+            Tying of the previous iteration, or the first one.
         before : mapping from ID to array
-            The alignments of the one before.
+            Alignments of the previous iteration.
 
         Raises
         ------
@@ -108,14 +108,14 @@ class HybridTraining(ABC):
 
     @abstractmethod
     def graph(self, tying: Tying) -> Graph:
-        """What words are searched in."""
+        """The decoding graph."""
 
     # Training
 
     def train(self) -> HybridSystem:
-        """All iterations; of those that are done already, nothing but their weights is loaded.
+        """Run all iterations; for completed ones, only their weights are loaded.
 
-        With the recipe's `init_from`, the encoder of the first is a trained model's.
+        With the recipe's `init_from`, the first iteration starts with the encoder of a trained model.
         """
         brain: HybridBrain | None = None
         model: Any = None
@@ -158,7 +158,7 @@ class HybridTraining(ABC):
     # Parts of an iteration
 
     def datasets(self, tying: Tying, states: Mapping[str, Integers]) -> Datasets:
-        """The three sets, with the tied states of their frames as targets; what is not aligned is not in train."""
+        """The three sets, with the tied states of frames as targets; train has aligned utterances only."""
         train = build_audio_dataset(self.manifests["train"], self.read, self.hparams["wav_augment"])
         self._add_targets(train, tying, states)
         dev = build_audio_dataset(self.manifests["dev"], self.read)
@@ -182,13 +182,13 @@ class HybridTraining(ABC):
         dataset.set_output_keys(OUTPUT_KEYS)
 
     def _frames(self, num_samples: int) -> int:
-        """Frames that come out of the encoder."""
+        """Number of the encoder's output frames."""
         return output_length(
             self.hparams["compute_features"].output_lengths(num_samples), self.hparams["encoder"].time_stride
         )
 
     def report_failed(self, number: int, failed: Failed, total: int, folder: Path, advice: str) -> None:
-        """Write and say which utterances could not be aligned; raises ValueError, with advice, if they are too many."""
+        """Write and log the utterances that could not be aligned; raises ValueError, with advice, if too many."""
         if not failed:
             return
         path = folder / "failed_alignments.csv"
@@ -200,13 +200,13 @@ class HybridTraining(ABC):
         logger.warning(f"{message}; they are not learned from, and {path} lists them.")
 
     def _settings(self, number: int, iteration: Iteration, schedule: PartOfSchedule) -> dict[str, Any]:
-        """The recipe's settings as one iteration has them."""
+        """The recipe's settings for one iteration."""
         folder = self.output_folder / "iterations" / str(number)
         save = self.save_folder / "iterations" / str(number)
         folder.mkdir(parents=True, exist_ok=True)
         return {
             **self.hparams,
-            # Not the augmentation of the iteration before.
+            # A fresh copy, not the augmentation of the previous iteration.
             "seed": self.hparams["seed"] + 1000 * number,
             "output_folder": folder,
             "save_folder": save,
@@ -228,6 +228,6 @@ def _frequencies(tying: Tying, datasets: Datasets, states: Mapping[str, Integers
 
 
 def add_no_targets(dataset: Any) -> None:
-    """Let a dataset be decoded, or aligned, without targets."""
+    """Let a dataset be decoded or aligned without targets."""
     dataset.add_dynamic_item(lambda name: (NOTHING, 0), takes=["id"], provides=["tokens", "num_tokens"])
     dataset.set_output_keys(OUTPUT_KEYS)

@@ -1,4 +1,4 @@
-"""Image classification: class folders as batches, and the Brain that trains and evaluates a classifier."""
+"""Image classification: batches of class folders, and the Brain that trains and evaluates a classifier."""
 
 import copy
 import json
@@ -44,7 +44,7 @@ CURVES = Curves(
     dev="val",
 )
 SCORE_NAME, MODEL = "score.json", "model"
-"""What is left in the output folder: the last evaluation, and the trained classifier."""
+"""Entries of the output folder: the last evaluation, and the trained classifier."""
 
 
 # Data
@@ -59,18 +59,18 @@ class ImageSets:
 
 
 def find_image_sets(hparams: Mapping[str, Any]) -> ImageSets:
-    """Find the images of `<data_folder>/train` and `<data_folder>/val`, or of these sets in a folder or URL of shards.
+    """Find the images in `<data_folder>/train` and `<data_folder>/val`, or the same sets in a folder or URL of shards.
 
     Arguments
     ---------
     hparams : mapping
         Reads data_folder, and `classes` and `images_per_class`: how many to take of the training set, or null for all.
-        Validation images are all those of the classes that are taken.
+        All validation images of the classes taken are used.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a folder is missing, or has no images, or the two have other classes.
+        If a folder is missing or has no images, or the two sets have different classes.
     """
     place = hparams["data_folder"]
 
@@ -86,7 +86,7 @@ def find_image_sets(hparams: Mapping[str, Any]) -> ImageSets:
 
 @dataclass
 class Example:
-    """An image that was read."""
+    """An image in memory."""
 
     id: str
     """Its path inside the folder."""
@@ -97,7 +97,7 @@ class Example:
 
 @dataclass
 class Examples:
-    """Images that were read, as a batch."""
+    """A batch of images in memory."""
 
     id: list[str]
     pixels: Tensor
@@ -108,7 +108,7 @@ class Examples:
 
 @dataclass
 class ImageBatch:
-    """What was read of a batch; see :class:`~biglittle_asr.tasks.engine.brain.Batch`."""
+    """The readable images of a batch, and the failures; see :class:`~biglittle_asr.tasks.engine.brain.Batch`."""
 
     examples: Examples | None
     failures: list[Failure]
@@ -116,7 +116,7 @@ class ImageBatch:
     in_worker: bool
 
     def pin_memory(self) -> "ImageBatch":
-        """For the loader's option of this name."""
+        """Pin the tensors, for the loader's option of the same name."""
         if self.examples is not None:
             self.examples.pixels = self.examples.pixels.pin_memory()
             self.examples.labels = self.examples.labels.pin_memory()
@@ -124,15 +124,15 @@ class ImageBatch:
 
 
 class Images(Dataset[tuple[Example | Failure, float]]):
-    """Images whose files may fail, and whose augmentation depends on seed, epoch and image alone.
+    """Images whose files may fail, and whose augmentation depends only on seed, epoch and image.
 
     Arguments
     ---------
     images : ImageFolder
     transform : callable
-        From an RGB image to a tensor.
+        Maps an RGB image to a tensor.
     seed : int
-        Of the training.
+        Seed of the training.
     """
 
     def __init__(self, images: ImageFolder, transform: Any, seed: int) -> None:
@@ -144,7 +144,7 @@ class Images(Dataset[tuple[Example | Failure, float]]):
         return len(self.names)
 
     def __getitem__(self, key: int | Draw) -> tuple[Example | Failure, float]:
-        """An image, and the seconds that reading it took; augmentation is drawn for the epoch of a :class:`Draw`."""
+        """An image and its reading time in seconds; augmentation is drawn for the epoch of a :class:`Draw`."""
         start = time.perf_counter()
         index = key.position if isinstance(key, Draw) else key
         name = self.names[index]
@@ -157,7 +157,7 @@ class Images(Dataset[tuple[Example | Failure, float]]):
 
 
 def collate(items: Sequence[tuple[Example | Failure, float]]) -> ImageBatch:
-    """Make a batch of items of :class:`Images`."""
+    """Make a batch from items of :class:`Images`."""
     read = [item for item, _ in items if isinstance(item, Example)]
     failures = [item for item, _ in items if isinstance(item, Failure)]
     examples = None
@@ -169,12 +169,12 @@ def collate(items: Sequence[tuple[Example | Failure, float]]) -> ImageBatch:
 
 
 def whole_batches(total: int, size: int, seed: int) -> Callable[[int], list[list[int]]]:
-    """Batches of an epoch that are all of the same size: what is left over is not seen in that epoch.
+    """Make batches of one size for each epoch; images left over are not used in that epoch.
 
     Raises
     ------
     ValueError
-        If there is no whole batch.
+        If there are too few images for one batch.
     """
     if total < size:
         raise ValueError(f"batch_size: is {size}, but there are only {total} training images; lower it.")
@@ -187,13 +187,13 @@ def whole_batches(total: int, size: int, seed: int) -> Callable[[int], list[list
 
 @dataclass
 class ImageProgress(Progress):
-    """What has happened since the present epoch, or the present pass over an evaluation set, began."""
+    """Counts since the start of the current epoch, or of the current pass over an evaluation set."""
 
     loss_sum: float = 0.0
-    """Nats, of all images."""
+    """Nats, summed over all images."""
     images: int = 0
     top1: int = 0
-    """Images whose class has the highest score; counted in evaluation."""
+    """Images whose class has the highest score; counted in evaluation only."""
     top5: int = 0
 
     @property
@@ -202,7 +202,7 @@ class ImageProgress(Progress):
         return self.loss_sum / max(self.images, 1)
 
     def score(self) -> ImageScore:
-        """Counts as percentages."""
+        """The counts as percentages."""
         if not self.images:
             raise ValueError(f"none of the {len(self.failed)} validation images can be read; see to data_folder.")
         top1, top5 = 100 * self.top1 / self.images, 100 * self.top5 / self.images
@@ -210,16 +210,16 @@ class ImageProgress(Progress):
 
 
 class ImageBrain(ResumableBrain):
-    """Trains and evaluates an image classifier, on a single crop from the middle of each validation image.
+    """Trains and evaluates an image classifier; each validation image is evaluated on a single center crop.
 
     Arguments
     ---------
     model : ImageClassifier
-        What is trained; made sparse here as the recipe's `sparsity` says.
+        The model to train; pruned here as the recipe's `sparsity` says.
     sets : ImageSets
-        What it is trained on.
+        The images.
     hparams : dict
-        What the recipe's YAML file defines.
+        The values that the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
     """
@@ -244,14 +244,14 @@ class ImageBrain(ResumableBrain):
         super().__init__(model, {"average": self.average}, CURVES, hparams, run_opts)
 
     def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Sizes and normalization of the images; how they are augmented may change."""
+        """Sizes and normalization of the images; the augmentation may change."""
         sizes = {"resize": hparams["resize"], "crop": hparams["crop"]}
         return {"images": sizes} | {
             name: describe_transform(hparams[name]) for name in ("train_transform", "val_transform")
         }
 
     def fit_sets(self, hparams: Mapping[str, Any]) -> None:
-        """Train and watch the validation set, see :meth:`fit_epochs`."""
+        """Train and evaluate the validation set after each epoch, see :meth:`fit_epochs`."""
         if self.test_only:
             return
         batches = whole_batches(len(self.sets.train.files), hparams["batch_size"], hparams["seed"])
@@ -259,9 +259,9 @@ class ImageBrain(ResumableBrain):
         self.fit_epochs(self.sets.train, self.sets.val, options, hparams["valid_dataloader_opts"])
 
     def evaluate_sets(self, hparams: Mapping[str, Any]) -> ImageScore:
-        """Evaluate the last epoch's weights (their moving average, if there is one) on the validation images.
+        """Evaluate the last epoch's weights (or their moving average, if there is one) on the validation images.
 
-        Writes score.json and the model's folder.
+        Writes score.json and the model folder.
 
         Raises
         ------
@@ -299,7 +299,7 @@ class ImageBrain(ResumableBrain):
         name = hparams["model"].keywords["name"]
         classifier = Classifier(name, model, self.sets.train.classes, hparams["resize"], hparams["crop"])
         save_model(self.output_folder / MODEL, classifier, self._card(score, epoch))
-        # Last, for it also says that the recipe is done.
+        # Last, because this file also marks the recipe as complete.
         write_atomically(self.output_folder / SCORE_NAME, json.dumps(score.to_dict(), indent=1) + "\n")
 
     def _card(self, score: ImageScore, epoch: int) -> ModelCard:
@@ -314,13 +314,13 @@ class ImageBrain(ResumableBrain):
 
     @property
     def evaluated(self) -> ImageClassifier:
-        """The network that evaluation runs: the one trained, or the moving average of its weights."""
+        """The evaluated network: the trained one, or the moving average of its weights."""
         return self.model if self.average is None else cast(ImageClassifier, self.average.module)
 
     # Data
 
     def read(self, dataset: ImageFolder) -> Any:
-        """Images, augmented if they are to train on, their batches, and their names."""
+        """Images (augmented if they are for training), their batches, and their names."""
         training = dataset is self.sets.train
         transform = self.hparams.train_transform if training else self.hparams.val_transform
         images = Images(dataset, transform, self.hparams.seed)
@@ -340,7 +340,7 @@ class ImageBrain(ResumableBrain):
         return self.modules.model(torch.zeros(2, 3, self.hparams.crop, self.hparams.crop, device=self.device))
 
     def compute_objectives(self, predictions: Tensor, batch: Examples, stage: sb.Stage) -> Tensor:
-        """Mean cross-entropy in nats, its labels smoothed in training only; outside of training, counts as well."""
+        """Mean cross-entropy in nats; labels are smoothed in training only. Evaluation also counts correct images."""
         training = stage == sb.Stage.TRAIN
         with self.stopwatch("loss"):
             labels = batch.labels.to(self.device, non_blocking=True)
@@ -369,7 +369,7 @@ class ImageBrain(ResumableBrain):
         self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
     def optimizers_step(self) -> None:
-        """Step, and let the moving average follow."""
+        """Take a step, and update the moving average."""
         super().optimizers_step()
         if self.average is not None:
             self.average.update_parameters(self.model)
@@ -377,17 +377,17 @@ class ImageBrain(ResumableBrain):
     # Stages
 
     def on_fit_start(self) -> None:
-        """Go on from the last checkpoint, and draw the network's graph for tensorboard."""
+        """Load the last checkpoint, and draw the network's graph for tensorboard."""
         super().on_fit_start()
         self._draw_graph()
 
     @main_process_only
     def _draw_graph(self) -> None:
-        # A copy: tracing runs the network, which must neither move its statistics nor see its wrappers.
+        # Trace a copy: tracing runs the network, which must neither change its statistics nor see its wrappers.
         model = arrange_weights(copy.deepcopy(self.evaluated).cpu(), torch.contiguous_format).eval()
         crop = self.hparams.crop
         with warnings.catch_warnings():
-            # What torch says of tracing; a picture of the graph for one size of images is all that is wanted.
+            # torch warns that a trace holds for one size of images only; that is enough for a picture of the graph.
             warnings.simplefilter("ignore")
             self.hparams.tensorboard_logger.writer.add_graph(model, torch.zeros(1, 3, crop, crop))
 
@@ -399,7 +399,7 @@ class ImageBrain(ResumableBrain):
 
 
 def describe_transform(transform: Any) -> dict[str, Any]:
-    """What a transform of torchvision brings images to: sizes, mean and deviation, by step.
+    """Describe the images that a torchvision transform makes: sizes, mean and deviation, by step.
 
     Example
     -------
@@ -417,13 +417,13 @@ def describe_transform(transform: Any) -> dict[str, Any]:
 
 
 def arrange_weights(model: ImageClassifier, layout: torch.memory_format) -> ImageClassifier:
-    """Bring a model's weights into a memory format, in place."""
-    # torch's annotations know no such argument.
+    """Convert a model's weights to a memory format, in place."""
+    # torch's type annotations lack this argument.
     return cast(Any, model).to(memory_format=layout)
 
 
 def describe(score: ImageScore) -> str:
-    """A score in words.
+    """Format a score as text.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""Attention encoder-decoder with CTC beside it: the loss, and the Brain that trains a model with it."""
+"""Attention encoder-decoder with CTC: its loss, and the Brain that trains it."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -17,9 +17,9 @@ from biglittle_asr.tasks.speech.ctc import ctc_loss, frames_needed
 class AttentionBrain(RecognitionBrain):
     """Trains and evaluates an :class:`AttentionModel`; see :class:`RecognitionBrain`.
 
-    The loss of an utterance is `ctc_weight` times CTC's, and for the rest that of the decoder, which is given the true
-    tokens (Kim et al. 2017, "Joint CTC-attention based end-to-end speech recognition"). Utterances whose target does
-    not fit CTC are left out altogether.
+    The loss of an utterance is `ctc_weight` times the CTC loss plus (1 - `ctc_weight`) times the loss of the decoder,
+    which is given the true tokens (Kim et al. 2017, "Joint CTC-attention based end-to-end speech recognition").
+    Utterances whose target does not fit CTC are left out altogether.
     """
 
     loss_name: ClassVar[str] = "loss (nats per token)"
@@ -43,7 +43,7 @@ class AttentionBrain(RecognitionBrain):
         return self.modules.model(features, frames, tokens, num_tokens)
 
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
-        """The sum of both losses, weighted; labels are smoothed in training only."""
+        """The weighted sum of both losses; labels are smoothed in training only."""
         ctc, log_probs, _, frames = predictions
         smoothing = self.hparams.label_smoothing if stage == sb.Stage.TRAIN else 0.0
         losses, fits = ctc_loss(ctc, frames, tokens, num_tokens)
@@ -52,11 +52,11 @@ class AttentionBrain(RecognitionBrain):
         return weight * losses + (1 - weight) * spelled[fits], fits
 
     def frames_needed(self, tokens: Sequence[int]) -> int:
-        """What CTC needs."""
+        """The number of frames that CTC needs."""
         return frames_needed(tokens)
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """By the decoder alone, without CTC, with `valid_beam_size`."""
+        """Decode by the decoder alone, without CTC, with `valid_beam_size`."""
         _, _, encoded, frames = predictions
         return self.quick_search.search(encoded, frames)
 
@@ -64,20 +64,20 @@ class AttentionBrain(RecognitionBrain):
 def attention_loss(
     log_probs: Tensor, tokens: Tensor, num_tokens: Tensor, eos: int, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Negative log-likelihood, in nats, of each utterance's tokens and of its end.
+    """Negative log-likelihood of each utterance's tokens and end of sentence, in nats.
 
     Arguments
     ---------
     log_probs : Tensor
-        (B, U + 1, V) of each token, given those before it.
+        (B, U + 1, V) of each token, given the previous ones.
     tokens : Tensor
         (B, U) token indices, padded.
     num_tokens : Tensor
         (B,) integer tokens.
     eos : int
-        Index of the end.
+        Index of the end-of-sentence token.
     label_smoothing : float
-        This part of the target is spread over all V (Szegedy et al. 2016).
+        Fraction of the target that is spread over all V (Szegedy et al. 2016).
 
     Returns
     -------

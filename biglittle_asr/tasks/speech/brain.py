@@ -1,4 +1,4 @@
-"""What the Brains of speech tasks share: features, loss, quick scores and averages; targets that are tokens."""
+"""The base of the speech tasks' Brains: features, loss, quick scores and averages; token targets."""
 
 import inspect
 from abc import abstractmethod
@@ -35,25 +35,25 @@ from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 logger = get_logger(__name__)
 
 FRAMES_MULTIPLE = 32
-"""Frames of a training batch on a CPU are padded to a multiple of this: at worst 3 % more to compute in a batch of 10 s
-utterances."""
+"""On a CPU, the frames of a training batch are padded to a multiple of this: at most 3 % more to compute in a batch of
+10 s utterances."""
 
 MAX_LEFT_OUT = 0.01
 """Largest part of the training utterances that may be left out because their target does not fit their frames."""
 
 START = "before training"
-"""What weights are called that nothing here has trained."""
+"""Name of weights that no training here has changed."""
 
 RATES = {"dev_wer": "dev WER", "dev_cer": "dev CER"}
-"""What is drawn of each epoch besides the loss."""
+"""Curves of each epoch, besides the loss."""
 
 
 @dataclass
 class UtteranceProgress(Progress):
-    """What has happened since the present epoch, or the present pass over an evaluation set, began."""
+    """Counts since the start of the current epoch, or of the current pass over an evaluation set."""
 
     loss_sum: float = 0.0
-    """Nats, of all utterances."""
+    """Nats, summed over all utterances."""
     tokens: int = 0
     utterances: int = 0
     left_out: list[str] = field(default_factory=list)
@@ -66,22 +66,22 @@ class UtteranceProgress(Progress):
 
 
 class UtteranceBrain(ResumableBrain):
-    """Trains a model of utterances, whatever its targets are, and watches its word errors on dev.
+    """Trains a model of utterances, for any kind of targets, and computes the WER on dev after each epoch.
 
-    The loss is the sum over a batch of the utterances' negative log-likelihoods, divided by the number of their
-    targets: so every target of a batch weighs the same, and neither a batch of short utterances nor one of long ones
-    dominates an epoch.
+    The loss is the sum of the negative log-likelihoods of a batch, divided by the number of its targets. So every
+    target of a batch has the same weight, and neither batches of short utterances nor those of long ones dominate an
+    epoch.
 
-    A task says how its model is called (:meth:`forward_model`), what an utterance costs (:meth:`losses`), and how to
-    transcribe quickly while it trains (:meth:`words`). The final scores are those of a recognizer, see
+    A task defines the call of its model (:meth:`forward_model`), the loss of an utterance (:meth:`losses`), and a quick
+    transcription for use during training (:meth:`words`). The final scores are those of a recognizer, see
     :func:`~biglittle_asr.tasks.speech.evaluation.evaluate_recipe`.
 
     Arguments
     ---------
     model : nn.Module
-        What is trained; has an `encoder`.
+        The model to train; has an `encoder`.
     hparams : dict
-        What the recipe's YAML file defines.
+        The values that the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
     """
@@ -90,17 +90,17 @@ class UtteranceBrain(ResumableBrain):
     error: ClassVar[str] = "WER"
     fate: ClassVar[str] = "the words count as deletions"
     loss_name: ClassVar[str]
-    """What the loss is called in the picture of the training."""
+    """Name of the loss in the plot of the training."""
     decoding_settings: DecodingSettings | None = None
-    """Of the search for the final scores, if it is another."""
+    """Settings of the search for the final scores, if it differs from the quick one."""
     decoding: str = ""
-    """The same, for the model card."""
+    """A description of that search, for the model card."""
     progress_type = UtteranceProgress
     progress: UtteranceProgress
     model: Any
 
     def __init__(self, model: Any, hparams: dict[str, Any], run_opts: Any = None) -> None:
-        # The final scores need a recognizer: a model that cannot have one is refused before the training.
+        # The final scores need a recognizer, so a model that cannot have one is refused before the training.
         kind_of(model)
         make_sparse(model, hparams)
         normalize = hparams["modules"]["normalize"]
@@ -108,30 +108,30 @@ class UtteranceBrain(ResumableBrain):
             hparams["checkpointer"].add_recoverable("normalize", normalize)
         super().__init__(model, hparams["modules"], Curves(self.loss_name, RATES), hparams, run_opts)
 
-    # What a task says
+    # To be defined by a task
 
     @abstractmethod
     def forward_model(self, features: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Any:
-        """The model's predictions for features (B, T, F) with (B,) integer frames, and targets (B, U) of (B,) tokens.
+        """The model's predictions for features (B, T, F) with (B,) integer frames, and targets (B, U) with (B,) tokens.
 
-        What it returns is given to the methods below. It goes through `self.modules.model`, which several processes
-        share, and not `self.model`.
+        The methods below receive the returned value. The call must go through `self.modules.model`, which is
+        synchronized over processes, and not through `self.model`.
         """
 
     @abstractmethod
     def losses(self, predictions: Any, tokens: Tensor, num_tokens: Tensor, stage: sb.Stage) -> tuple[Tensor, Tensor]:
-        """Nats of each utterance whose target fits its frames, and (B,) bool, which these are."""
+        """Loss in nats of each utterance whose target fits its frames, and a mask (B,) bool of these utterances."""
 
     @abstractmethod
     def words(self, predictions: Any) -> list[str]:
-        """The transcript of each utterance, by a search that is quick enough for every epoch."""
+        """Transcribe each utterance, by a search that is fast enough for every epoch."""
 
     def views(self, stage: sb.Stage) -> int:
-        """How often each utterance of a batch is augmented, each time on its own; the views lie behind each other."""
+        """Number of independently augmented views per utterance; a batch has all first views, then all second ones."""
         return 1
 
     def penalty(self, predictions: Any) -> Tensor | None:
-        """What is added, in training, to the sum of the losses."""
+        """A term that training adds to the sum of the losses."""
         return None
 
     def describe_inputs(self, hparams: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -145,7 +145,7 @@ class UtteranceBrain(ResumableBrain):
     # Training and evaluation
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any]) -> None:
-        """Train and watch dev, see :meth:`fit_epochs`; of `hparams`, the loaders' options are read."""
+        """Train, and evaluate dev after each epoch, see :meth:`fit_epochs`; `hparams` gives the loaders' options."""
         if not self.test_only:
             try:
                 check_types(self.modules.compute_features, self.modules.normalize, self.model)
@@ -156,7 +156,7 @@ class UtteranceBrain(ResumableBrain):
 
     @main_process_only
     def log_scores(self, scores: Mapping[str, Score]) -> None:
-        """Add final scores to train_log.txt, and write which files failed.
+        """Add final scores to train_log.txt, and write the list of unreadable files.
 
         Arguments
         ---------
@@ -184,7 +184,7 @@ class UtteranceBrain(ResumableBrain):
             return self.forward_model(features, frames, *self._targets(batch, views))
 
     def extract_features(self, wav: Tensor, num_samples: Tensor, views: int = 1) -> tuple[Tensor, Tensor]:
-        """Features (views * B, T, F) and frames: views of the utterances, each augmented on its own."""
+        """Features (views * B, T, F) and frames (views * B,); each view of an utterance is augmented independently."""
         with self.stopwatch("features"):
             features, frames = self.modules.compute_features(wav, num_samples)
             features = self.modules.normalize(features, frames)
@@ -193,8 +193,8 @@ class UtteranceBrain(ResumableBrain):
             with self.stopwatch("augmentation"):
                 features = self.modules.fea_augment(features, frames)
         if self.model.training and features.device.type == "cpu" and isinstance(self.model.encoder, BigLittleEncoder):
-            # Padding, to which these encoders are blind, changes nothing but the number of shapes, each of which oneDNN
-            # compiles anew.
+            # Padding does not change the outputs of these encoders. It reduces the number of shapes, each of which
+            # oneDNN compiles separately.
             features = nn.functional.pad(features, (0, 0, 0, -features.shape[1] % FRAMES_MULTIPLE))
         return features, frames
 
@@ -202,7 +202,7 @@ class UtteranceBrain(ResumableBrain):
         return batch.tokens.data.to(self.device).repeat(views, 1), batch.num_tokens.to(self.device).repeat(views)
 
     def compute_objectives(self, predictions: Any, batch: Any, stage: sb.Stage) -> Tensor:
-        """Loss in nats per target; outside of training, transcribes as well."""
+        """Loss in nats per target; evaluation also transcribes."""
         with self.stopwatch("loss"):
             tokens, num_tokens = self._targets(batch, self.views(stage))
             losses, fits = self.losses(predictions, tokens, num_tokens, stage)
@@ -228,7 +228,7 @@ class UtteranceBrain(ResumableBrain):
         return (total / count.clamp(min=1)).to(total.dtype)
 
     def forward_nothing(self) -> Tensor:
-        """The sum of everything that is predicted for a second of silence with one token."""
+        """The sum of all predictions for one second of silence with one token."""
         rate = self.hparams.sample_rate
         wav, num_samples = torch.zeros(1, rate, device=self.device), torch.tensor([rate], device=self.device)
         one = torch.ones(1, dtype=torch.long, device=self.device)
@@ -238,14 +238,14 @@ class UtteranceBrain(ResumableBrain):
     # Optimization
 
     def init_optimizers(self) -> None:
-        """Weight decay on matrices only: norms and biases have no reason to be near zero."""
+        """Use weight decay on matrices only: norms and biases have no reason to be near zero."""
         self.optimizer = self.opt_class(rm_vector_weight_decay(self.modules))
         self.optimizers_dict = {"opt_class": self.optimizer}
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
     def evaluate_batch(self, batch: Batch, stage: sb.Stage) -> Tensor:
-        """Evaluate what could be read of a batch; the words of the rest count as deletions."""
+        """Evaluate the readable part of a batch; the words of the rest count as deletions."""
         for failure in batch.failures:
             self.hypotheses[failure.id] = ""
             self.references[failure.id] = failure.words
@@ -255,14 +255,14 @@ class UtteranceBrain(ResumableBrain):
     # Stages
 
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
-        """Forget the last stage, unless a checkpoint inside this one was loaded."""
+        """Reset the transcripts and counts, unless a checkpoint inside this stage was loaded."""
         self.hypotheses: dict[str, str] = {}
         self.references: dict[str, str] = {}
         self.speakers: dict[str, str] = {}
         super().on_stage_start(stage, epoch)
 
     def on_stage_end(self, stage: sb.Stage, stage_loss: float, epoch: int | None = None) -> None:
-        """Put together what the processes of a distributed training have transcribed, and report."""
+        """Collect the transcripts of all processes, and report."""
         if stage != sb.Stage.TRAIN:
             for texts in (self.hypotheses, self.references, self.speakers):
                 merged = {name: text for part in gather(texts) for name, text in part.items()}
@@ -281,7 +281,7 @@ class UtteranceBrain(ResumableBrain):
     def choose_average(self, dev: Any, hparams: Mapping[str, Any]) -> None:
         """Load the weights with the lowest WER on dev: the best epoch's, or the average of the last few epochs'.
 
-        Of equals, the average over more epochs wins. Weights that the training started from are not averaged with
+        Among equals, the average over more epochs wins. The initial weights of a training are never averaged with
         others.
 
         Raises
@@ -308,13 +308,13 @@ class UtteranceBrain(ResumableBrain):
         self.load_average(candidates[self.weights])
 
     def load_average(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """Load the average of checkpoints' weights and statistics: of BatchNorm, and of the features where learned."""
+        """Load the average of checkpoints' weights and statistics (of BatchNorm, and of features if learned)."""
         self.model.load_state_dict(average_checkpoints(checkpoints, "model"))
         if self.modules.normalize.state_dict():
             self.modules.normalize.load_state_dict(average_checkpoints(checkpoints, "normalize"))
 
     def score_dataset(self, dataset: Any, loader_options: Mapping[str, Any], bootstrap: int = 1000) -> Score:
-        """Transcribe a dataset by the quick search with the present weights, and score it."""
+        """Transcribe a dataset by the quick search with the current weights, and score it."""
         self.evaluate(dataset, test_loader_kwargs=dict(loader_options))
         with self.stopwatch("scoring"):
             return score_texts(self.references, self.hypotheses, self.speakers, bootstrap=bootstrap)
@@ -323,59 +323,59 @@ class UtteranceBrain(ResumableBrain):
 class RecognitionBrain(UtteranceBrain):
     """Trains a model whose targets are tokens; see :class:`UtteranceBrain`.
 
-    A task says besides in how many frames a target fits (:meth:`frames_needed`), and which tokens it recognizes
+    A task also defines the number of frames that a target needs (:meth:`frames_needed`), and its recognized tokens
     (:meth:`decode`).
 
     Arguments
     ---------
     model : nn.Module
-        What is trained; has an `encoder`.
+        The model to train; has an `encoder`.
     tokenizer : Tokenizer
-        Of the targets.
+        The targets' tokenizer.
     hparams : dict
-        What the recipe's YAML file defines.
+        The values that the recipe's YAML file defines.
     run_opts : speechbrain.RunOptions or dict
         Command line options.
     """
 
     search_settings: Any = None
-    """Of the search by which the model folder transcribes."""
+    """Settings of the model folder's search."""
 
     def __init__(self, model: Any, tokenizer: Tokenizer, hparams: dict[str, Any], run_opts: Any = None) -> None:
         super().__init__(model, hparams, run_opts)
         self.tokenizer = tokenizer
         self.score_start: Callable[[], Score] | None = None
-        """Scores the weights that a training starts from on dev, if they are a trained model's."""
+        """Scores the initial weights on dev, if they are those of a trained model."""
 
     @abstractmethod
     def frames_needed(self, tokens: Sequence[int]) -> int:
-        """Fewest frames out of the encoder for which the loss of these tokens is finite."""
+        """Fewest output frames of the encoder for which the loss of these tokens is finite."""
 
     @abstractmethod
     def decode(self, predictions: Any) -> list[list[int]]:
-        """Tokens of each utterance, by a search that is quick enough for every epoch."""
+        """Tokens of each utterance, by a search that is fast enough for every epoch."""
 
     def words(self, predictions: Any) -> list[str]:
-        """What the tokens spell."""
+        """Transcripts that the decoded tokens spell."""
         return [self.tokenizer.decode(ids) for ids in self.decode(predictions)]
 
     def fit_datasets(self, datasets: Datasets, hparams: Mapping[str, Any], is_trained: bool = False) -> None:
-        """Train and watch dev, see :meth:`fit_epochs`.
+        """Train, and evaluate dev after each epoch, see :meth:`fit_epochs`.
 
         Arguments
         ---------
         datasets : Datasets
         hparams : mapping
-            What the recipe's YAML file defines.
+            The values that the recipe's YAML file defines.
         is_trained : bool
-            Whether the weights are a trained model's. They are scored on dev then, and are the checkpoint of epoch 0:
-            from it an interrupted training goes on, and it is the best one if no epoch is better.
+            Whether the weights are those of a trained model. If so, they are scored on dev and saved as the checkpoint
+            of epoch 0: an interrupted training can resume from it, and it is the best one if no epoch is better.
 
         Raises
         ------
         ValueError
-            If the targets of more than 1 % of the training utterances do not fit their frames, as many cannot be read,
-            or the loss is not finite.
+            If the targets of more than 1 % of the training utterances do not fit their frames, more than 1 % cannot be
+            read, or the loss is not finite.
         """
         if not self.test_only:
             self.check_targets_fit(datasets.train)
@@ -385,16 +385,16 @@ class RecognitionBrain(UtteranceBrain):
         super().fit_datasets(datasets, hparams)
 
     def on_fit_start(self) -> None:
-        """Go on from the last checkpoint; of a trained model's weights, make the first one."""
+        """Load the last checkpoint, or save the first one if the weights are those of a trained model."""
         super().on_fit_start()
         if self.score_start is not None:
             score = self.score_start()
             logger.info(f"dev, {START}: {score.summary()}")
-            # Here, where the optimizer exists, which belongs to every checkpoint.
+            # Done here because the optimizer, which is part of every checkpoint, exists only now.
             self.checkpointer.save_checkpoint(meta={"epoch": 0, self.error: score.all.wer})
 
     def inspect_training(self, progress: UtteranceProgress) -> None:
-        """Report targets that did not fit their frames."""
+        """Report targets that do not fit their frames."""
         self._report_left_out(progress)
 
     def _report_left_out(self, progress: UtteranceProgress) -> None:
@@ -409,7 +409,7 @@ class RecognitionBrain(UtteranceBrain):
         logger.warning(f"{message}; they are left out of the loss.")
 
     def check_targets_fit(self, dataset: Any) -> None:
-        """Check before training that targets fit their frames, going by the manifest's durations.
+        """Check before training that targets fit their frames, by the durations in the manifest.
 
         Raises
         ------
@@ -426,13 +426,13 @@ class RecognitionBrain(UtteranceBrain):
         self._report_left_out(progress)
 
     def recognizer(self) -> Recognizer:
-        """A recognizer with a copy of the present weights, sparse ones frozen."""
+        """Make a recognizer with a copy of the current weights; sparse ones are frozen."""
         front_end = self.modules.compute_features, self.modules.normalize
         return Recognizer(*front_end, freeze(deepcopy(self.model)), self.tokenizer, self.search_settings)
 
 
 def describe_module(module: nn.Module) -> dict[str, Any]:
-    """Describe how a module was made: its `config`, or arguments of it and its parts that are numbers or texts.
+    """Describe a module: its `config`, or the arguments of it and its parts that are numbers or text.
 
     Example
     -------
@@ -451,12 +451,12 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
 
 def check_tokens(tokens: Tensor, num_tokens: Tensor, output_neurons: int) -> None:
-    """Check that every token of the targets (B, U) is in the output layer: losses would be finite and wrong.
+    """Check that the output layer has every token of the targets (B, U); otherwise losses would be finite and wrong.
 
     Raises
     ------
     ValueError
-        If one is not. What lies behind an utterance's end is not looked at.
+        If a token is missing. Padding after an utterance's end is not checked.
     """
     valid = valid_mask(num_tokens, tokens.shape[1])
     largest = int(tokens.masked_fill(~valid, BLANK).max()) if tokens.numel() else BLANK

@@ -17,7 +17,7 @@ from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 class CTCBrain(RecognitionBrain):
     """Trains and evaluates a :class:`CTCModel`; see :class:`RecognitionBrain`.
 
-    Final scores are of a beam search if the recipe's `decoding` names a file of its settings, and else greedy.
+    The final scores use a beam search if the recipe's `decoding` names a settings file, and greedy decoding otherwise.
     """
 
     loss_name: ClassVar[str] = "CTC loss (nats per token)"
@@ -28,7 +28,7 @@ class CTCBrain(RecognitionBrain):
         if file:
             self.decoding_settings = read_settings(file)
             self.decoding = f"Beam search with the settings of {Path(file).name}."
-            # Made once before the training, which a fault in its files would otherwise end in.
+            # Made once before the training, so that faulty settings files are found now rather than at its end.
             BeamSearch(tokenizer, self.decoding_settings)
         super().__init__(model, tokenizer, hparams, run_opts)
 
@@ -42,11 +42,11 @@ class CTCBrain(RecognitionBrain):
         return ctc_loss(log_probs, frames, tokens, num_tokens)
 
     def views(self, stage: sb.Stage) -> int:
-        """Two in training, if they are to be consistent."""
+        """Two views in training with the consistency loss, and one otherwise."""
         return 2 if stage == sb.Stage.TRAIN and self.hparams.consistency_weight > 0 else 1
 
     def penalty(self, predictions: Any) -> Tensor | None:
-        """What the views of an utterance differ by."""
+        """The consistency loss between the views of an utterance."""
         log_probs, frames = predictions
         weight = self.hparams.consistency_weight
         return weight * consistency_loss(log_probs, frames) if weight > 0 else None
@@ -56,7 +56,7 @@ class CTCBrain(RecognitionBrain):
         return frames_needed(tokens)
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """Greedily."""
+        """Decode greedily."""
         log_probs, frames = predictions
         return ctc_greedy(log_probs, frames, BLANK)
 
@@ -91,8 +91,8 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tens
     losses : Tensor
         Negative log-likelihood in nats of the utterances that fit, in their order.
     fits : Tensor
-        (B,) bool, which these are. The others have no finite loss, and torch would give them a gradient of NaN (or,
-        with its `zero_infinity`, of zero without saying so).
+        (B,) bool mask of these utterances. The others have no finite loss: torch would give them a NaN gradient, or,
+        with its `zero_infinity`, silently a zero gradient.
 
     Raises
     ------
@@ -123,16 +123,16 @@ def ctc_loss(log_probs: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tens
 
 
 def consistency_loss(log_probs: Tensor, frames: Tensor) -> Tensor:
-    """How far the posteriors of two views of the same utterances lie apart.
+    """Divergence between the posteriors of two views of the same utterances.
 
-    Each view is drawn towards the other, which is held fast: sum over valid frames of KL(second || first) and
+    Each view is trained towards the other, which is detached: the sum over valid frames of KL(second || first) and
     KL(first || second) (Yao et al. 2025, "CR-CTC: Consistency regularization on CTC for improved speech recognition",
     section 3.2).
 
     Arguments
     ---------
     log_probs : Tensor
-        (2B, T', V), the second views behind the first.
+        (2B, T', V), the second views after the first.
     frames : Tensor
         (2B,) integer valid frames.
 

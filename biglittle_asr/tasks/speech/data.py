@@ -1,8 +1,8 @@
 """From manifests to batches: audio, targets, speed perturbation, and batches of similar durations.
 
-The way of an utterance: a batch sampler names it (:class:`EpochBatches`), its audio is read and perturbed
-(:func:`build_dataset`), a file that fails is noted in its place (:class:`Utterances`), and what was read becomes a
-:class:`Batch`.
+The path of an utterance: a batch sampler names it (:class:`EpochBatches`), its audio is read and perturbed
+(:func:`build_dataset`), a file that fails is replaced by a record of the failure (:class:`Utterances`), and the
+readable rest becomes a :class:`Batch`.
 """
 
 import time
@@ -43,7 +43,7 @@ class AudioReader:
     sample_rate : int
         Hz.
     cache : bool
-        Keep what was read in memory (4 bytes a sample).
+        Keep audio in memory once it is read (4 bytes per sample).
     """
 
     def __init__(self, sample_rate: int, cache: bool = False) -> None:
@@ -51,12 +51,12 @@ class AudioReader:
         self._cache: dict[tuple[str, Segment], Tensor] | None = {} if cache else None
 
     def __call__(self, path: str, segment: Segment = WHOLE) -> Tensor:
-        """Samples (S,) of a file, or of a segment of it, float32, full scale 1.
+        """Samples (S,) of a file or of a segment, float32, full scale 1.
 
         Raises
         ------
         UnreadableAudioError
-            If the file cannot be read, has another sample rate, or has samples that are no numbers.
+            If the file cannot be read, has another sample rate, or has samples that are not finite.
         """
         if self._cache is not None and (path, segment) in self._cache:
             return self._cache[path, segment]
@@ -91,7 +91,7 @@ def build_datasets(manifests: Mapping[str, Path], tokenizer: Tokenizer, hparams:
     Arguments
     ---------
     manifests : mapping from "train", "dev", "test" to pathlib.Path
-        CSV files with columns ID, duration, wav, spk_id, wrd.
+        CSV files with the columns ID, duration, wav, spk_id, wrd.
     tokenizer : Tokenizer
         Makes the targets.
     hparams : mapping
@@ -138,19 +138,19 @@ def build_dataset(
 def build_audio_dataset(
     manifest: Path, read: AudioReader, wav_augment: torch.nn.Module | None = None
 ) -> DynamicItemDataset:
-    """Make a dataset from a manifest, which lacks nothing of :data:`OUTPUT_KEYS` but `tokens` and `num_tokens`.
+    """Make a dataset from a manifest, with all of :data:`OUTPUT_KEYS` except `tokens` and `num_tokens`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such manifest.
     ValueError
-        If a row does not say in numbers which segment of its file it is.
+        If a row's segment is not given in numbers.
     """
     if not manifest.is_file():
         raise FileNotFoundError(f"{manifest}: no such manifest; run without skip_prep, which makes it.")
 
-    # A plain function: SpeechBrain would not start a generator anew after one that has failed.
+    # A plain function: SpeechBrain would not restart a generator after a failure.
     def audio(path: str, segment: Segment) -> tuple[Tensor, int, dict[str, float]]:
         start = time.perf_counter()
         wav = read(path, segment)
@@ -161,7 +161,7 @@ def build_audio_dataset(
             seconds["speed perturbation"] = time.perf_counter() - start
         return wav, len(wav), seconds
 
-    # Not SpeechBrain's load_data_csv, which takes what follows a $ in a text or a path for a variable.
+    # Not SpeechBrain's load_data_csv, which takes the text after a $ for a variable.
     rows = {
         row["ID"]: {**row, "duration": float(row["duration"]), "segment": row_segment(row)}
         for row in read_manifest(manifest)
@@ -174,7 +174,7 @@ def build_audio_dataset(
 
 
 def report_unknown(dataset: DynamicItemDataset, tokenizer: Tokenizer, manifest: Path) -> None:
-    """Log how many utterances have characters that training does not have; the WER counts their words all the same."""
+    """Log how many utterances have characters that training lacks; the WER still counts their words."""
     known = {character for row in dataset.data.values() for character in row["wrd"]}
     unknown = {character for character in known if not _can_encode(tokenizer, character)}
     if unknown:
@@ -194,14 +194,14 @@ def _can_encode(tokenizer: Tokenizer, character: str) -> bool:
 
 
 class Utterances(Dataset[dict[str, Any] | Failure]):
-    """A dataset whose files may fail, and whose augmentation depends on seed, epoch and utterance alone.
+    """A dataset whose files may fail, and whose augmentation depends only on seed, epoch and utterance.
 
     Arguments
     ---------
     dataset : DynamicItemDataset
-        Of :func:`build_dataset`.
+        A dataset of :func:`build_dataset`.
     seed : int
-        Of the training.
+        Seed of the training.
     """
 
     def __init__(self, dataset: DynamicItemDataset, seed: int) -> None:
@@ -212,7 +212,7 @@ class Utterances(Dataset[dict[str, Any] | Failure]):
         return len(self.dataset)
 
     def __getitem__(self, key: int | Draw) -> dict[str, Any] | Failure:
-        """Read an utterance; augmentation is drawn anew for each epoch that a :class:`Draw` names."""
+        """Read an utterance; augmentation is drawn for the epoch of a :class:`Draw`."""
         index = key.position if isinstance(key, Draw) else key
         name = self.dataset.data_ids[index]
         if isinstance(key, Draw):
@@ -226,26 +226,26 @@ class Utterances(Dataset[dict[str, Any] | Failure]):
 
 @dataclass
 class Batch:
-    """What was read of a batch."""
+    """The readable utterances of a batch, and the failures."""
 
     examples: PaddedBatch | None
-    """Those that could be read, with the keys :data:`OUTPUT_KEYS` but `seconds`; None if none could."""
+    """The readable ones, with all of :data:`OUTPUT_KEYS` except `seconds`; None if there are none."""
     failures: list[Failure]
-    """Those that could not."""
+    """The others."""
     seconds: dict[str, float]
-    """What reading and perturbing took."""
+    """Time of reading and perturbing, by activity."""
     in_worker: bool
-    """Whether another process than the one that trains did so."""
+    """Whether a process other than the training one read them."""
 
     def pin_memory(self) -> "Batch":
-        """For the loader's option of this name."""
+        """Pin the tensors, for the loader's option of the same name."""
         if self.examples is not None:
             self.examples.pin_memory()
         return self
 
 
 def collate(examples: Sequence[dict[str, Any] | Failure]) -> Batch:
-    """Make a batch of examples of :class:`Utterances`."""
+    """Make a batch from examples of :class:`Utterances`."""
     failures = [example for example in examples if isinstance(example, Failure)]
     read = [dict(example) for example in examples if not isinstance(example, Failure)]
     seconds: defaultdict[str, float] = defaultdict(float)
@@ -291,10 +291,10 @@ def _dynamic_batches(dataset: DynamicItemDataset, hparams: Mapping[str, Any]) ->
 
 
 def bucket_boundaries(durations: Sequence[float], buckets: int) -> list[float]:
-    """Upper edges of buckets that hold about equally many utterances each.
+    """Upper edges of buckets that hold about the same number of utterances each.
 
-    SpeechBrain's own spacing assumes durations up to the length of a whole batch: with utterances of a few seconds most
-    of its buckets stay empty and the others mix short with long.
+    SpeechBrain's own spacing assumes durations up to the length of a whole batch: with utterances of a few seconds,
+    most of its buckets stay empty, and the others mix short and long utterances.
 
     Example
     -------

@@ -1,7 +1,7 @@
-"""How a speech recipe ends: its model folder, and the scores of what is in it.
+"""The end of a speech recipe: its model folder, and the scores of that folder's model.
 
-The folder is loaded back, and dev and test are transcribed and scored as `biglittle evaluate` does it, by all processes
-of a distributed training. So the final scores are those that users of the folder get.
+The folder is loaded back. All processes of a distributed training transcribe dev and test, and the scores are computed
+as `biglittle evaluate` computes them. So the final scores are those that users of the folder get.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folde
 logger = get_logger(__name__)
 
 SCORES_NAME = "scores.json"
-"""File in the output folder with the final scores. It is written last, so it also says that the recipe is done."""
+"""File in the output folder with the final scores. It is written last, so it also marks the recipe as complete."""
 
 
 def evaluate_recipe(
@@ -51,23 +51,22 @@ def evaluate_recipe(
     manifests: Mapping[str, Path],
     hparams: Mapping[str, Any],
 ) -> dict[str, Score | NistScore]:
-    """Write the model folder, then score what is in it on dev and, unless `skip_test`, on test.
+    """Write the model folder, then score its model on dev and, unless `skip_test`, on test.
 
-    A recognizer that no folder can hold is scored as it is. A test set with an STM beside its manifest is also scored
-    as NIST does. The card in the folder gets the scores once they are known: a run that is killed before leaves a card
-    without scores, and the next run writes the folder anew.
+    A recognizer that cannot be saved in a folder is scored directly. A test set with an STM beside its manifest is also
+    scored as NIST does. The card in the folder gets the scores once they are known: a run that is killed earlier leaves
+    a card without scores, and the next run writes the folder anew.
 
-    Writes wer_<set>.txt (counts and alignments), <set>.ctm (words with their times), hub5_test.txt, and at last
-    scores.json.
+    Writes wer_<set>.txt (counts and alignments), <set>.ctm (words with times), hub5_test.txt, and finally scores.json.
 
     Arguments
     ---------
     brain : UtteranceBrain
-        Its weights are chosen.
+        The Brain, with the weights chosen.
     recognizer : Recognizer
-        With these weights.
+        A recognizer with these weights.
     datasets : Datasets
-        Are described on the model card.
+        The sets that the model card describes.
     manifests : mapping from "dev", "test" to pathlib.Path
     hparams : mapping
         Reads output_folder, save_folder, data_folder, skip_test.
@@ -75,12 +74,12 @@ def evaluate_recipe(
     Returns
     -------
     dict from "dev", "test", "hub5_test" to score
-        On all processes.
+        The scores, on all processes.
 
     Raises
     ------
     OSError, ValueError
-        With a sentence for the user.
+        With a message for the user.
     """
     output_folder = Path(hparams["output_folder"])
     folder, card = output_folder / MODEL, make_card(brain, datasets, hparams)
@@ -116,23 +115,23 @@ def evaluate_recipe(
 def transcribe_in_shares(
     recognizer: Recognizer, rows: Sequence[Row], name: str = "dev", progress: bool = False
 ) -> list[Result]:
-    """Transcribe the utterances of a manifest, each process its share; logs what time that took.
+    """Transcribe the utterances of a manifest, each process a share; logs the time taken.
 
     Arguments
     ---------
     recognizer : Recognizer
-        The same on all processes; its stopwatch runs.
+        The same on all processes, with its stopwatch running.
     rows : sequence of mapping
-        All of what `read_manifest` returns.
+        All rows that `read_manifest` returns.
     name : str
-        Of the set.
+        Name of the set.
     progress : bool
-        Whether to show a progress bar, of the main process's share.
+        Whether to show a progress bar for the main process's share.
 
     Returns
     -------
     list of Transcript or Failure
-        One a row, in the order of the rows, on all processes.
+        One per row, in the order of the rows, on all processes.
     """
     process, processes = get_rank() or 0, count_processes()
     before, start = dict(recognizer.stopwatch.seconds), time.perf_counter()
@@ -156,18 +155,18 @@ def transcribe_in_shares(
 
 
 def _portable(results: Sequence[Result]) -> list[Result]:
-    """Results as other processes can read them: errors of whatever kind as their sentences."""
+    """Results that other processes can unpickle: errors of any kind become their messages."""
     return [replace(each, error=ValueError(str(each.error))) if isinstance(each, Failure) else each for each in results]
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Where the time of a transcription went, in seconds, reading not counted; of all processes together."""
+    """The time of a transcription in seconds, summed over all processes, without reading."""
 
     network: float
     search: float
     audio: float
-    """What was transcribed."""
+    """Duration of the audio transcribed."""
 
     def __str__(self) -> str:
         total = max(self.network + self.search, 1e-9)
@@ -180,7 +179,7 @@ class Timing:
 
 @main_process_only
 def _report_by_utterance(name: str, score: Score, results: Sequence[Result], output_folder: Path) -> None:
-    """Write the counts and alignments of a set and its words, and log its error rates."""
+    """Write a set's words, counts and alignments, and log its error rates."""
     score.write(output_folder / f"wer_{name}.txt")
     write_ctm(output_folder / f"{name}.ctm", recognized_words(results))
     logger.info(f"{name}: {score.summary()}")
@@ -188,7 +187,7 @@ def _report_by_utterance(name: str, score: Score, results: Sequence[Result], out
 
 @main_process_only
 def _report_nist(score: NistScore, words: Sequence[TimedWord], manifest: Path, stm: Path, output_folder: Path) -> None:
-    """Write hub5_test.txt and the words that were scored, and log what NIST's way of scoring finds."""
+    """Write hub5_test.txt and the scored words, and log NIST's scores."""
     write_ctm(output_folder / "test.ctm", words)
     score.write(output_folder / "hub5_test.txt", f"{manifest.stem} by {stm.name}")
     for remark in score.remarks:
@@ -198,7 +197,7 @@ def _report_nist(score: NistScore, words: Sequence[TimedWord], manifest: Path, s
 
 @main_process_only
 def remove_scores(output_folder: Path) -> None:
-    """Remove the scores of an earlier run, which this one may change."""
+    """Remove the scores of an earlier run, which may become outdated."""
     (output_folder / SCORES_NAME).unlink(missing_ok=True)
 
 

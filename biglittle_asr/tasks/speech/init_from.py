@@ -1,7 +1,7 @@
-"""Start a training from a trained model: the weights of a model folder in place of random ones.
+"""Start a training from a trained model: the weights of a model folder instead of random ones.
 
-The key `init_from` of a recipe names the folder, which is read as every model folder is: nothing in it is executed.
-What is loaded, what is not, and what is refused stands in docs/training.md.
+The key `init_from` of a recipe names the folder, which is read like every model folder: nothing in it is executed.
+docs/training.md says what is loaded, what is not, and what is refused.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ logger = get_logger(__name__)
 
 ENCODER = "encoder."
 COUNTER = ".num_batches_tracked"
-"""Of a BatchNorm."""
+"""Statistics of a BatchNorm."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """The trained model that a training starts from."""
+    """The trained model at the start of a training."""
 
     folder: str
     recognizer: Recognizer
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Of the trained model."""
+        """The trained model's tokenizer."""
         return self.recognizer.tokenizer
 
     @torch.no_grad()
     def load(self, model: Any, normalize: nn.Module, tokenizer: Tokenizer | None = None) -> None:
-        """Load what fits into a new model, and log what does not, by name.
+        """Load the weights that fit into a new model, and log the others by name.
 
-        The encoder is loaded tensor by tensor. So is the rest of a model of the same kind, where the rows of a layer
-        with one row a token follow their token's text; rows of new tokens begin as the mean of the trained tokens', so
-        that no new token is more probable than all trained ones (Hewitt 2021, "Initializing New Word Embeddings for
-        Pretrained Language Models"). The rest of a model of another kind, and the output layer of a hybrid one, whose
-        states depend on its corpus, are left as they are. Do this before the model is made sparse.
+        The encoder is loaded tensor by tensor. So is the rest of a model of the same kind; where a layer has one row
+        per token, rows are matched by their token's text. Rows of new tokens start as the mean of the trained tokens'
+        rows, so that no new token is more probable than all trained ones (Hewitt 2021, "Initializing New Word
+        Embeddings for Pretrained Language Models"). The rest of a model of another kind is left as it is, and so is a
+        hybrid model's output layer, whose states depend on its corpus. Call this before the model is made sparse.
 
         Arguments
         ---------
         model : nn.Module
             Has an `encoder`; changed in place.
         normalize : nn.Module
-            Of the features; gets the trained statistics, if it has any.
+            The normalization of features; gets the trained statistics, if there are any.
         tokenizer : Tokenizer, optional
-            Of `model`; a hybrid model needs none.
+            The new model's tokenizer; a hybrid model needs none.
 
         Raises
         ------
         RecipeError
-            If not a single layer of the encoder fits.
+            If no layer of the encoder fits.
         """
         kind = self.recognizer.kind
         there, here = self.recognizer.model.state_dict(), model.state_dict()
@@ -83,7 +83,7 @@ class Start:
                 tensor = self._rows(tensor, here[name], tokenizer)
             if tensor.shape == here[name].shape:
                 taken[name] = tensor
-        # Counters and biases of layers that differ may fit by chance; a matrix does not.
+        # Counters and biases of different layers may fit by chance; a matrix does not.
         if not any(name.startswith(ENCODER) and tensor.dim() > 1 for name, tensor in taken.items()):
             raise RecipeError(
                 f"init_from: no layer of the encoder in {self.folder} fits the recipe's; set `encoder` as its "
@@ -95,7 +95,7 @@ class Start:
         self._report(model, there, here, taken, whole, tokenizer)
 
     def _rows(self, trained: Tensor, initial: Tensor, tokenizer: Tokenizer) -> Tensor:
-        """The rows of the trained layer in the order of other tokens; unchanged if they are of another size."""
+        """Rows of the trained layer in the order of the new tokens; unchanged if their size differs."""
         if trained.shape[1:] != initial.shape[1:]:
             return trained
         known, own = self.tokenizer.size, self.recognizer.kind.own_tokens
@@ -127,7 +127,7 @@ class Start:
                 + (f" ({some(new)})" if new else "")
                 + (f"; {lost} of the folder's are not used here" if lost else "")
             )
-        # These counters fit always, and so would keep the modules around them from being named as one.
+        # These counters always fit, and would otherwise keep their modules from being named as a whole.
         there, here = ([name for name in state if not name.endswith(COUNTER)] for state in (there, here))
         unlike = [name for name in here if name in there and name not in taken]
         for what, names, all_names in (
@@ -137,7 +137,7 @@ class Start:
         ):
             if names:
                 logger.warning(f"init_from: {what}: {', '.join(compact(names, all_names))}")
-        # An encoder of which a layer fits is ours, as that of the folder is.
+        # An encoder with a layer that fits is from this package, as the folder's encoder is.
         trained, encoder = (dataclasses.asdict(each.encoder.config) for each in (self.recognizer.model, model))
         unequal = differences(trained, encoder)
         if unequal:
@@ -145,21 +145,21 @@ class Start:
 
 
 def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start | None:
-    """The model that a training starts from; None without `init_from`, and where it goes on from a checkpoint.
+    """The initial model of a training; None without `init_from`, or if the training resumes from a checkpoint.
 
-    Notes the folder in the save_folder.
+    Records the folder in the save_folder.
 
     Arguments
     ---------
     hparams : mapping
         Reads init_from, save_folder, compute_features, modules.
     checkpointer : Checkpointer
-        Of the training, or of its first part.
+        The training's checkpointer, or that of its first part.
 
     Raises
     ------
     RecipeError
-        If the folder cannot be loaded, `init_from` is no path, or the model was trained on other features.
+        If the folder cannot be loaded, `init_from` is not a path, or the model was trained on other features.
     """
     folder, save = hparams.get("init_from"), Path(hparams["save_folder"])
     if folder is not None and (not isinstance(folder, str) or not folder):
@@ -185,7 +185,7 @@ def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start 
 
 
 def _check_front_end(folder: str, recognizer: Recognizer, hparams: Mapping[str, Any]) -> None:
-    """Refuse to show a network other features than it was trained on."""
+    """Refuse features that differ from those that the network was trained on."""
     pairs: dict[str, tuple[Any, Any]] = {
         "compute_features": (recognizer.compute_features, hparams["compute_features"]),
         "normalize": (recognizer.normalize, hparams["modules"]["normalize"]),
@@ -204,21 +204,21 @@ def _encoder_only(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _places(trained: Tokenizer, new: Tokenizer) -> dict[int, int]:
-    """Index of each token that both have, the blank among them: with the new tokenizer -> with the trained one."""
+    """Map the index of each common token, including the blank, from the new tokenizer to the trained one."""
     known = {trained.piece(index): index for index in range(1, trained.size)}
     pieces = {index: new.piece(index) for index in range(1, new.size)}
     return {BLANK: BLANK, **{index: known[piece] for index, piece in pieces.items() if piece in known}}
 
 
 def compact(names: Sequence[str], all_names: Collection[str]) -> list[str]:
-    """Names of tensors, those of a module in which all are concerned as one.
+    """Shorten a list of tensor names: a module all of whose tensors are listed becomes one entry.
 
     Arguments
     ---------
     names : sequence of str
-        Of tensors.
+        Names of tensors.
     all_names : collection of str
-        Of all tensors of the network.
+        Names of all tensors of the network.
 
     Example
     -------

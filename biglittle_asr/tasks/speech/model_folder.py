@@ -1,4 +1,4 @@
-"""The model folder that a recipe leaves at its end."""
+"""The model folder that a recipe writes at its end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ logger = get_logger(__name__)
 
 
 def make_card(brain: UtteranceBrain, datasets: Datasets, hparams: Mapping[str, Any]) -> ModelCard:
-    """What is known of a training before its network is scored.
+    """Make the card of a training whose network has not been scored yet.
 
     Arguments
     ---------
     brain : UtteranceBrain
-        Its weights are chosen.
+        The Brain, with the weights chosen.
     datasets : Datasets
-        Their sizes go into the card.
+        The sets, whose sizes go into the card.
     hparams : mapping
         Reads data_folder, whose last part goes into the card, and save_folder.
     """
@@ -55,7 +55,7 @@ def write_model_folder(folder: Path, recognizer: Recognizer, card: ModelCard) ->
     Returns
     -------
     bool
-        Whether there is a folder now, on all processes: not if a part of the recognizer is not of this package.
+        On all processes: True if the folder was written, False if a part of the recognizer is not from this package.
     """
     try:
         check_parts(recognizer.compute_features, recognizer.normalize, recognizer.model)
@@ -69,7 +69,7 @@ def write_model_folder(folder: Path, recognizer: Recognizer, card: ModelCard) ->
 
 
 def describe_data(corpus: str, datasets: Datasets) -> str:
-    """Sizes of the sets, in Markdown.
+    """Describe the sizes of the sets, in Markdown.
 
     Example
     -------

@@ -1,4 +1,4 @@
-"""What the recipes of speech recognition read."""
+"""Settings of the recipes for speech recognition."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ class SpeechRecipe(BaseRecipe):
     """Settings of every recipe of speech recognition."""
 
     splits: Mapping[str, str] | None = None
-    """Sets of the corpus, such as {train: train-clean-100, dev: dev-clean, test: test-clean}; null: of these names."""
+    """The corpus's sets, as in {train: train-clean-100, dev: dev-clean, test: test-clean}; null: train, dev, test."""
     corpus_options: Mapping[str, Any] = yaml_default("{}")
-    """Options of the corpus's reader, and strict: True, which refuses a corpus with faults."""
+    """Options of the corpus's reader; strict: True refuses a corpus with faults."""
     skip_prep: bool = False
     """Use the manifests that an earlier run made."""
     skip_test: bool = False
     """Score dev only: for tuning, which must not see test."""
     cache_audio: bool = False
-    """Keep decoded audio in memory, 0.23 GB an hour at 16 kHz."""
+    """Keep decoded audio in memory, 0.23 GB per hour at 16 kHz."""
     sample_rate: int
-    """Sampling rate in Hz; a corpus of another rate is refused."""
+    """Sampling rate in Hz; a corpus with another rate is refused."""
     init_from: str | None = None
     """A model folder whose weights the training starts from; see docs/training.md."""
     average_checkpoints: Sequence[int] = (1, 5, 10)
     """How many of the last epochs to average; dev chooses among these numbers and the best epoch."""
 
     dynamic_batching: bool = True
-    """Make batches of similar lengths whose audio adds up to at most max_batch_length."""
+    """Make batches of utterances of similar length, whose audio adds up to at most max_batch_length."""
     max_batch_length: float = 60
     """Seconds of audio per batch, in each process."""
     num_buckets: int = 12
@@ -53,19 +53,19 @@ class SpeechRecipe(BaseRecipe):
     )
     """Modules besides the model."""
     encoder: Any
-    """Network from features to vectors: a file of hparams/encoders/, or any other; see docs/swapping.md."""
+    """Network that turns features into vectors: a file in hparams/encoders/, or any other; see docs/swapping.md."""
 
 
 @dataclass(kw_only=True)
 class TokenRecipe(EpochRecipe, SpeechRecipe):
-    """Settings of every kind of model whose outputs are tokens."""
+    """Settings of all models whose outputs are tokens."""
 
     token_type: str = "character"
     """Kind of tokens: character, unigram or bpe."""
     vocab_size: int | None = None
     """Number of tokens including the blank; for unigram and bpe only."""
     output_neurons: int | None = None
-    """Outputs of the model; null: as many as there are tokens. Another number is refused."""
+    """Outputs of the model; null: the number of tokens. Any other number is refused."""
 
 
 @dataclass(kw_only=True)
@@ -75,21 +75,21 @@ class CTCRecipe(TokenRecipe):
     consistency_weight: float = 0.0
     """Weight of the consistency of two augmented views of each utterance (CR-CTC), at twice the cost; 0: one view."""
     decoding: str | None = None
-    """JSON file of a beam search for the final scores, as `biglittle tune` writes; null: greedy."""
+    """JSON file of beam search settings for the final scores, as written by `biglittle tune`; null: greedy."""
 
 
 @dataclass(kw_only=True)
 class AttentionRecipe(TokenRecipe):
-    """Settings of recipes of attention models with CTC beside them."""
+    """Settings of recipes for attention models with CTC."""
 
     ctc_weight: float = 0.3
-    """Weight of CTC in the loss; the rest is the decoder's."""
+    """Weight of CTC in the loss; the decoder has the rest."""
     label_smoothing: float = 0.1
     """Label smoothing of the decoder's targets."""
     valid_beam_size: int = 1
-    """Beam of the search during training, by the decoder alone."""
+    """Beam size of the search during training, by the decoder alone."""
     test_beam_size: int = 10
-    """Beam of the search for the final scores."""
+    """Beam size of the search for the final scores."""
     ctc_decoding_weight: float = 0.4
     """Weight of CTC in the search for the final scores."""
     search_options: Mapping[str, Any] = yaml_default("{}")
@@ -98,9 +98,9 @@ class AttentionRecipe(TokenRecipe):
 
 @dataclass(kw_only=True)
 class TransducerRecipe(TokenRecipe):
-    """Settings of recipes of transducers."""
+    """Settings of recipes for transducers."""
 
     valid_beam_size: int = 1
-    """Beam of the search during training; 1: greedy, which is fast and deletes more than the final search."""
+    """Beam size of the search during training; 1: greedy, which is fast and deletes more than the final search."""
     test_beam_size: int = 4
-    """Beam of the search for the final scores."""
+    """Beam size of the search for the final scores."""

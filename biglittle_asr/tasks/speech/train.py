@@ -1,4 +1,4 @@
-"""What the train.py of a speech recognition recipe does, from its command line to the scores."""
+"""The common train.py of speech recognition recipes, from the command line to the scores."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from biglittle_asr.tasks.speech.settings import CTCRecipe, TokenRecipe
 def train_recognizer(
     argv: Sequence[str], corpus: str, brain_type: type[RecognitionBrain], settings: type[TokenRecipe] = CTCRecipe
 ) -> None:
-    """Parse, prepare, build datasets, fit, evaluate; a test set with an STM is scored as NIST does as well.
+    """Parse, prepare, build datasets, fit, evaluate; a test set with an STM is also scored as NIST does.
 
     Arguments
     ---------
@@ -24,14 +24,14 @@ def train_recognizer(
     corpus : str
         One of `biglittle_asr.corpora.list_corpora()`.
     brain_type : type
-        What trains the model.
+        The Brain that trains the model.
     settings : type
-        What the recipe reads.
+        The settings of the recipe.
 
     Raises
     ------
     ValueError, OSError
-        With a sentence for the user.
+        With a message for the user.
     """
     hparams, run_opts = load_recipe(argv, settings)
     remove_scores(Path(hparams["output_folder"]))

@@ -39,24 +39,24 @@ class TransducerBrain(RecognitionBrain):
         return transducer_loss(logits, frames, tokens, num_tokens), torch.ones_like(frames, dtype=torch.bool)
 
     def frames_needed(self, tokens: Sequence[int]) -> int:
-        """One: a transducer puts out any number of tokens at a frame."""
+        """One: a transducer can emit any number of tokens in a frame."""
         return 1
 
     def decode(self, predictions: Any) -> list[list[int]]:
-        """With `valid_beam_size`."""
+        """Decode with `valid_beam_size`."""
         _, encoded, frames = predictions
         return self.quick_search.search(encoded, frames)
 
 
 def transducer_loss(logits: Tensor, frames: Tensor, tokens: Tensor, num_tokens: Tensor) -> Tensor:
-    """Negative log-likelihood of each utterance's tokens, in nats, over all alignments (Graves 2012); torchaudio's.
+    """Negative log-likelihood of each utterance's tokens, in nats, over all alignments (Graves 2012), by torchaudio.
 
     Arguments
     ---------
     logits : Tensor
         (B, T', U + 1, V).
     frames, tokens, num_tokens : Tensor
-        As of :func:`~biglittle_asr.tasks.speech.ctc.ctc_loss`; the largest number of frames is T', of tokens U.
+        As in :func:`~biglittle_asr.tasks.speech.ctc.ctc_loss`; the largest number of frames is T', of tokens U.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def transducer_loss(logits: Tensor, frames: Tensor, tokens: Tensor, num_tokens: 
 
     Example
     -------
-    >>> logits = torch.zeros(1, 2, 2, 3)   # two frames, one token: blanks at the end of both, the token at either
+    >>> logits = torch.zeros(1, 2, 2, 3)   # two frames, one token: a blank ends each frame, the token is in either
     >>> loss = transducer_loss(logits, torch.tensor([2]), torch.tensor([[1]]), torch.tensor([1]))
     >>> round(loss.neg().exp().item() * 27, 4)
     2.0
