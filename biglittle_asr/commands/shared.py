@@ -188,14 +188,15 @@ def decoding_settings(options: argparse.Namespace) -> DecodingSettings | None:
 def set_decoding(recognizer: Recognizer, options: argparse.Namespace) -> None:
     """Set a recognizer's decoding from the options."""
     settings = decoding_settings(options)
+    if settings is None:
+        return
+    recognizer.set_search(settings, tell)
     weights = (options.lm_weight, options.word_score, options.decoding)
-    if settings is not None and settings.lm is not None and weights == (None, None, None):
+    if settings.lm is not None and weights == (None, None, None) and not getattr(options, "stream", False):
         tell(
             f"--lm: its weight ({settings.lm_weight:g}) and the score of a word ({settings.word_score:g}) are not "
             "tuned, and may lose all that it could bring; `biglittle tune` finds them."
         )
-    if settings is not None:
-        recognizer.set_search(settings, tell)
 
 
 def count(text: str) -> int:

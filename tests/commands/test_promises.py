@@ -39,6 +39,7 @@ from support.repository import REPOSITORY
 
 PAGE = REPOSITORY / "docs" / "json.md"
 TYPES: dict[str, Callable[[Any], bool]] = {
+    "any": lambda value: True,
     "whole": lambda value: type(value) is int,
     "number": lambda value: type(value) in (int, float),
     "text": lambda value: isinstance(value, str),
@@ -181,6 +182,7 @@ PRINTED: dict[str, tuple[str, Callable[[Any], None]]] = {
     ),
     "lm": ("lm dev.csv new.arpa", lambda value: check(value, "Language model")),
     "prepare": ("prepare an4 an4 manifests --option dev_utterances=6", check_sets("Set")),
+    "recipe": (f"recipe {RECIPE_FILES[0]}", check_sets("Recipe")),
     "shard": ("shard dev.csv shards", lambda value: check(value, "Shards")),
 }
 

@@ -386,6 +386,6 @@ def test_models_that_cannot_stream_say_so(model_folder, causal_folder, recording
     assert run(model_folder, recordings[1], "--stream") == 1
     out, err = capsys.readouterr()
     assert out == "" and "cannot stream" in err and "causal" in err and err.count("\n") == 1
-    for wrong in (recordings, [recordings[0], "--json"], [recordings[0], "--output", "a"]):
+    for wrong in (recordings, [recordings[0], "--output", "a"]):
         assert run(causal_folder, *wrong, "--stream") == 1
         assert "one recording" in capsys.readouterr().err

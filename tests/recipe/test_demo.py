@@ -130,5 +130,7 @@ def test_librispeech_recipe_reads_the_splits_that_its_file_names(tiny_librispeec
     assert all(path.is_file() for path in paths.values())
     with pytest.raises(FileNotFoundError, match="has no split 'dev-other', only dev-clean, test-clean"):
         manifests("--splits={dev: dev-other}")
-    with pytest.raises(RecipeError, match="splits: is .*, but must be {train: NAME, dev: NAME, test: NAME}"):
+    with pytest.raises(RecipeError, match="splits: is 'train-clean-100', but must be a mapping or null"):
         manifests("--splits=train-clean-100")
+    with pytest.raises(RecipeError, match="splits: is .*, but must be {train: NAME, dev: NAME, test: NAME}"):
+        manifests("--splits={more: train-clean-100}")

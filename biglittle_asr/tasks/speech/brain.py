@@ -436,8 +436,8 @@ def describe_module(module: nn.Module) -> dict[str, Any]:
 
     Example
     -------
-    >>> describe_module(nn.Sequential(nn.Conv1d(4, 2, 3)))
-    {'class': 'Sequential', '0.in_channels': 4, '0.out_channels': 2, '0.padding_mode': 'zeros'}
+    >>> describe_module(nn.Sequential(nn.Dropout(0.5)))
+    {'class': 'Sequential', '0.p': 0.5, '0.inplace': False}
     """
     settings: dict[str, Any] = {"class": type(module).__name__}
     if isinstance(getattr(module, "config", None), Mapping):
