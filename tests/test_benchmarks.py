@@ -49,6 +49,7 @@ def twins() -> Any:
 SMALL = ["--device=cpu", "--batch=2", "--pixels=32", "--utterances=1", "--seconds=0.2", "--time=0"]
 
 
+@pytest.mark.slow
 def test_throughput_is_measured_and_a_missing_compiler_told(throughput: Any, monkeypatch: Any, capsys: Any) -> None:
     def refuse(network: Any) -> Any:
         raise RuntimeError("no C++ compiler\nand more")
@@ -89,6 +90,7 @@ def test_twins_differ_in_their_stages_and_are_measured_in_turns(twins: Any, caps
         twins.main(["alpha=2"])
 
 
+@pytest.mark.slow
 def test_every_gpu_check_runs_on_a_cpu_and_leaves_a_row(gpu_check: Any, tmp_path: Path) -> None:
     assert sum(check.budget for check in gpu_check.CHECKS.values()) <= 480
     output = tmp_path / "table.md"

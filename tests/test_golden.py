@@ -35,6 +35,7 @@ def assert_as_before(found: Any, name: str) -> None:
 # Model folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SPEECH)
 def test_a_folder_of_speech_says_what_it_said(name: str, tmp_path: Path) -> None:
     assert_as_before(cases.observe_speech(name, MODELS / name, tmp_path), f"models/{name}")
@@ -44,6 +45,7 @@ def test_a_folder_of_images_says_what_it_said(tmp_path: Path) -> None:
     assert_as_before(cases.observe_images(MODELS / IMAGES, tmp_path), f"models/{IMAGES}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*SPEECH, IMAGES])
 def test_a_folder_written_again_has_the_same_tensors(name: str, tmp_path: Path) -> None:
     if name == IMAGES:
@@ -74,6 +76,7 @@ def test_every_kind_has_a_golden_folder() -> None:
 # Interrupted trainings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", cases.STOPS)
 def test_an_interrupted_training_ends_as_it_would_have(name: str, tmp_path: Path) -> None:
     main, words = cases.training(name, cases.lay(name, tmp_path / "out"))
@@ -107,6 +110,7 @@ def test_checkpoints_name_no_module_of_this_package() -> None:
 # Names
 
 
+@pytest.mark.slow
 def test_every_network_has_the_tensors_it_had() -> None:
     found, expected = cases.observe_networks(), cases.read("networks")
     for kind in expected:
@@ -143,6 +147,7 @@ def is_there(name: str) -> bool:
 # Commands
 
 
+@pytest.mark.slow
 def test_commands_print_the_same_json(tmp_path: Path) -> None:
     assert_as_before(cases.observe_commands(tmp_path), "commands")
 

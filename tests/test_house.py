@@ -214,6 +214,7 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Programs, and what they must not import."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_import_only_what_they_need(program: str, tmp_path: Path) -> None:
     code, unwanted = PROGRAMS[program]
@@ -225,6 +226,7 @@ def test_programs_import_only_what_they_need(program: str, tmp_path: Path) -> No
     assert done.stdout.splitlines()[-1:] == ["imported:"], done.stderr
 
 
+@pytest.mark.slow
 def test_networks_need_no_package_but_torch_and_numpy() -> None:
     """What a bare machine can still check."""
     code = (
@@ -282,6 +284,7 @@ def tour(title: str) -> set[str]:
     return files
 
 
+@pytest.mark.slow
 def test_a_training_batch_takes_the_tour_that_contributing_describes(tmp_path: Path) -> None:
     write_tones(tmp_path, ["ONE", "BAD", "GO"])
     augmented = [

@@ -66,6 +66,7 @@ def test_the_library_leaves_the_environment_alone(read):
     assert read(["-c", imports]) == {}
 
 
+@pytest.mark.slow
 def test_openmp_reads_the_bound(tmp_path):
     """OpenMP's own word, one for each of its libraries that was loaded."""
     done = run(PROGRAMS[SCRIPTS[0]], tmp_path, OMP_DISPLAY_ENV="VERBOSE")

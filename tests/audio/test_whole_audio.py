@@ -246,6 +246,7 @@ WRITERS: dict[str, Callable[[Path], bytes]] = {
 """Programs that write into a pipe and so cannot go back to fill in a length."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("writer", WRITERS)
 def test_what_programs_write_into_pipes_is_read_whole(tmp_path, writer):
     source, path = tmp_path / "a.wav", tmp_path / "b"
@@ -267,6 +268,7 @@ def judged(path: Path, rate: int) -> np.ndarray | None:
     return np.frombuffer(done.stdout, dtype="float32") if done.returncode == 0 else None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".m4a", ".mp4", ".webm", ".mka", ".aac", ".wma"])
 def test_what_libsndfile_does_not_know_ffmpeg_decodes(tmp_path, suffix, monkeypatch):
     soundfile.write(tmp_path / "a.wav", FIRST, SAMPLE_RATE)

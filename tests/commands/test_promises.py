@@ -187,6 +187,7 @@ PRINTED: dict[str, tuple[str, Callable[[Any], None]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PRINTED)
 def test_json_is_what_its_page_says(case: str, files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(files)
@@ -209,6 +210,7 @@ def test_every_command_with_json_is_on_the_page() -> None:
     assert {name for name in with_json if f"`biglittle {name}" in PAGE.read_text()} == with_json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channel", [[], ["--channel", "1"]])
 def test_a_stream_prints_words_with_times_as_lines_of_json(tmp_path: Path, capsys: Any, channel: list[str]) -> None:
     recognizer = make(normalize=GlobalNormalization(40), time_padding="causal")
@@ -259,6 +261,7 @@ def test_a_mistyped_model_is_blamed_itself(
         assert "did you mean 'bl_resnet50'" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_takes_options_of_a_named_model(files: Path, tmp_path: Path, capsys: Any) -> None:
     options = ["bl_resnet50", "alpha=4", "channels=[64, 64, 64, 64]", "blocks=[2, 2, 2, 1]"]
     network = create_model("bl_resnet50", alpha=4, channels=[64, 64, 64, 64], blocks=[2, 2, 2, 1], num_classes=3)
@@ -319,6 +322,7 @@ def test_a_foreign_time_stride_is_checked(real: int, said: int) -> None:
         encoder.encode(x, frames)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 8, 13, 40, 101, 333])
 @pytest.mark.parametrize("make_encoder", [crdnn, conformer])
 def test_speechbrains_encoders_keep_their_stride(make_encoder: Any, frames: int) -> None:
@@ -338,6 +342,7 @@ def test_speechbrains_encoders_keep_their_stride(make_encoder: Any, frames: int)
 # Tuning
 
 
+@pytest.mark.slow
 def test_tuning_says_where_the_vocabulary_alone_does_as_well(
     files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -362,6 +367,7 @@ def test_tuning_says_where_the_vocabulary_alone_does_as_well(
     assert re.search(r"greedy: WER .*; lexicon alone: WER .*; best: WER", capsys.readouterr().out)
 
 
+@pytest.mark.slow
 def test_untuned_weights_hint_at_tune(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.chdir(files)
     for words in (["transcribe", "model", "0.wav"], ["evaluate", "model", "dev.csv"]):
@@ -396,6 +402,7 @@ def test_an_empty_hypothesis_below_100_percent_is_explained(
 # Small corpora
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_one_epoch_is_enough_for_every_recipe(path: Path, tmp_path: Path) -> None:
     tree = read_tree(path)
@@ -445,6 +452,7 @@ def test_too_many_word_pieces_say_how_many_there_can_be(kind: str) -> None:
     assert SentencePieceTokenizer.train(texts, kind, int(number[1])).size == int(number[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["attention", "transducer"])
 def test_the_readme_lines_for_small_corpora_work(task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (REPOSITORY / "recipes" / "LibriSpeech" / task.title() / "README.md").read_text()

@@ -181,6 +181,7 @@ def test_wrong_folder(example, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["missing", "unreadable", "silent"])
 def test_faults_are_left_out_of_training_and_counted_elsewhere(example, tmp_path, fault, caplog):
     corpus, folder, options = example
@@ -460,6 +461,7 @@ def test_speechocean762_says_what_is_missing(tiny_speechocean762, tmp_path, capl
     one_sentence(error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text", "wav.scp", "utt2spk", "spk2age", "spk2gender"])
 @pytest.mark.parametrize("damage", ["gone", "short", "twice", "empty"])
 def test_speechocean762_lists_that_disagree(tiny_speechocean762, tmp_path, name, damage):

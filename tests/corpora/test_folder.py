@@ -144,6 +144,7 @@ def test_few_recordings_by_chance(form, tmp_path, caplog, count):
     assert "who speaks in test may be heard in training as well" in caplog.text
 
 
+@pytest.mark.slow
 @every_form
 @pytest.mark.parametrize("split_by", ["chance", "speaker"])
 def test_more_recordings_move_none(form, tmp_path, split_by):
@@ -274,6 +275,7 @@ def test_recordings_that_a_list_does_not_name(tmp_path):
     assert (row["ID"], row["split"], row["fault"], row["value"]) == ("anna/more.wav", "", "unpaired", "not in list.csv")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "\n", "...", " ?! "])
 @pytest.mark.parametrize("case", CASES)
 def test_texts_without_words(tmp_path, text, case):

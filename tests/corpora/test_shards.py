@@ -282,6 +282,7 @@ def pack_speech(tmp_path: Path) -> Path:
     return tmp_path / "shards"
 
 
+@pytest.mark.slow
 def test_speech_in_shards_trains_to_the_same_weights_as_in_files(tmp_path: Path) -> None:
     shards = pack_speech(tmp_path)
     options = {"number_of_epochs": 1, "max_batch_length": 8, "cache_audio": False}
@@ -297,6 +298,7 @@ def test_speech_in_shards_trains_to_the_same_weights_as_in_files(tmp_path: Path)
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
 
 
+@pytest.mark.slow
 def test_what_a_cut_off_shard_lost_is_left_out_of_training_and_counted(tmp_path: Path) -> None:
     shards = pack_speech(tmp_path)
     cut = [next(shards.glob(f"{name}-*-00000.tar")) for name in ("train", "test")]
@@ -312,6 +314,7 @@ def test_what_a_cut_off_shard_lost_is_left_out_of_training_and_counted(tmp_path:
     assert f"{cut[0]}: is cut off at" in log and "left out" in log
 
 
+@pytest.mark.slow
 def test_images_in_shards_train_to_the_same_weights_and_resume(tmp_path: Path, monkeypatch: Any) -> None:
     for name in ("train", "val"):
         make_folder(tmp_path / "data" / name, images=4)

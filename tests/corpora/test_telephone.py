@@ -531,6 +531,7 @@ def test_generated_files_have_ldcs_form() -> None:
         assert (info.format, info.subtype, info.samplerate, info.channels) == ("NIST", "ULAW", 8000, 2)
 
 
+@pytest.mark.slow
 def test_generator_makes_the_same_bytes(tmp_path) -> None:
     sizes = Sizes(switchboard=1, fisher=2, hub5=2, turns=1)
     one, two = (synthesize_telephone(tmp_path / name, sizes) for name in ("one", "two"))

@@ -121,6 +121,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("case", CASES)
 def test_the_best_texts_are_those_of_the_definition(files, case, kind):
@@ -248,6 +249,7 @@ def test_words_of_a_long_recording_do_not_depend_on_how_it_is_cut(files, kind, l
     assert found[0] == found[1] == found[2] and len(found[0]) > 50
 
 
+@pytest.mark.slow
 def test_a_recipes_final_scores_are_of_the_search_it_names(tmp_path):
     write_tones(tmp_path, ["ONE", "BAD"])
     (tmp_path / "words.txt").write_text("BAD\nDO\n")
@@ -368,6 +370,7 @@ def recording(tmp_path) -> Path:
     return tmp_path / "r.wav"
 
 
+@pytest.mark.slow
 def test_transcribe_takes_settings_as_options_or_as_a_file(model_folder, recording, files, capsys):
     assert run(model_folder, recording) == 0
     greedy = capsys.readouterr().out

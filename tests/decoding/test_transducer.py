@@ -30,6 +30,7 @@ def test_transducer_loss_is_the_sum_over_all_alignments() -> None:
         assert losses[row].item() == pytest.approx(-torch.stack(paths).logsumexp(0).item(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_transducer_searches_agree_with_speechbrains_on_one_utterance() -> None:
     torch.manual_seed(0)
     model = TransducerModel(create_encoder("bl_resnet22_half"), 7, prediction_size=8, joint_size=16).eval()

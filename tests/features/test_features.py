@@ -38,6 +38,7 @@ def padded_batch(samples: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
     return wavs, torch.tensor(samples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("deltas", [False, True])
 def test_features_alone_equal_features_in_batch(deltas: bool, form: str) -> None:
@@ -121,6 +122,7 @@ def real_recordings() -> list[Path]:
     return [*an4, *sorted((data / "LibriSpeech").rglob("*.flac"))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sample_rate, n_fft, n_mels", [(16000, 512, 80), (16000, 512, 40), (8000, 256, 40)])
 def test_sherpa_nemo_equals_the_runtime(sample_rate: int, n_fft: int, n_mels: int) -> None:
     """To 1e-4 of the features' range, on real speech where it is at hand, alone and in a batch."""

@@ -16,6 +16,8 @@ from biglittle_asr.features import LogMel, SentenceNormalization
 from biglittle_asr.models import CTCModel, create_encoder
 from support.networks import randomize_batchnorm
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("preset", ["bl_resnet22", "resnet22"])
 def test_every_test_utterance_has_one_transcript(preset: str, an4_folder: Path, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ every_arrival = pytest.mark.parametrize("arrival", ARRIVALS)
 every_kind = pytest.mark.parametrize("kind", [*KINDS, IMAGES])
 
 
+@pytest.mark.slow
 @every_kind
 @every_arrival
 def test_folders_are_opened_as_they_arrive(arrival: str, kind: str, folders: dict[str, Path], tmp_path: Path) -> None:
@@ -112,6 +113,7 @@ def test_folders_are_opened_as_they_arrive(arrival: str, kind: str, folders: dic
         assert is_classifier(str(folder)) and load_classifier(folder).classes
 
 
+@pytest.mark.slow
 @every_arrival
 def test_every_command_and_start_takes_them(arrival: str, folders: dict[str, Path], tmp_path: Path) -> None:
     folder = ARRIVALS[arrival](folders["ctc"], tmp_path)
@@ -242,6 +244,7 @@ WRAPPED: dict[str, Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]]
 }
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("wrapper", WRAPPED)
 def test_weights_of_wrapped_networks_are_theirs(

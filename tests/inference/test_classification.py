@@ -44,6 +44,7 @@ def test_the_folder_may_have_some_of_the_classes_only(classifier: Path, tmp_path
     assert "class folder dog is none of the 3 classes of the model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "missing"])
 def test_bad_images_are_skipped_only_on_demand(classifier: Path, image_sets: Path, fault: str, capsys: Any) -> None:
     break_image(image_sets / "val" / "bee" / "0.png", fault)
@@ -72,6 +73,7 @@ CONFIGS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_folder_that_is_not_whole_is_refused(classifier: Path, image_sets: Path, case: str, capsys: Any) -> None:
     change, message = CONFIGS[case]
@@ -83,6 +85,7 @@ def test_a_folder_that_is_not_whole_is_refused(classifier: Path, image_sets: Pat
     assert message in err and str(classifier) in err and err.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_a_named_model_is_evaluated(image_sets: Path, tmp_path: Path, capsys: Any) -> None:
     model = create_model("resnet18", num_classes=3)
     torch.save(

@@ -88,6 +88,7 @@ def shards(manifest: Path, tmp_path: Path) -> Path:
     return write_shards(manifest, tmp_path / "shards").index.parent
 
 
+@pytest.mark.slow
 def test_shards_are_scored_and_transcribed_as_the_files_in_them(
     model_folder: Path, manifest: Path, shards: Path, capsys: Any
 ) -> None:

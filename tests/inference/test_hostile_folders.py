@@ -268,6 +268,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", BROKEN)
 def test_broken_folders_are_one_sentence(good: Path, tmp_path: Path, capsys: Any, case: str) -> None:
     folder = tmp_path / "model"
@@ -294,6 +295,7 @@ OF_ANY_FILE = [
 """What breaks a folder of images in the same way."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OF_ANY_FILE)
 def test_broken_folders_of_images_are_one_sentence(tmp_path: Path, capsys: Any, case: str) -> None:
     folder = tmp_path / "model"
@@ -343,6 +345,7 @@ def wrong_values(good: Any) -> list[Any]:
     return [*kinds[type(good)], [good], {"a": good}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("section", ["model", "search"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_arguments_of_every_kind_are_refused(tmp_path: Path, kind: str, section: str) -> None:
@@ -366,6 +369,7 @@ def test_wrong_arguments_of_every_kind_are_refused(tmp_path: Path, kind: str, se
                 load_model(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_wrong_weights_of_every_kind_are_refused(tmp_path: Path, kind: str) -> None:
     folder = save_model(tmp_path / "model", make(kind=kind))
@@ -394,6 +398,7 @@ def _loop(arcs: Tensor) -> None:
     arcs[-2:] = torch.tensor([[0, 1, 0, 0], [1, 0, 0, 0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -468,6 +473,7 @@ def test_every_truncation_of_the_header_is_refused(good: Path, tmp_path: Path) -
             read_weights(tmp_path / WEIGHTS, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDED)
 def test_damaged_bytes_load_or_are_refused(good: Path, tmp_path: Path, name: str) -> None:
     folder, draw = tmp_path / "model", random.Random(0)

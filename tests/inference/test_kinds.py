@@ -55,6 +55,7 @@ def texts(recognizer: Recognizer, recordings: list[Recording], **options: Any) -
     return found
 
 
+@pytest.mark.slow
 @every_kind
 def test_no_batch_or_window_changes_a_word(
     recognizers: dict[str, Recognizer], recordings: list[Recording], kind: str
@@ -65,6 +66,7 @@ def test_no_batch_or_window_changes_a_word(
     assert texts(recognizers[kind], recordings, window_seconds=0.5) == alone
 
 
+@pytest.mark.slow
 @every_kind
 def test_words_are_those_of_the_tokens_and_their_times_are_in_order(
     recognizers: dict[str, Recognizer], recordings: list[Recording], kind: str
@@ -82,6 +84,7 @@ def test_words_are_those_of_the_tokens_and_their_times_are_in_order(
         assert all(0 <= word.confidence <= 1 for word in result.words)
 
 
+@pytest.mark.slow
 @every_kind
 def test_python_gives_the_words_of_the_command(
     folders: dict[str, Path], recordings: list[Recording], kind: str, capsys: Any
@@ -148,6 +151,7 @@ def test_texts_are_different_and_the_best_is_the_first(
             recognizer.set_search(DecodingSettings(nbest=4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SEARCHED)
 def test_commands_take_every_kind_or_say_what_does_not_apply(
     folders: dict[str, Path], recordings: list[Recording], kind: str, tmp_path: Path, capsys: Any

@@ -28,6 +28,8 @@ from support.corpora import SAMPLE_RATE
 from support.golden import IMAGES, MODELS
 from support.model_folders import CHANNELS, CHARACTERS, assert_refused, assert_same, good, make, speech, transcripts
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["good"]
 
 TEXTS = ["RUBOUT G M E F THREE NINE", "ENTER FIVE O'CLOCK", "YES NO", "HELP STOP ERASE REPEAT"] * 5

@@ -20,6 +20,7 @@ from support.golden import IMAGES, MODELS
 from support.model_folders import CHARACTERS, assert_refused, assert_same, described, make, payload
 
 
+@pytest.mark.slow
 def test_pack_copies_the_model_of_a_finished_training(tmp_path: Path, tiny_an4: Path, capsys: Any) -> None:
     experiment, out = tmp_path / "experiment", tmp_path / "packed"
     train_an4()(small(experiment, data_folder=tiny_an4, number_of_epochs=1, average_checkpoints="[1]"))
@@ -42,6 +43,7 @@ def test_pack_copies_an_image_classifier(tmp_path: Path, capsys: Any) -> None:
     assert all((tmp_path / "packed" / path.name).read_bytes() == path.read_bytes() for path in images.iterdir())
 
 
+@pytest.mark.slow
 def test_pack_of_a_cut_training_takes_its_best_checkpoint(tmp_path: Path, capsys: Any) -> None:
     write_tones(tmp_path)
     brain, datasets, hparams = load(small(tmp_path, skip_prep=True, number_of_epochs=2))
@@ -139,6 +141,7 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_experiment(tmp_path_factory.mktemp("experiment"), "ctc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECIPES)
 def test_pack_builds_from_data_alone(kind: str, tmp_path: Path) -> None:
     folder = write_experiment(tmp_path / "experiment", kind)
@@ -156,6 +159,7 @@ def test_checkpoints_of_every_kind_are_packed_or_refused(tmp_path: Path, capsys:
     assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECIPES)
 def test_pack_builds_no_model_that_it_does_not_know(kind: str, tmp_path: Path, capsys: Any) -> None:
     for key, tag in packing.RECIPES[kind].items():

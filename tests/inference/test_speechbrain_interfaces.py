@@ -19,6 +19,8 @@ from support.corpora import SAMPLE_RATE
 from support.model_folders import make, speech, transcripts
 from support.networks import assert_near
 
+pytestmark = pytest.mark.slow
+
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 

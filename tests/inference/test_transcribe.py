@@ -32,6 +32,7 @@ from support.terminal import Terminal
 # Batches
 
 
+@pytest.mark.slow
 def test_no_batch_order_or_window_changes_a_word(recognizer, recordings):
     alone = {name: text for path in recordings for name, text in words(recognizer, path).items()}
     assert sum(map(len, alone.values())) > 50
@@ -201,6 +202,7 @@ def test_a_terminal_shows_progress_and_the_same_words(model_folder, recordings, 
     assert capsys.readouterr().out.count("\n") == len(recordings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [60, 0.5])
 def test_profile_shows_where_time_goes_and_changes_no_word(model_folder, recordings, capsys, window):
     assert run(model_folder, *recordings, "--window", window) == 0
@@ -253,6 +255,7 @@ def read_srt(text: str) -> list[tuple[float, float, str]]:
     return captions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 def test_output_is_a_file_or_a_folder(model_folder, recordings, tmp_path, capsys, form):
     suffix = FORMATS[form].suffix
@@ -316,6 +319,7 @@ def test_a_terminal_without_unicode_shows_escapes(model_folder, recordings, tmp_
     assert second == first.replace("r1", r"\u65e5")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("name", [b"caf\xe9.wav", b"two\nlines.wav", "naïve.wav".encode()])
 def test_no_file_name_costs_a_batch_its_words(model_folder, recordings, tmp_path, capsys, form, name):
@@ -350,6 +354,7 @@ def causal_folder(request, tmp_path_factory) -> Path:
     return save_model(tmp_path_factory.mktemp("causal") / "model", recognizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_streamed_words_are_those_of_the_whole_recording(causal_folder, tmp_path, capsys, rate):
     path = tmp_path / "a.wav"
@@ -361,6 +366,7 @@ def test_streamed_words_are_those_of_the_whole_recording(causal_folder, tmp_path
     assert capsys.readouterr().out == expected
 
 
+@pytest.mark.slow
 def test_words_come_out_of_a_pipe_before_it_ends(causal_folder, tmp_path):
     soundfile.write(tmp_path / "a.wav", babble(2), SAMPLE_RATE)
     content = (tmp_path / "a.wav").read_bytes()

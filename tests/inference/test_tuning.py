@@ -37,6 +37,7 @@ def tune(files: Path, *options: object) -> int:
     return main(["tune", str(files / "model"), str(files / "dev.csv"), *map(str, options)])
 
 
+@pytest.mark.slow
 def test_the_best_weights_of_the_table_are_written_for_evaluate(files, tmp_path, capsys):
     output = tmp_path / "decoding.json"
     options = ["--lm", files / "lm.arpa", "--lm-weights", "0.5,2,0", "--word-scores=-1,2", "--output", output]

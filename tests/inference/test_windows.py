@@ -16,6 +16,8 @@ from support.corpora import SAMPLE_RATE
 from support.networks import assert_near
 from support.recognizers import babble, make_recognizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("deltas", [False, True])

@@ -66,6 +66,7 @@ GOLDEN: list[tuple[str, dict[str, Any], int, int]] = [
 """Preset, arguments, parameters, MACs a second of audio (100 frames, counted on 1000) of convolutions and linear."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "options", "parameters", "macs"), GOLDEN)
 def test_golden_counts(name: str, options: dict[str, Any], parameters: int, macs: int) -> None:
     with torch.device("meta"):
@@ -82,6 +83,7 @@ def test_golden_counts_are_of_the_defaults() -> None:
     assert sum(p.numel() for p in encoder.parameters()) == 3_201_584
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_encoders())
 def test_full_size_preset_runs(name: str) -> None:
     encoder = create_encoder(name).eval()
@@ -111,6 +113,7 @@ def check_alone_is_as_in_a_batch(encoder: BigLittleEncoder, frames: list[int]) -
         assert not row[valid:].any()
 
 
+@pytest.mark.slow
 @every(PRESET_CASES)
 def test_alone_is_as_in_a_padded_batch(case: Case) -> None:
     encoder = build(case)
@@ -118,6 +121,7 @@ def test_alone_is_as_in_a_padded_batch(case: Case) -> None:
     check_alone_is_as_in_a_batch(encoder, [129, 1, 300, 64])
 
 
+@pytest.mark.slow
 @every(OPTION_CASES)
 def test_alone_is_as_in_a_padded_batch_with_options(case: Case) -> None:
     encoder = build(case)
@@ -132,6 +136,7 @@ def test_alone_is_as_in_a_padded_batch_at_full_size(name: str) -> None:
     check_alone_is_as_in_a_batch(encoder, [37, 1, 120])
 
 
+@pytest.mark.slow
 @every(PRESET_CASES + OPTION_CASES)
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_may_hold_anything(case: Case, training: bool) -> None:
@@ -150,6 +155,7 @@ def test_padding_may_hold_anything(case: Case, training: bool) -> None:
     assert all(torch.isfinite(parameter.grad).all() for parameter in twin.parameters())
 
 
+@pytest.mark.slow
 @every(PRESET_CASES + OPTION_CASES)
 def test_training_does_not_see_how_much_is_padded(case: Case) -> None:
     encoder = build(case).double().train()
@@ -180,6 +186,7 @@ def test_full_batch_with_lengths_is_as_without() -> None:
 # Time
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_encoders())
 @pytest.mark.parametrize("time_stride", [1, 2, 4, 8])
 def test_frames_out(name: str, time_stride: int) -> None:
@@ -192,6 +199,7 @@ def test_frames_out(name: str, time_stride: int) -> None:
     assert (relative * expected).round().tolist() == [-(-10 // time_stride), expected]
 
 
+@pytest.mark.slow
 @every([case for case in PRESET_CASES + OPTION_CASES if case[1]["time_padding"] == "causal"])
 def test_causal_never_sees_the_future(case: Case) -> None:
     encoder = build(case)
@@ -228,6 +236,7 @@ def record_stage_resolutions(encoder: BigLittleEncoder) -> list[tuple[int, int]]
     return sizes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in list_encoders() if PRESETS[name].get("big_little_stages") != 0])
 @pytest.mark.parametrize("time_stride", [1, 2, 4, 8])
 def test_plain_twin_works_at_the_same_resolutions(name: str, time_stride: int) -> None:
@@ -278,6 +287,7 @@ def test_deltas_enter_as_channels() -> None:
 # Modules as others handle them
 
 
+@pytest.mark.slow
 @every([case for case in PRESET_CASES + OPTION_CASES if case[1]["time_padding"] == "same"])
 def test_copies_are_the_same(case: Case) -> None:
     encoder = build(case)
@@ -290,6 +300,7 @@ def test_copies_are_the_same(case: Case) -> None:
         assert (twin.output_size, twin.time_stride) == (encoder.output_size, encoder.time_stride)
 
 
+@pytest.mark.slow
 @every(PRESET_CASES + OPTION_CASES)
 def test_bfloat16_autocast(case: Case) -> None:
     encoder = build(case)

@@ -63,6 +63,7 @@ def costs_of(name, **overrides):
     return costs.parameters, costs.macs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.parametrize("name", list_models())
 def test_every_model_learns(name, stem):
@@ -80,16 +81,19 @@ def test_every_model_learns(name, stem):
         assert parameter.grad.any(), f"{key} has no gradient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
 def test_counts_of_the_tables(name):
     assert costs_of(name) == COUNTS[name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "alpha", "beta"), SWEEP)
 def test_counts_of_the_sweep(name, alpha, beta):
     assert costs_of(name, alpha=alpha, beta=beta) == SWEEP[name, alpha, beta]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in list_models() if not name.startswith(("bl_", "se"))])
 def test_plain_models_are_those_of_torchvision(name):
     with torch.device("meta"):
@@ -211,6 +215,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_checkpoints_load_as_they_are_distributed(name, net, tmp_path):
     FORMS[name](net.state_dict(), tmp_path / name)

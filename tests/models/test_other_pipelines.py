@@ -19,6 +19,8 @@ from biglittle_asr.models import BigLittleEncoder, create_encoder, list_encoders
 from support.networks import assert_near, randomize_batchnorm
 from support.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 SMALL: dict[str, Any] = {"channels": (8, 16, 32, 64), "blocks": (2, 2, 2, 2), "input_size": 20, "output_size": 24}
 LENGTHS = torch.tensor([61, 40, 1], dtype=torch.int32)
 

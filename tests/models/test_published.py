@@ -13,6 +13,8 @@ from torch import Tensor
 from biglittle_asr.models import create_model
 from support.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 REFERENCE = REPOSITORY.parent / "shared" / "reference" / "ibm_biglittle.json"
 
 NAMES = (

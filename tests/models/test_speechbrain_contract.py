@@ -85,6 +85,7 @@ def wavs() -> tuple[Tensor, Tensor]:
 # 1. forward(x, lengths=None, **kwargs)
 
 
+@pytest.mark.slow
 @every_preset
 def test_call_with_and_without_lengths(name: str, features: tuple[Tensor, Tensor]) -> None:
     encoder, (x, lengths) = build(name), features
@@ -109,6 +110,7 @@ every_encoder = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @every_encoder
 @pytest.mark.parametrize("name", ["wav_lens", "wav_len"])
 def test_lengths_by_speechbrains_other_names(make: Any, name: str, features: tuple[Tensor, Tensor]) -> None:
@@ -118,6 +120,7 @@ def test_lengths_by_speechbrains_other_names(make: Any, name: str, features: tup
         encoder(x, lengths, **{name: lengths})
 
 
+@pytest.mark.slow
 @every_encoder
 def test_arguments_of_no_known_name_are_refused(make: Any, features: tuple[Tensor, Tensor]) -> None:
     encoder, (x, lengths) = make(), features
@@ -126,6 +129,7 @@ def test_arguments_of_no_known_name_are_refused(make: Any, features: tuple[Tenso
             encoder(x, **{name: lengths})
 
 
+@pytest.mark.slow
 @every_encoder
 def test_chunks_warn_where_the_future_is_seen(make: Any, features: tuple[Tensor, Tensor]) -> None:
     with pytest.warns(UserWarning, match="dynchunktrain_config"):
@@ -144,6 +148,7 @@ def test_chunks_are_nothing_to_a_causal_encoder(
 # 2. The argument is named `lengths`
 
 
+@pytest.mark.slow
 @every_preset
 def test_containers_pass_lengths(name: str, features: tuple[Tensor, Tensor]) -> None:
     encoder, (x, lengths) = build(name), features
@@ -163,6 +168,7 @@ def test_containers_infer_the_shape(name: str) -> None:
 # 3. One tensor, and 4. frames' proportional to frames
 
 
+@pytest.mark.slow
 @every_preset
 @pytest.mark.parametrize("time_stride", [1, 4, 8])
 def test_frames_out_are_proportional(name: str, time_stride: int) -> None:
@@ -177,6 +183,7 @@ def test_frames_out_are_proportional(name: str, time_stride: int) -> None:
     assert torch.equal((exact * y.shape[1]).round().long(), encoder.output_lengths(frames))
 
 
+@pytest.mark.slow
 @every_preset
 def test_ctc_loss_and_greedy_decoding(name: str, wavs: tuple[Tensor, Tensor]) -> None:
     model = chain(build(name, time_stride=4))
@@ -189,6 +196,7 @@ def test_ctc_loss_and_greedy_decoding(name: str, wavs: tuple[Tensor, Tensor]) ->
     assert len(decoded) == 2 and len(decoded[1]) <= 7
 
 
+@pytest.mark.slow
 @every_preset
 def test_encoder_asr_transcribes(name: str, wavs: tuple[Tensor, Tensor]) -> None:
     tokenizer = CTCTextEncoder()
@@ -208,6 +216,7 @@ def test_encoder_asr_transcribes(name: str, wavs: tuple[Tensor, Tensor]) -> None
     assert model.transcribe_batch(wavs[0][:1], torch.ones(1))[1][0] == tokens[0]
 
 
+@pytest.mark.slow
 @every_preset
 def test_transformer_takes_the_output(name: str, features: tuple[Tensor, Tensor]) -> None:
     """In place of the convolutional front end of the Transformer recipes."""
@@ -233,6 +242,7 @@ def test_transformer_takes_the_output(name: str, features: tuple[Tensor, Tensor]
 # 5. Padding is masked
 
 
+@pytest.mark.slow
 @every_preset
 def test_containers_do_not_see_padding(name: str, features: tuple[Tensor, Tensor]) -> None:
     model = LengthsCapableSequential(build(name), nn.Identity())
@@ -247,6 +257,7 @@ def test_containers_do_not_see_padding(name: str, features: tuple[Tensor, Tensor
 # 6. A module like any other
 
 
+@pytest.mark.slow
 @every_preset
 def test_output_size_is_known_before_the_first_call(name: str) -> None:
     encoder = build(name, output_size=48)
@@ -265,6 +276,7 @@ def one_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 @every_preset
 @pytest.mark.parametrize("merge", ["add", "concat"])
 def test_ddp_finds_no_unused_parameter(
@@ -280,6 +292,7 @@ def test_ddp_finds_no_unused_parameter(
 # 7. Importable where the YAML is loaded
 
 
+@pytest.mark.slow
 def test_imported_from_anywhere(tmp_path: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     code = "from biglittle_asr.models import BigLittleEncoder, create_encoder"
@@ -303,6 +316,7 @@ def test_speechbrains_encoders_keep_the_recipes_contract(file: Path) -> None:
     assert LengthsCapableSequential(encoder)(torch.randn(3, 41, 20), lengths=frames / 41).shape == y.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: file.stem)
 def test_yaml_makes_its_preset(file: Path) -> None:
     encoder = load_hyperpyyaml(f"encoder: !include:{file}\n")["encoder"]
@@ -310,6 +324,7 @@ def test_yaml_makes_its_preset(file: Path) -> None:
     assert encoder.config == create_encoder(file.stem).config
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", YAML_FILES, ids=lambda file: file.stem)
 def test_yaml_included_with_overrides(file: Path, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
@@ -394,6 +409,7 @@ def call(name: str, hparams: dict[str, Any], feats: Tensor, wav_lens: Tensor) ->
     return hparams["next"](hparams["enc"](src, wav_lens, pad_idx=0, dynchunktrain_config=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEIR_RECIPES)
 def test_speechbrains_recipes_run_with_overrides_alone(name: str) -> None:
     assert name == "seq2seq" or call(name, load_hyperpyyaml(THEIR_RECIPES[name]), *_feats()).shape[1] == 10
@@ -438,6 +454,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, BigLittleEn
     return save_model(tmp_path_factory.mktemp("trained") / "model", recognizer), encoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("collected", [False, True])
 def test_a_trained_encoder_is_loaded_by_speechbrains_pretrainer(
     collected: bool, trained: tuple[Path, BigLittleEncoder], tmp_path: Path

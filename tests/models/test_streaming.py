@@ -45,6 +45,7 @@ def make_positive(encoder: BigLittleEncoder) -> BigLittleEncoder:
     return encoder.double()
 
 
+@pytest.mark.slow
 @every(FIELD_CASES)
 def test_context_is_what_frames_see(case: Case) -> None:
     encoder = make_positive(build(case, input_size=3, channels=(4, 4, 4, 4)))
@@ -61,6 +62,7 @@ def test_context_is_what_frames_see(case: Case) -> None:
     assert case[1]["time_padding"] == "same" or right == 0
 
 
+@pytest.mark.slow
 @every(FIELD_CASES[:: len(FIELD_CASES) // 12])
 def test_aligned_shift_of_the_input_shifts_the_output(case: Case) -> None:
     encoder = build(case, input_size=3).double()
@@ -107,6 +109,7 @@ def nbytes(state: StreamState) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in state)
 
 
+@pytest.mark.slow
 @every(CAUSAL_PRESETS)
 @pytest.mark.parametrize("size", [1, 7, 16, 33])
 def test_chunks_are_the_whole(case: Case, size: int) -> None:
@@ -123,6 +126,7 @@ def test_chunks_are_the_whole(case: Case, size: int) -> None:
 STRIDES = [(name, {**options, "time_stride": s}) for name, options in CAUSAL_PRESETS[:2] for s in (1, 2, 8)]
 
 
+@pytest.mark.slow
 @every(CAUSAL_PRESETS + CAUSAL_OPTIONS + STRIDES)
 def test_ragged_chunks_are_the_whole(case: Case) -> None:
     encoder = build(case)
@@ -141,6 +145,7 @@ def test_full_size_preset_streams() -> None:
         assert_near(torch.cat(stream(encoder, x, [7] * 7)[0], 1), encoder(x))
 
 
+@pytest.mark.slow
 @every(CAUSAL_PRESETS)
 def test_steps_compute_nothing_twice_and_keep_no_more_with_time(case: Case) -> None:
     encoder = build(case)
@@ -195,6 +200,7 @@ def test_streams_run_side_by_side_and_part() -> None:
     assert_near(rest[0], together[2][1])
 
 
+@pytest.mark.slow
 @every(CAUSAL_PRESETS[::3])
 def test_streams_under_autocast(case: Case) -> None:
     encoder = build(case)
@@ -257,6 +263,7 @@ FRONT_ENDS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", FRONT_ENDS)
 @pytest.mark.parametrize("size", [1, 37, 160, 999, 5000])
@@ -295,6 +302,7 @@ def test_what_needs_the_future_cannot_stream() -> None:
         GlobalNormalization(80).step(torch.zeros(1, 2, 80))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("size", [1600, 333, 4097])
 def test_samples_to_log_probabilities(size: int, form: str) -> None:

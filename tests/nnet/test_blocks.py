@@ -210,6 +210,7 @@ def _batchnorm_worker(rank: int, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_on_the_global_batch(tmp_path: Path, generator: torch.Generator) -> None:
     norm, _ = norm_twins(generator, torch.float64)
     x, lengths = torch.randn(4, 3, 9, 5, generator=generator, dtype=torch.float64), torch.tensor([4, 9, 6, 1])
@@ -245,6 +246,7 @@ TIME_LAYERS: dict[str, Callable[[int, str], nn.Module]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("name", TIME_LAYERS)
@@ -407,6 +409,7 @@ MODULES_AND_PADDINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "padding"), MODULES_AND_PADDINGS)
 def test_alone_is_as_in_a_padded_batch(name: str, padding: str, generator: torch.Generator) -> None:
     module = build(name, padding, generator).eval()
@@ -421,6 +424,7 @@ def test_alone_is_as_in_a_padded_batch(name: str, padding: str, generator: torch
         assert_near(y[index : index + 1, :, :valid], module(x[index : index + 1, :, :frames]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "padding"), MODULES_AND_PADDINGS)
 def test_training_does_not_see_padding(name: str, padding: str, generator: torch.Generator) -> None:
     """More padding changes neither output, running statistics nor gradients, and every parameter has one."""
@@ -440,6 +444,7 @@ def test_training_does_not_see_padding(name: str, padding: str, generator: torch
         assert parameter.grad.any(), f"{name} gets no gradient"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in MODULES if name not in SEES_THE_FUTURE])
 def test_causal_never_sees_the_future(name: str, generator: torch.Generator) -> None:
     module = build(name, "causal", generator).eval()

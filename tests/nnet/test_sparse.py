@@ -18,6 +18,7 @@ def small_encoder(name="bl_resnet22"):
     return encoder.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_encoders())
 def test_every_encoder_is_pruned_layer_by_layer_and_frozen_to_the_same(name):
     encoder = small_encoder(name)
@@ -38,6 +39,7 @@ def test_every_encoder_is_pruned_layer_by_layer_and_frozen_to_the_same(name):
     assert report(encoder).nonzero == counted.nonzero
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_models())
 def test_every_image_model_is_pruned_and_frozen(name):
     model = narrow(name)
@@ -104,6 +106,7 @@ def test_the_zeroed_weights_are_the_first_of_a_stable_sort(dtype, levels, memory
     assert torch.equal(masked, expected.view(size)) and masked.is_contiguous(memory_format=memory_format)
 
 
+@pytest.mark.slow
 def test_a_copy_and_a_state_dict_carry_every_weight():
     encoder = sparsify(small_encoder(), 0.8)
     x = torch.randn(1, 9, 40)

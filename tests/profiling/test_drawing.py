@@ -13,6 +13,8 @@ from biglittle_asr.models import create_encoder, create_model, list_encoders, li
 from biglittle_asr.profiling import count_costs, draw_network, encoder_costs, save_drawing, sweep, sweep_table
 from biglittle_asr.profiling.drawing import _count
 
+pytestmark = pytest.mark.slow
+
 NETWORKS = {
     **{f"image {name}": (create_model, name, {}) for name in list_models()},
     **{f"encoder {name}": (create_encoder, name, {}) for name in list_encoders()},

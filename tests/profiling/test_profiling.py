@@ -57,6 +57,7 @@ def macs_by_hooks(encoder, frames):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list_encoders())
 def test_macs_equal_an_independent_count(name):
     encoder = create_encoder(name)
@@ -73,6 +74,7 @@ def image_costs(model):
     return count_costs(model, torch.empty(1, 3, 224, 224, device="meta"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dense", "parameters", "operations", "scores"),
     [
@@ -99,6 +101,7 @@ def test_the_dense_resnet50_has_the_published_counts():
     assert (costs.nonzero_weights, costs.nonzero_macs) == (costs.weights, costs.macs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in list_models() if "101" not in name and "152" not in name])
 def test_image_models_count_like_torch_and_layers_add_up(name):
     with torch.device("meta"):
@@ -111,6 +114,7 @@ def test_image_models_count_like_torch_and_layers_add_up(name):
     assert costs.parameters == sum(layer.parameters for layer in costs.layers)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.5, 0.9])
 def test_shapes_alone_give_the_zeros_that_values_give(rate):
     encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64), input_size=40, output_size=32)
@@ -186,6 +190,7 @@ def test_json_has_what_is_measured_and_how(capsys):
     assert facts["latency_ms"]["batch"] == 2 and facts["latency_ms"]["dtype"] == "float32"
 
 
+@pytest.mark.slow
 def test_an_image_model_is_profiled_at_any_size_and_sparsity(capsys):
     facts = profile(capsys, "resnet50", "--runs", "0", "--sparsity", "0.9", "--convention", "seed-dnw")
     assert (facts["parameters"], facts["macs"], facts["nonzero_weights"]) == (2_558_732, 515_231_310, 2_558_785)
@@ -208,6 +213,7 @@ def test_a_name_means_one_network_and_every_network_has_one(capsys):
         assert f"image:{name}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", IMAGE_RECIPES, ids=lambda path: path.stem)
 def test_an_image_recipe_is_counted_timed_and_drawn_at_its_own_size(path, capsys, tmp_path, monkeypatch):
     timed = []
@@ -260,6 +266,7 @@ def test_of_a_recipe_with_a_decoder_the_encoder_counts(task, capsys):
     assert (facts["encoder_macs"], facts["head_macs"]) == (encoder_costs(create_encoder("bl_resnet22")).macs, 0)
 
 
+@pytest.mark.slow
 def test_a_model_folder_is_profiled_with_its_output_layer(capsys, tmp_path):
     encoder = create_encoder("bl_resnet22", channels=(8, 16, 32, 64), output_size=32)
     tokenizer = CharacterTokenizer(" AB")
@@ -271,6 +278,7 @@ def test_a_model_folder_is_profiled_with_its_output_layer(capsys, tmp_path):
     assert facts["latency_ms"]["median"] > 0 and facts["latency_runs"] == 1
 
 
+@pytest.mark.slow
 def test_models_are_drawn_by_cost_and_error(capsys, tmp_path):
     names = ["resnet22_half", "bl_resnet22_half alpha=2"]
     (tmp_path / "errors.csv").write_text(f"name,error\n{names[1]},10.5\n{names[0]},11\n")
@@ -281,6 +289,7 @@ def test_models_are_drawn_by_cost_and_error(capsys, tmp_path):
     assert plot.read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

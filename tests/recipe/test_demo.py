@@ -50,6 +50,7 @@ def epochs(folder: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: Any) -> None:
     assert demo.main([]) == 0
     first = capfd.readouterr()
@@ -86,6 +87,7 @@ def test_examples_show_errors_of_different_speakers_first() -> None:
     assert len(demo.examples(report, count=9)) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make_folder, problem", [(False, "no such folder"), (True, "etc")])
 def test_wrong_data_folder_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any, make_folder: bool, problem: str
@@ -109,6 +111,7 @@ def test_folder_that_is_no_corpus_is_not_overwritten(quick: demo.Demo, tmp_path:
     assert (tmp_path / "corpus" / "thesis.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_help_needs_no_repository_as_working_folder(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "recipes" / "demo.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)

@@ -42,6 +42,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other) if simple or hasattr(one, "__dataclass_fields__") else type(one) is type(other)
 
 
+@pytest.mark.slow
 @every_file
 def test_hyperpyyaml_alone_reads_what_the_recipe_reads(path: Path, tmp_path: Path) -> None:
     given = {key: f"{tmp_path}/{key}" for key in placeholders(path)} | {"output_folder": str(tmp_path / "out")}
@@ -56,11 +57,13 @@ def test_hyperpyyaml_alone_reads_what_the_recipe_reads(path: Path, tmp_path: Pat
     assert again.keys() == hparams.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ENCODER_FILES, ids=lambda path: path.stem)
 def test_hyperpyyaml_alone_includes_an_encoder(path: Path) -> None:
     assert isinstance(load_hyperpyyaml(f"encoder: !include:{path}\n")["encoder"], nn.Module)
 
 
+@pytest.mark.slow
 @every_file
 def test_no_file_repeats_a_default(path: Path) -> None:
     tree, defaults = read_tree(path), settings_of(path).defaults()
@@ -76,6 +79,7 @@ def test_every_setting_has_a_meaning_and_is_explained_once(model: str) -> None:
     assert not any(isinstance(default, YamlDefault) for default in settings.defaults().values())
 
 
+@pytest.mark.slow
 @every_file
 def test_every_value_in_force_is_listed_with_its_origin(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recipe", str(path), "seed=7", "--json"]) == 0

@@ -122,6 +122,7 @@ def test_children_die_with_a_queue_that_is_killed(repository: Path, tmp_path: Pa
     wait_for(lambda: not any(Path(f"/proc/{number}").exists() for number in children))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_queue_and_children_and_the_same_command_goes_on(
     repository: Path, tmp_path: Path, number: signal.Signals, status: int
@@ -223,6 +224,7 @@ def test_edits_of_the_work_tree_do_not_reach_the_runs(repository: Path, tmp_path
     assert status == 1 and "files of this clone were changed" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "runs, words, problem",
     [
@@ -259,6 +261,7 @@ def test_other_settings_need_another_name(repository: Path, tmp_path: Path) -> N
     assert status == 1 and "give other settings another name" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_the_queue_knows_which_recipes_may_skip_test(path: Path) -> None:
     assert can_skip_test(path) == ("skip_test" in settings_of(path).names())
@@ -288,6 +291,7 @@ def wait_for(condition: Any) -> None:
 # A real recipe
 
 
+@pytest.mark.slow
 def test_a_real_recipe_ends_in_a_row(tmp_path: Path, tiny_an4: Path) -> None:
     repository = tmp_path / "repository"
     for name in ("biglittle_asr", "recipes", "hparams"):

@@ -212,6 +212,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_the_gradient_is_that_of_one_process_on_the_global_batch(outcomes: Mapping[str, Any], task: str) -> None:
     one, several = outcomes[task]
@@ -250,6 +251,7 @@ def test_scores_are_those_of_one_process_and_every_example_is_scored_once(
         assert each["loss"] == pytest.approx(one["loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_processes_is_resumed_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tones(tmp_path, WORDS * 2)
     options = {"skip_prep": True, "number_of_epochs": 1, "dynamic_batching": False, "batch_size": 1}

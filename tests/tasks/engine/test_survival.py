@@ -17,6 +17,8 @@ from support import killing
 from support.corpora import FILE_FAULTS, break_an4, break_audio
 from support.ctc_recipe import WORDS, finish, load, small, train_an4, write_tones
 
+pytestmark = pytest.mark.slow
+
 CHAIN = [
     ("between gradient and weights", 4),
     ("half a file of a checkpoint written", 3),

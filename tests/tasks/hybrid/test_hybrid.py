@@ -35,6 +35,7 @@ from support.repository import REPOSITORY
 from support.speech_recipes import placeholders
 
 
+@pytest.mark.slow
 def test_a_system_trains_from_transcripts_alone(tmp_path: Path, capsys: Any) -> None:
     write_corpus(tmp_path, copies=24)
     stages = ["{epochs: 1}", "{epochs: 1}", "{epochs: 1, tied: True}", "{epochs: 1, tied: True, mmi: True}"]
@@ -94,6 +95,7 @@ def write_kaldi(folder: Path, left_out: str = "") -> str:
     return f"{{alignments: 'ark:{folder / 'etc' / 'ali.1'}', {paths}}}"
 
 
+@pytest.mark.slow
 def test_a_system_trains_on_kaldis_alignments(tmp_path: Path) -> None:
     write_corpus(tmp_path, copies=24)
     kaldi = write_kaldi(tmp_path, left_out="u0-3")
@@ -110,6 +112,7 @@ def test_a_system_trains_on_kaldis_alignments(tmp_path: Path) -> None:
     assert (first[4], second[4]) == ("BAD", "CAB") and abs(float(second[2]) - 0.6) < 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -126,6 +129,7 @@ def test_what_cannot_be_of_kaldis_is_refused(tmp_path: Path, options: dict[str, 
         KaldiStart(prepare_manifests("an4", hparams), hparams, run_opts)
 
 
+@pytest.mark.slow
 def test_kaldis_alignments_of_other_utterances_are_refused(tmp_path: Path) -> None:
     write_corpus(tmp_path, TEXTS[:2])
     kaldi = write_kaldi(tmp_path)
@@ -135,6 +139,7 @@ def test_kaldis_alignments_of_other_utterances_are_refused(tmp_path: Path) -> No
         train("AN4")(small(tmp_path, kaldi=kaldi, iterations="[{epochs: 1}]"))
 
 
+@pytest.mark.slow
 def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path) -> None:
     corpora = telephone_corpora()
     hparams = REPOSITORY / "hparams" / "Switchboard" / "hybrid_bl_resnet22.yaml"
@@ -186,6 +191,7 @@ def speechocean762(tmp_path: Path, **overrides: Any) -> list[str]:
     return [str(hparams), "--noprogressbar", *(f"--{key}={value}" for key, value in options.items())]
 
 
+@pytest.mark.slow
 def test_speechocean762_with_a_language_model_of_its_training_transcripts(tmp_path: Path) -> None:
     make_speechocean762(tmp_path / "speechocean762")
     out = tmp_path / "out"
@@ -209,6 +215,7 @@ def test_speechocean762_with_a_language_model_of_its_training_transcripts(tmp_pa
     assert "ZOOS" in (out / "save" / "manifests" / "lexicon.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wanted", ["null", "{}", "{order: 0}", "{order: 3.0}", "{n: 3}", "{order: 3, text: a}", "[3]"])
 def test_an_impossible_language_model_is_refused(tmp_path: Path, wanted: str) -> None:
     write_corpus(tmp_path, TEXTS[:1])
@@ -216,6 +223,7 @@ def test_an_impossible_language_model_is_refused(tmp_path: Path, wanted: str) ->
         start(small(tmp_path, language_model=wanted))
 
 
+@pytest.mark.slow
 def test_a_corpus_without_its_lexicon_is_named(tmp_path: Path) -> None:
     lexicon = make_speechocean762(tmp_path / "speechocean762") / "resource" / "lexicon.txt"
     lexicon.unlink()
@@ -225,6 +233,7 @@ def test_a_corpus_without_its_lexicon_is_named(tmp_path: Path) -> None:
     assert f"{lexicon}: no such file" in (tmp_path / "out" / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_ends_in_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {
         "iterations": "[{epochs: 1}, {epochs: 1, tied: True}]",
@@ -281,6 +290,7 @@ def test_a_lexicon_that_lacks_words_of_the_transcripts_is_refused(tmp_path: Path
         start(small(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "iterations, message",
     [
@@ -410,6 +420,7 @@ def test_change_looks_at_phones_and_positions_only(tmp_path: Path) -> None:
 # Recipe files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", sorted(REPOSITORY.glob("hparams/*/hybrid_*.yaml")), ids=lambda path: path.name)
 def test_every_recipe_file_loads(path: Path, tmp_path: Path) -> None:
     arguments = [str(path), *placeholders(path), f"--output_folder={tmp_path}"]

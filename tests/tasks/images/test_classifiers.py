@@ -17,6 +17,8 @@ from biglittle_asr.tasks.images.brain import ImageBrain
 from support.image_recipe import PLAIN, tiny, train
 from support.repository import REPOSITORY, recipe_main
 
+pytestmark = pytest.mark.slow
+
 YAML_FILES = sorted((REPOSITORY / "hparams" / "ImageNet").glob("*.yaml"))
 
 

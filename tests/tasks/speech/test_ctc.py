@@ -24,6 +24,8 @@ from biglittle_asr.tasks.speech.data import Datasets, Utterances, train_loader_o
 from support.ctc_recipe import WORDS, load, small, train_an4, write_tones
 from support.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = Curves("", RATES).columns
 
 

@@ -21,6 +21,8 @@ from support.networks import randomize_batchnorm
 from support.repository import AN4, REPOSITORY
 from support.speech_recipes import ENCODERS, RECIPES, TASKS, command, load, placeholders, rows_of_test, train
 
+pytestmark = pytest.mark.slow
+
 every_task = pytest.mark.parametrize("task", TASKS)
 
 

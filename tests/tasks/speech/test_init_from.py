@@ -79,6 +79,7 @@ def run(kind: str, place: Path, folder: Path, file: str = "", **options: Any) ->
     return (place / "log.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OUR_KINDS)
 def test_no_epoch_gives_the_folders_words(
     kind: str, recognizers: dict[str, Recognizer], folders: dict[str, Path], tmp_path: Path
@@ -100,6 +101,7 @@ def test_no_kind_is_missed() -> None:
     assert set(OUR_KINDS) == set(TASKS) == set(SAME) and set(KINDS) - set(OUR_KINDS) == {"hybrid"}
 
 
+@pytest.mark.slow
 def test_learned_statistics_are_loaded_and_learn_on(tmp_path: Path) -> None:
     recognizer = make(normalize=GlobalNormalization(40), time_padding="causal")
     recognizer.normalize.train()
@@ -119,6 +121,7 @@ def test_learned_statistics_are_loaded_and_learn_on(tmp_path: Path) -> None:
     assert learned["count"] > recognizer.normalize.state_dict()["count"] > 0
 
 
+@pytest.mark.slow
 def test_new_characters_come_behind_and_change_no_word(
     recognizers: dict[str, Recognizer], folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -179,6 +182,7 @@ def hybrid(place: Path, folder: Path) -> list[str]:
     return hybrid_recipe.small(place, **features, **options)
 
 
+@pytest.mark.slow
 @every_kind
 def test_a_hybrid_system_starts_from_the_encoder_of_every_kind(
     kind: str,
@@ -204,6 +208,7 @@ def test_a_hybrid_system_starts_from_the_encoder_of_every_kind(
     assert "linear start, turn 1" in log and "the encoder only" in log
 
 
+@pytest.mark.slow
 def test_a_hybrid_system_that_goes_on_needs_no_folder(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = shutil.copytree(folders["ctc"], tmp_path / "trained")
     hybrid_recipe.write_corpus(tmp_path)
@@ -218,6 +223,7 @@ def test_a_hybrid_system_that_goes_on_needs_no_folder(folders: dict[str, Path], 
 # Trainings that are interrupted
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_needs_no_folder_and_ends_in_the_same_weights(
     folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -268,6 +274,7 @@ def test_word_pieces_are_kept_unless_another_number_is_wanted(tmp_path: Path) ->
 # What fits
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_named(folders: dict[str, Path], tmp_path: Path) -> None:
     write_tones(tmp_path, ["BAD", "CAB"])
     encoder = "!include:../encoders/bl_resnet22.yaml {channels: [8, 16, 32, 24], input_size: 40, output_size: 48}"
@@ -277,6 +284,7 @@ def test_what_does_not_fit_is_named(folders: dict[str, Path], tmp_path: Path) ->
     assert "encoder.stages.0" not in log
 
 
+@pytest.mark.slow
 def test_a_sparse_training_prunes_the_trained_weights(
     recognizers: dict[str, Recognizer], folders: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -297,6 +305,7 @@ def test_modules_are_named_once() -> None:
 # What is refused
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options, message",
     [
@@ -332,6 +341,7 @@ def test_what_cannot_be_a_start_is_refused(
 # The key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", SPEECH_RECIPES, ids=lambda file: f"{file.parent.name}-{file.stem}")
 def test_every_speech_recipe_takes_the_key_on_the_command_line(file: Path, tmp_path: Path) -> None:
     task = file.name.split("_")[0]

@@ -21,6 +21,8 @@ from support.ctc_recipe import finish, write_tones
 from support.networks import randomize_batchnorm
 from support.speech_recipes import rows_of_test
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["ONE", "TWO NINE", "A B", "HELLO", "Q", "SUPERCALIFRAGILISTIC"]
 
 System = tuple[Any, Any, Any, Any]

@@ -53,6 +53,7 @@ def arguments(tmp_path: Path, name: str, encoder: str) -> list[str]:
     return [*words, "--corpus_options={dev_conversations: 2}", "--average_checkpoints=[1]"]
 
 
+@pytest.mark.slow
 def test_switchboard_from_its_files_to_nists_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train()([*arguments(tmp_path, "ctc_bl_resnet22.yaml", "bl_resnet22.yaml")])
     out = tmp_path / "out"
@@ -136,6 +137,7 @@ def test_nists_tools_take_what_preparation_writes(tmp_path: Path) -> None:
     assert 0 < score.all.errors < score.all.words
 
 
+@pytest.mark.slow
 def test_fisher_joins_the_training_set_of_the_twin(tmp_path: Path) -> None:
     from biglittle_asr.recipe.prepare import prepare_manifests
     from biglittle_asr.recipe.run import load_recipe
