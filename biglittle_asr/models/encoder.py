@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -138,8 +138,10 @@ class BigLittleEncoder(nn.Module):
 
     Arguments
     ---------
-    **config
-        Fields of :class:`EncoderConfig`.
+    config : EncoderConfig, optional
+        The shape of the network; by default the default of every field.
+    **fields
+        Fields of :class:`EncoderConfig` that differ from it.
 
     Attributes
     ----------
@@ -161,10 +163,10 @@ class BigLittleEncoder(nn.Module):
     torch.Size([2, 26, 512])
     """
 
-    def __init__(self, **config: Any):
+    def __init__(self, config: EncoderConfig | None = None, **fields: Any):
         super().__init__()
-        check_fields(EncoderConfig, config, "encoder argument")
-        self.config = c = EncoderConfig(**config)
+        check_fields(EncoderConfig, fields, "encoder argument")
+        self.config = c = replace(config or EncoderConfig(), **fields)
         self.output_size, self.time_stride = c.output_size, c.time_stride
         layers = Layers(time_padding=c.time_padding)
         strides = list(zip(TIME_STRIDES[c.time_stride], FREQUENCY_STRIDES, strict=True))

@@ -9,7 +9,7 @@ torchvision.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from torch import Tensor, nn
@@ -96,8 +96,10 @@ class ImageClassifier(nn.Module):
 
     Arguments
     ---------
-    **config
-        Fields of :class:`ImageConfig`.
+    config : ImageConfig, optional
+        The shape of the network; by default the default of every field.
+    **fields
+        Fields of :class:`ImageConfig` that differ from it.
 
     Attributes
     ----------
@@ -116,10 +118,10 @@ class ImageClassifier(nn.Module):
     torch.Size([4, 10])
     """
 
-    def __init__(self, **config: Any):
+    def __init__(self, config: ImageConfig | None = None, **fields: Any):
         super().__init__()
-        check_fields(ImageConfig, config, "image model argument")
-        self.config = c = ImageConfig(**config)
+        check_fields(ImageConfig, fields, "image model argument")
+        self.config = c = replace(config or ImageConfig(), **fields)
         # Published files have no prefix for the stem's layers, so they belong to the network itself.
         for name, layer in _stem(c).named_children():
             self.add_module(name, layer)

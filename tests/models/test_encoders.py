@@ -395,3 +395,9 @@ def test_lengths_that_are_not_one_an_utterance(lengths: list[Any]) -> None:
 def test_frame_counts_are_not_relative_lengths() -> None:
     with pytest.raises(ValueError, match=r"relative lengths must lie in \(0, 1\]"):
         build(("bl_resnet22", {}))(torch.zeros(2, 9, 20), torch.tensor([9, 4]))
+
+
+def test_an_encoder_is_built_from_its_typed_config() -> None:
+    config = EncoderConfig(**SMALL)
+    assert BigLittleEncoder(config).config == BigLittleEncoder(**SMALL).config == config
+    assert BigLittleEncoder(config, alpha=2).config == dataclasses.replace(config, alpha=2)
