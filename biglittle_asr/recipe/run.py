@@ -124,7 +124,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     if not sys.stderr.isatty():
         # In a log file, every update of a progress bar is a line.
         run_opts = dataclasses.replace(run_opts, noprogressbar=True)
-    if run_opts.device:
+    if run_opts.device and get_local_rank() is None:
         usable_device(run_opts.device)
     path = Path(file)
     tree = read_tree(path)
@@ -134,7 +134,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
-    if hparams.get("device") and not run_opts.device:
+    if hparams.get("device") and not run_opts.device and get_local_rank() is None:
         usable_device(hparams["device"])
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:

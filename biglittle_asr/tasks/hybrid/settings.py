@@ -16,9 +16,9 @@ class HybridRecipe(SpeechRecipe):
 
     kaldi: Mapping[str, Any] = yaml_default("{}")
     """Kaldi's alignments and graph to train on, {alignments, transitions, graph, words}; see docs/hybrid.md."""
-    lexicon: str
+    lexicon: str | None
     """File of pronunciations, in CMU's or Kaldi's format."""
-    language_model: str | Mapping[str, Any]
+    language_model: Any
     """ARPA file, or {order: 3}: n-grams of the training transcripts."""
     states_per_phone: int = 3
     """States per phone, which is also the least number of output frames that a phone lasts."""
