@@ -123,7 +123,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     file, run_opts, overrides = sb.parse_arguments([word for word in argv if word != "--profile"])
     if not sys.stderr.isatty():
         # In a log file, every update of a progress bar is a line.
-        run_opts = dataclasses.replace(run_opts, noprogressbar=True)
+        run_opts = _override(run_opts, noprogressbar=True)
     if run_opts.device and get_local_rank() is None:
         usable_device(run_opts.device)
     path = Path(file)
@@ -183,6 +183,11 @@ def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Se
     return resolved
 
 
+def _override(run_opts: RunOptions, **options: Any) -> RunOptions:
+    """Set options as the command line does: SpeechBrain ignores those that are not among `overridden_args`."""
+    return dataclasses.replace(run_opts, **options, overridden_args=run_opts.overridden_args | options.keys())
+
+
 def _on_cpu(run_opts: RunOptions) -> bool:
     return str(run_opts.device or infer_device()).startswith("cpu")
 
@@ -193,8 +198,7 @@ def _join_processes(run_opts: RunOptions) -> RunOptions:
     if rank is None:
         return run_opts
     if _on_cpu(run_opts) and "distributed_backend" not in run_opts.overridden_args:
-        overridden = run_opts.overridden_args | {"distributed_backend"}
-        run_opts = dataclasses.replace(run_opts, distributed_backend="gloo", overridden_args=overridden)
+        run_opts = _override(run_opts, distributed_backend="gloo")
     if run_opts.distributed_backend != "gloo" and rank >= gpus:
         raise RecipeError(
             f"torchrun: started process {rank + 1} on a machine of {gpus} GPUs; start one process a GPU "

@@ -18,6 +18,7 @@ from biglittle_asr.commands.recipe import recipe_settings
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.settings import YamlDefault
 from biglittle_asr.recipe.yaml import RecipeError, read_tree, tag_of
+from support.ctc_recipe import small, train_an4, write_tones
 from support.recipe_files import ENCODER_FILES, RECIPE_FILES, settings_of
 from support.terminal import Terminal
 
@@ -99,14 +100,16 @@ def test_every_value_in_force_is_listed_with_its_origin(path: Path, capsys: pyte
 
 
 @pytest.mark.parametrize(
-    "stream, option, bars", [(Terminal, [], True), (Terminal, ["--noprogressbar"], False), (StringIO, [], False)]
+    "stream, option, bars",
+    [(Terminal, [], True), (Terminal, ["--noprogressbar"], False), (StringIO, [], False)],
 )
 def test_progress_bars_are_for_terminals(stream: type[StringIO], option: list[str], bars: bool, tmp_path: Path) -> None:
-    path = RECIPE_FILES[0]
-    words = [str(path), "--data_folder=none", f"--output_folder={tmp_path / 'out'}", *option]
-    with redirect_stderr(stream()):
-        _, run_opts = load_recipe(words, settings_of(path))
-    assert run_opts.noprogressbar is not bars
+    write_tones(tmp_path, ["ONE", "BAD", "GO"])
+    words = small(tmp_path, skip_prep=True, skip_test=True, number_of_epochs=1, average_checkpoints="[1]")
+    words.remove("--noprogressbar")
+    with redirect_stderr(stream()) as said:
+        train_an4()([*words, *option])
+    assert ("it/s" in said.getvalue() or "s/it" in said.getvalue()) == bars
 
 
 def overlay(folder: Path, base: Path, text: str) -> Path:
