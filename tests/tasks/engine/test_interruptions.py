@@ -29,6 +29,8 @@ from support import hybrid_recipe, image_recipe, killing, speech_recipes
 from support.ctc_recipe import write_tones
 from support.repository import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 OUT = "out"
 
 
