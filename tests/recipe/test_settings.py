@@ -149,6 +149,7 @@ def test_a_value_of_a_wrong_type_is_refused_in_a_sentence(text: str, tmp_path: P
     assert str(error.value) == f"{path}: {WRONG[text]}"
 
 
+@pytest.mark.slow
 @every_file
 def test_a_setting_without_a_default_is_asked_for_with_its_meaning(path: Path, tmp_path: Path) -> None:
     settings, yaml = settings_of(path), YAML()

@@ -230,6 +230,7 @@ def test_the_gradient_is_that_of_one_process_on_the_global_batch(outcomes: Mappi
             torch.testing.assert_close(each["statistics"][name], expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_scores_are_those_of_one_process_and_every_example_is_scored_once(
     outcomes: Mapping[str, Any], task: str
