@@ -171,7 +171,9 @@ def kill_and_check(
     killed : list of str
         What was killed each time.
     """
-    study = write_study(folder, [{"name": f"r{number}", "seeds": 1} for number in range(runs)])
+    # Longer than the longest wait before a kill, on fast machines too.
+    slowly = {"epoch_seconds": 0.4}
+    study = write_study(folder, [{"name": f"r{number}", "seeds": 1} for number in range(runs)], overrides=slowly)
     output = folder / "out"
     argv = command(repository, study, output, "--jobs", "2", "--retry")
     killed = _kill_now_and_then(argv, kills, rng)
