@@ -23,7 +23,7 @@ from support import golden as cases
 from support.golden import GOLDEN, IMAGES, MODELS, SPEECH, TRAINING, differences
 
 LARGEST_BYTES = 1_000_000
-"""Of all golden files together."""
+"""Largest size of all golden files together."""
 
 
 def assert_as_before(found: Any, name: str) -> None:

@@ -53,7 +53,7 @@ def write_unigrams(path: Path, words: Sequence[str]) -> Path:
 
 
 def statistics(tying: Tying, lexicon: Lexicon = LEXICON, dimension: int = 4) -> ContextStatistics:
-    """Of vectors that depend on phone, position and left neighbor."""
+    """Statistics of vectors that depend on phone, position and left neighbor."""
     generator = np.random.default_rng(0)
     centers = generator.normal(size=(tying.table[..., 0].size, dimension))
     result = ContextStatistics(tying, dimension)

@@ -273,11 +273,11 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 
 class OwnNormalization(SentenceNormalization):
-    """Of a user, who may have changed what the base class does."""
+    """A user's normalization, which may differ from its base class."""
 
 
 class OwnDecoder(AttentionalRNNDecoder):
-    """Another."""
+    """A user's decoder."""
 
 
 class OwnModel(TransducerModel):

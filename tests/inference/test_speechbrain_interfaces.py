@@ -97,7 +97,7 @@ def streaming(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recognizer, Any
 def test_streaming_asr_transcribes_as_the_whole(
     streaming: tuple[Recognizer, Any], tmp_path: Path, chunk_size: int, samples: int
 ) -> None:
-    """Of what is heard, chunks of silence at the end included, which are StreamingASR's own."""
+    """StreamingASR appends chunks of silence, which count as audio here too."""
     recognizer, asr = streaming
     config = DynChunkTrainConfig(chunk_size)
     wavs, _ = speech(samples)

@@ -136,7 +136,7 @@ def write_sphere(path: Path, num_samples: int, byte_order: str = "<") -> None:
 
 
 FILE_FAULTS = [fault for fault in FAULTS if fault not in ("times", "unpaired")]
-"""Of whole files that a corpus names: they have no times to be wrong, and no text that is missing."""
+"""Faults of whole files: these have no times, and a text beside each."""
 
 
 def break_audio(path: Path, fault: str) -> None:

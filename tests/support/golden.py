@@ -219,7 +219,7 @@ def digest(model: nn.Module) -> dict[str, Any]:
 
 
 def observe_networks() -> dict[str, dict[str, Any]]:
-    """Of every encoder preset and every image model."""
+    """Observe every encoder preset and every image model."""
     from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 
     with torch.device("meta"):

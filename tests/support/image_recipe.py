@@ -20,7 +20,7 @@ from support.repository import REPOSITORY
 
 PLAIN = REPOSITORY / "hparams" / "ImageNet" / "reproduction_resnet18.yaml"
 TINY = {"channels": [8, 8, 8, 8], "blocks": [1, 1, 1, 1], "stem": "small", "small_stem_stride": 2}
-"""Of a network for images of 16 pixels."""
+"""Shape of a network for images of 16 pixels."""
 
 
 def picture(seed: int, size: tuple[int, int] = (16, 16), mode: str = "RGB") -> Image.Image:
@@ -42,7 +42,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """Of a PNG file."""
+    """A chunk of a PNG file."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 

@@ -201,7 +201,7 @@ def _leave_half(attribute: str, real: Any, given: tuple[Any, ...]) -> None:
 
 
 def _digest(value: Any) -> str:
-    """Of nested tensors and numbers."""
+    """Digest of nested tensors and numbers."""
     import torch
 
     digest = hashlib.sha256()

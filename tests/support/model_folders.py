@@ -29,7 +29,7 @@ CHARACTERS = CharacterTokenizer(" 'ABCDEFGHIÄ")
 CHANNELS = (8, 16, 32, 64)
 WORDS = "A ACE ADD AGE BAD BE CAB DEAF DIG EBB FADE GAB I IF HE HID".split()
 LEXICON = Lexicon({word: [tuple(word)] for word in WORDS})
-"""Of a hybrid model's graph: every letter is a phone."""
+"""Lexicon of a hybrid model's graph: every letter is a phone."""
 
 
 @functools.cache
@@ -150,7 +150,7 @@ def speech(*samples: int) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def transcripts(recognizer: Recognizer, wavs: Tensor, num_samples: Tensor) -> list[str]:
-    """Of each utterance alone."""
+    """Transcripts of each utterance alone."""
     found = []
     for wav, length in zip(wavs, num_samples.tolist(), strict=True):
         outputs, _ = recognizer(wav[None, :length], torch.tensor([length]))

@@ -196,7 +196,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    """Of each task: what one process comes to, and what each of two does."""
+    """Results of one process and of each of two, for every task."""
     folder = tmp_path_factory.mktemp("processes")
     for task in speech_recipes.TASKS:
         write_tones(folder / task, ["ONE", "TWO NINE", "A B", "HELLO", "TEN", "NO", "Q", "SIX"])
