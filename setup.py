@@ -28,15 +28,17 @@ IMAGES = ["torchvision>=0.26,<1", "pillow>=10"]
 DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
     "lm": LM,
     "hybrid": HYBRID,
-    "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
+    "export": EXPORT,
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
-    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features.
+    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; sherpa-onnx and
+    # onnx-asr run our exported models.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -47,6 +49,9 @@ EXTRAS = {
         *DEMO,
         *LM,
         *HYBRID,
+        *EXPORT,
+        "sherpa-onnx>=2.0,<3",
+        "onnx-asr>=0.12",
     ],
 }
 

@@ -13,7 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, recipe, score, shard, transcribe, tune
+from biglittle_asr.commands import (
+    draw,
+    evaluate,
+    export,
+    lm,
+    pack,
+    prepare,
+    profile,
+    recipe,
+    score,
+    shard,
+    transcribe,
+    tune,
+)
 from biglittle_asr.commands.shared import tell
 from biglittle_asr.messages import explain_failure
 from biglittle_asr.threads import bound_spinning
@@ -44,6 +57,7 @@ COMMANDS = (
         evaluate.add_arguments,
         evaluate.run,
     ),
+    Command("export", "Write a model's network for programs without PyTorch.", export.add_arguments, export.run),
     Command("lm", "Train an n-gram language model.", lm.add_arguments, lm.run),
     Command("pack", "Make a model folder from a recipe's output.", pack.add_arguments, pack.run),
     Command("prepare", "Check a corpus and write its manifests.", prepare.add_arguments, prepare.run),

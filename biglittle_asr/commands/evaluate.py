@@ -15,11 +15,13 @@ from biglittle_asr.commands.shared import (
     add_decoding,
     add_json,
     add_model,
+    add_runtime,
     check_folder,
     check_output,
     count,
     decoding_settings,
     find_manifest,
+    open_model,
     positive_count,
     print_score,
     set_decoding,
@@ -50,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", "--batch_size", type=positive_count, help=f"images per batch (default: {BATCH_SIZE})"
     )
     parser.add_argument("--workers", type=count, help="processes that read images (default: 0, this process)")
+    add_runtime(parser)
     add_corpus(parser, "test")
     parser.add_argument(
         "--by-utterance",
@@ -74,6 +77,8 @@ def run(options: argparse.Namespace) -> None:
 
     check_output(options.output)
     images = is_classifier(str(options.model))
+    if images and options.runtime != "torch":
+        raise ValueError(f"{options.model}: classifies images, which run in torch only; leave --runtime out.")
     if not images and options.weights is None:
         check_folder(options.model)
     options.data, options.overrides = _split(options.words)
@@ -147,15 +152,13 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
 
 def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.corpora.manifest import read_manifest
-    from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_nist, find_references
     from biglittle_asr.inference.transcription import Failure, audio_progress
-    from biglittle_asr.nnet.devices import usable_device
     from biglittle_asr.scoring import NistScore, Score
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     references = None if options.by_utterance else find_references(manifest)
-    recognizer = load_model(options.model, usable_device(options.device))
+    recognizer = open_model(options)
     set_decoding(recognizer, options)
     failures: list[Failure] = []
 

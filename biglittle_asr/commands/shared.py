@@ -29,6 +29,30 @@ def add_model(parser: argparse.ArgumentParser, description: str = "model folder"
     parser.add_argument("--device", default="cpu", help="device to run on, such as cuda (default: %(default)s)")
 
 
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Declare --runtime and --precision."""
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnxruntime", "openvino"),
+        default="torch",
+        help="what runs the network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "int8"),
+        default="fp32",
+        help="numbers that it computes with; int8 needs a file from `biglittle export --int8` (default: %(default)s)",
+    )
+
+
+def open_model(options: argparse.Namespace) -> Recognizer:
+    """Load the speech model that MODEL names, for --device, --runtime and --precision."""
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.nnet.devices import usable_device
+
+    return load_model(options.model, usable_device(options.device), options.runtime, options.precision)
+
+
 def add_image_size(parser: argparse.ArgumentParser) -> None:
     """Declare --image-size."""
     parser.add_argument(
