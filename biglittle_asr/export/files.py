@@ -45,12 +45,12 @@ def tokens_text(tokenizer: Tokenizer) -> str:
 
 
 def own_metadata(**facts: Any) -> dict[str, str]:
-    """This package's facts about a file, as metadata."""
+    """Facts of this package about a file, as metadata."""
     return {OWN: json.dumps(facts, sort_keys=True)}
 
 
 def metadata_of(found: Mapping[str, str]) -> dict[str, Any]:
-    """This package's facts in the metadata of a file.
+    """Read the facts of this package in the metadata of a file.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def read_onnx(path: Path) -> bytes:
         refuse_pointer(content[:1024])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    # The key that names another file stands uncompressed in a protocol buffer, and nowhere else in files of this package.
+    # The key that names another file stands uncompressed in a protocol buffer, and no other text of our files has it.
     if b"location" in content:
         raise ValueError(f"{path}: refers to weights in another file, which is not read; export the model again.")
     return content

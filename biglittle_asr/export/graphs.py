@@ -96,6 +96,7 @@ class ConvolvedMel(nn.Module):
         times = torch.arange(mel.n_fft, dtype=torch.float64)
         angles = 2 * math.pi / mel.n_fft * torch.outer(times[: mel.n_fft // 2 + 1], times)
         kernels = torch.cat([angles.cos(), angles.sin()]) * window
+        self.kernels: Tensor
         self.register_buffer("kernels", kernels.float().unsqueeze(1))
 
     def forward(self, samples: Tensor) -> Tensor:
@@ -141,7 +142,7 @@ class Step(nn.Module):
         if self.normalize is not None:
             x = self.normalize.step(x)
         pieces = cache.split(list(map(math.prod, self.shapes)), dim=1)
-        state = tuple(piece.reshape(len(piece), *shape) for piece, shape in zip(pieces, self.shapes, strict=True))
+        state = tuple(piece.reshape(piece.shape[0], *shape) for piece, shape in zip(pieces, self.shapes, strict=True))
         encoded, state = self.encoder.step(x, state)
         return self.head(encoded), torch.cat([each.flatten(1) for each in state], dim=1)
 
@@ -156,8 +157,9 @@ def utterance_graph(
 ) -> onnx.ModelProto:
     """Make the graph of a network for a padded batch of utterances.
 
-    Inputs, by position: `features` (B, F, T), or `audio` (B, S) if the module computes features; `lengths` (B,), int64.
-    Outputs: `outputs` (B, T', V), zero after each utterance's end; `frames` (B,), int64.
+    Inputs, with the names that NeMo gives them: `audio_signal`, features (B, F, T), or samples (B, S) if the module
+    computes features; `length` (B,), int64. Outputs: `logprobs` (B, T', V), zero after each utterance's end; `frames`
+    (B,), int64.
 
     Arguments
     ---------
@@ -271,9 +273,9 @@ def _looped(single: onnx.ModelProto, module: Utterance) -> onnx.ModelProto:
 
     body = helper.make_graph(
         [
-            node("Gather", ["batch", "index"], ["row"], axis=0),
-            node("Gather", ["lengths", "index"], ["length"], axis=0),
-            node("Unsqueeze", ["length", "first"], ["end"]),
+            node("Gather", ["audio_signal", "index"], ["row"], axis=0),
+            node("Gather", ["length", "index"], ["own_length"], axis=0),
+            node("Unsqueeze", ["own_length", "first"], ["end"]),
             node("Slice", ["row", "first", "end", "last_axis"], ["cut"]),
             node("Unsqueeze", ["cut", "first"], [source.name]),
             *single.graph.node,
@@ -300,20 +302,20 @@ def _looped(single: onnx.ModelProto, module: Utterance) -> onnx.ModelProto:
         constants |= {"center": [compute.center_samples], "hop": [compute.hop_samples]}
     graph = helper.make_graph(
         [
-            node("Shape", ["batch"], ["longest"], start=len(shape) - 1, end=len(shape)),
+            node("Shape", ["audio_signal"], ["longest"], start=len(shape) - 1, end=len(shape)),
             *frames("longest", "most_frames"),
-            node("Shape", ["batch"], ["batch_size"], start=0, end=1),
+            node("Shape", ["audio_signal"], ["batch_size"], start=0, end=1),
             node("Squeeze", ["batch_size", "zero_axis"], ["utterances"]),
-            node("Loop", ["utterances", ""], ["outputs"], body=body),
-            *frames("lengths", "frames"),
+            node("Loop", ["utterances", ""], ["logprobs"], body=body),
+            *frames("length", "frames"),
         ],
         "biglittle_asr",
         [
-            helper.make_tensor_value_info("batch", TensorProto.FLOAT, ["batch", *shape[1:]]),
-            helper.make_tensor_value_info("lengths", TensorProto.INT64, ["batch"]),
+            helper.make_tensor_value_info("audio_signal", TensorProto.FLOAT, ["batch", *shape[1:]]),
+            helper.make_tensor_value_info("length", TensorProto.INT64, ["batch"]),
         ],
         [
-            helper.make_tensor_value_info("outputs", TensorProto.FLOAT, ["batch", "frames", size]),
+            helper.make_tensor_value_info("logprobs", TensorProto.FLOAT, ["batch", "frames", size]),
             helper.make_tensor_value_info("frames", TensorProto.INT64, ["batch"]),
         ],
         initializer=[integers(name, values) for name, values in constants.items()],
@@ -328,9 +330,11 @@ def _with_caches(step: onnx.ModelProto, module: Step) -> onnx.ModelProto:
     node, info = helper.make_node, helper.make_tensor_value_info
     size = [each.dim_value for each in step.graph.output[0].type.tensor_type.shape.dim][1:]
     features = list(step.graph.input[0].type.tensor_type.shape.dim)
-    state = ["batch", 1, 1, module.state_size]
-    placeholders = [("cache_last_time", TensorProto.FLOAT, ["batch", 1, 1, 1])]
-    placeholders += [("cache_last_channel_len", TensorProto.INT64, ["batch"])]
+    state: list[str | int | None] = ["batch", 1, 1, module.state_size]
+    placeholders: list[tuple[str, int, list[str | int | None]]] = [
+        ("cache_last_time", TensorProto.FLOAT, ["batch", 1, 1, 1]),
+        ("cache_last_channel_len", TensorProto.INT64, ["batch"]),
+    ]
     graph = helper.make_graph(
         [
             node("Squeeze", ["cache_last_channel", "inner_axes"], ["cache"]),

@@ -23,7 +23,7 @@ def quantize(
     """Quantize the convolutions and matrix products of a graph with one input.
 
     Weights have a scale per output channel and are signed; activations are unsigned, with the range that they take on
-    `inputs`. Every quantized operator stands between nodes that quantize and dequantize (QDQ), which any runtime can read.
+    `inputs`. Quantized operators stand between nodes that quantize and dequantize (QDQ), which any runtime can read.
 
     Arguments
     ---------
@@ -44,7 +44,7 @@ def quantize(
 
     name = model.graph.input[0].name
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.rest = iter(inputs)
 
