@@ -15,8 +15,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "out",
         metavar="OUT",
         type=Path,
-        help="folder to write model.onnx, model.int8.onnx or model.streaming.onnx to, with tokens.txt; `--runtime` looks "
-        "for them in MODEL/onnx. For images, a file",
+        help="folder to write model.onnx, model.int8.onnx or model.streaming.onnx to, with tokens.txt; `--runtime` "
+        "looks for them in MODEL/onnx. For images, a file",
     )
     parser.add_argument("--format", choices=("onnx",), default="onnx", help="format (default: %(default)s)")
     parser.add_argument(
