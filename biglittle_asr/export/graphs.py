@@ -32,7 +32,7 @@ Head = Callable[[Tensor], Tensor]
 """From an encoder's frames (1, T', D) to what decoding reads, (1, T', V)."""
 
 
-class Utterance(nn.Module):
+class UtteranceNetwork(nn.Module):
     """From one utterance without padding to what decoding reads.
 
     Arguments
@@ -107,7 +107,7 @@ class ConvolvedMel(nn.Module):
         return energies
 
 
-class Step(nn.Module):
+class StepNetwork(nn.Module):
     """The next frames of a stream, with the encoder's state in one tensor; takes windows of one size.
 
     Arguments
@@ -153,7 +153,9 @@ def _whole(x: Tensor) -> Tensor:
 
 
 def utterance_graph(
-    module: Utterance, metadata: Mapping[str, str], prepare: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None
+    module: UtteranceNetwork,
+    metadata: Mapping[str, str],
+    prepare: Callable[[onnx.ModelProto], onnx.ModelProto] | None = None,
 ) -> onnx.ModelProto:
     """Make the graph of a network for a padded batch of utterances.
 
@@ -163,7 +165,7 @@ def utterance_graph(
 
     Arguments
     ---------
-    module : Utterance
+    module : UtteranceNetwork
     metadata : mapping from str to str
         Facts for the programs that read the file.
     prepare : function from onnx.ModelProto to onnx.ModelProto, optional
@@ -180,7 +182,7 @@ def utterance_graph(
     return _with_metadata(_looped(single, module), metadata)
 
 
-def stream_graph(module: Step, metadata: Mapping[str, str]) -> onnx.ModelProto:
+def stream_graph(module: StepNetwork, metadata: Mapping[str, str]) -> onnx.ModelProto:
     """Make the graph of one step of B streams, in the form of sherpa-onnx's online NeMo models.
 
     Inputs, by position: `features` (B, F, window); `lengths` (B,), int64, not used; `state` (B, 1, 1, N), zeros at the
@@ -237,7 +239,7 @@ def _quietly() -> Iterator[None]:
         logging.disable(level)
 
 
-def _looped(single: onnx.ModelProto, module: Utterance) -> onnx.ModelProto:
+def _looped(single: onnx.ModelProto, module: UtteranceNetwork) -> onnx.ModelProto:
     """Put a loop over the utterances of a batch around the graph of one, which keeps its weights inside.
 
     Weights outside of the loop's body would hinder onnxruntime from laying them out in blocks.
@@ -323,7 +325,7 @@ def _looped(single: onnx.ModelProto, module: Utterance) -> onnx.ModelProto:
     return _model_like(single, graph)
 
 
-def _with_caches(step: onnx.ModelProto, module: Step) -> onnx.ModelProto:
+def _with_caches(step: onnx.ModelProto, module: StepNetwork) -> onnx.ModelProto:
     """Give the graph of a step the inputs and outputs of sherpa-onnx's online NeMo models."""
     from onnx import TensorProto, helper
 

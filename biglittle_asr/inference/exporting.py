@@ -23,7 +23,14 @@ from biglittle_asr.export.files import (
     serialized,
     tokens_text,
 )
-from biglittle_asr.export.graphs import Inputs, Step, Utterance, image_graph, stream_graph, utterance_graph
+from biglittle_asr.export.graphs import (
+    Inputs,
+    StepNetwork,
+    UtteranceNetwork,
+    image_graph,
+    stream_graph,
+    utterance_graph,
+)
 from biglittle_asr.export.quantization import quantize
 from biglittle_asr.features import GlobalNormalization, SentenceNormalization
 from biglittle_asr.files import replacing, write_atomically
@@ -89,7 +96,7 @@ def export_recognizer(
     inputs = inputs or ("normalized" if sentence else "features")
     if inputs not in get_args(Inputs):
         raise ValueError(f"inputs is {inputs!r}, but must be one of {', '.join(get_args(Inputs))}.")
-    utterance = Utterance(
+    utterance = UtteranceNetwork(
         recognizer.model.encoder,
         Head(recognizer),
         None if inputs == "normalized" else recognizer.normalize,
@@ -153,7 +160,7 @@ def export_stream(recognizer: Recognizer, folder: Path, step_seconds: float = ST
         )
     frames = step_seconds * recognizer.sample_rate / compute.hop_samples
     window = max(1, -(-round(frames) // encoder.alignment)) * encoder.alignment
-    module = Step(encoder, Head(recognizer), recognizer.normalize, window)
+    module = StepNetwork(encoder, Head(recognizer), recognizer.normalize, window)
     facts = {
         "content": "stream",
         "inputs": "features",
@@ -182,7 +189,7 @@ def export_stream(recognizer: Recognizer, folder: Path, step_seconds: float = ST
         partial.write_bytes(content)
         runtime = OnnxRuntime(partial, 1)
         network = RuntimeNetwork(runtime, lambda: runtime)
-        whole = Utterance(encoder, Head(recognizer), recognizer.normalize)
+        whole = UtteranceNetwork(encoder, Head(recognizer), recognizer.normalize)
         for example in _examples(recognizer, "features"):
             stream, features = network.stream(), torch.from_numpy(example).transpose(1, 2)
             with torch.no_grad():
@@ -370,7 +377,7 @@ def _examples(recognizer: Recognizer, inputs: Inputs) -> Iterator[Any]:
         yield _input_of(recognizer, samples.unsqueeze(0), inputs)
 
 
-def _compare(runtime: OnnxRuntime, module: Utterance, examples: Sequence[Any], tolerance: float | None) -> None:
+def _compare(runtime: OnnxRuntime, module: UtteranceNetwork, examples: Sequence[Any], tolerance: float | None) -> None:
     """Compare a file with its module: utterance by utterance, and the first ones in a padded batch."""
     for example in examples:
         with torch.no_grad():
