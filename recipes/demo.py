@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from textwrap import indent
 
 from biglittle_asr.corpora.synthesis.librispeech_like import Recipe, synthesize
 from biglittle_asr.files import read_table
+from biglittle_asr.scoring.report import ALIGNED
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -123,12 +123,6 @@ Transcribe the first of these, or any recording:
 
 Next, train the full-size network on real speech, CMU AN4{origin}, in about an hour:
   {full_size}"""
-
-
-ALIGNED = re.compile(
-    r"^(?P<id>\S+)(?: \((?P<speaker>.+)\))?: \d+ words?, (?:(?P<correct>correct)|\d+ errors?)\n(?:.+\n?)+", re.MULTILINE
-)
-"""Matches one aligned utterance in wer_<set>.txt."""
 
 
 def examples(transcripts: str, count: int = 3) -> dict[str, str]:

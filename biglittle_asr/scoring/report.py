@@ -1,11 +1,14 @@
-"""Scores as text: a one-line summary, a table, and alignments with marked errors."""
+"""Scores as text: a one-line summary, a table, and alignments with marked errors, which can be read back."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 
-from biglittle_asr.scoring.alignment import AlignedUtterance, Counts, OverallCounts
+from biglittle_asr.files import read_text
+from biglittle_asr.scoring.alignment import DELETION, INSERTION, SUBSTITUTION, AlignedUtterance, Counts, OverallCounts
 from biglittle_asr.scoring.lookalikes import shown
 
 COLUMNS = {
@@ -28,6 +31,13 @@ LEGEND = (
 )
 GAP = "*"
 """Fills the place of a missing word."""
+
+ALIGNED = re.compile(
+    r"^(?P<id>.+?)(?: \((?P<speaker>.+)\))?: \d+ words?, (?:(?P<correct>correct)|\d+ errors?)\n"
+    r"REF:(?P<reference>.*)\nHYP:(?P<hypothesis>.*)\nOP:.*",
+    re.MULTILINE,
+)
+"""Matches an utterance of a file that :meth:`Score.write` has written."""
 
 
 def format_summary(counts: OverallCounts, unit: str = "utterances", characters: bool = True) -> str:
@@ -92,6 +102,46 @@ def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
         columns.append([_pad(text, width) for text in (*words, operation)])
     for row, name in enumerate(("REF:", "HYP:", "OP: ")):
         yield " ".join([name, *(column[row] for column in columns)]).rstrip()
+
+
+def read_operations(path: str | PathLike[str]) -> Iterator[tuple[str, str, str]]:
+    """Read which words were right and wrong from a file of alignments, such as wer_test.txt of a recipe.
+
+    Arguments
+    ---------
+    path : path
+        A file that :meth:`Score.write` has written.
+
+    Yields
+    ------
+    (str, str, str)
+        Utterance ID, speaker ("" if unknown), and one letter per column of the alignment: C correct, S substitution,
+        D deletion, I insertion. A reference word of asterisks alone reads as an insertion.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read.
+
+    Example
+    -------
+    >>> from biglittle_asr.scoring import score_texts
+    >>> path = getfixture("tmp_path") / "wer_test.txt"
+    >>> score_texts({"a": "one two six"}, {"a": "one too"}, {"a": "jane"}).write(path)
+    >>> list(read_operations(path))
+    [('a', 'jane', 'CSD')]
+    """
+    for match in ALIGNED.finditer(read_text(path)):
+        columns = zip(match["reference"].split(), match["hypothesis"].split(), strict=True)
+        yield match["id"], match["speaker"] or "", "".join(_operation(*column) for column in columns)
+
+
+def _operation(reference: str, hypothesis: str) -> str:
+    if not reference.strip(GAP):
+        return INSERTION
+    if not hypothesis.strip(GAP):
+        return DELETION
+    return "C" if reference.lower() == hypothesis.lower() else SUBSTITUTION
 
 
 def _cells(counts: Counts) -> Sequence[str]:

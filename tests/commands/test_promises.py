@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +31,16 @@ from biglittle_asr.recipe.yaml import read_tree
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.engine.schedule import ByEpoch
 from biglittle_asr.tokens.tokenizer import SentencePieceTokenizer
-from support import image_recipe, speech_recipes
+from support import image_recipe, speech_recipes, verdicts
 from support.corpora import SAMPLE_RATE, make_an4, make_librispeech, make_speechocean762, make_telephone
 from support.ctc_recipe import write_tones
 from support.model_folders import make
 from support.recipe_files import RECIPE_FILES, settings_of
 from support.recognizers import babble, make_recognizer
 from support.repository import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "recipes"))
+import study  # noqa: E402  (a script, in no package)
 
 PAGE = REPOSITORY / "docs" / "json.md"
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -197,6 +202,22 @@ def test_json_is_what_its_page_says(case: str, files: Path, monkeypatch: pytest.
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     check_all(json.loads(printed))
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_json_of_a_verdict_is_what_its_page_says(missing: bool, tmp_path: Path, capsys: Any) -> None:
+    recognized: dict[Any, Any] = verdicts.invent(random.Random(1), seeds=[1])
+    recognized |= {("twin", 2): [], ("bl", 2): []} if missing else {}
+    pairs = [{"run": "bl", "against": "twin"}, {"run": "twin", "against": "bl"}]
+    verdicts.write(tmp_path, recognized, comparisons=pairs)
+    assert study.main([str(tmp_path / "claim.yaml"), "--verdict", "--json"]) == int(missing)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    for each in json.loads(printed)["comparisons"]:
+        check(each, "Verdict")
+        assert bool(each["missing"]) is missing
+        for test in each["matched_pairs"]:
+            check(test, "Matched pairs")
 
 
 def test_every_command_with_json_is_on_the_page() -> None:
