@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, Any]
 
+QUANTIZED = ("Conv", "MatMul", "Gemm", "Add", "Relu", "Resize")
+"""Operators that are quantized. With pooling, padding and concatenation too, onnxruntime and OpenVINO are slower."""
+
 
 def quantize(
     model: onnx.ModelProto, inputs: Iterable[Array], reduce_range: bool = False, exclude: Sequence[str] = ()
 ) -> onnx.ModelProto:
-    """Quantize the convolutions and matrix products of a graph with one input.
+    """Quantize the convolutions and matrix products of a graph with one input, and what stands between them.
 
     Weights have a scale per output channel and are signed; activations are unsigned, with the range that they take on
     `inputs`. Quantized operators stand between nodes that quantize and dequantize (QDQ), which any runtime can read.
@@ -60,7 +63,7 @@ def quantize(
             small,
             Reader(),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=["Conv", "MatMul", "Gemm", "Add", "AveragePool", "Concat", "Resize", "Pad"],
+            op_types_to_quantize=list(QUANTIZED),
             per_channel=True,
             reduce_range=reduce_range,
             activation_type=QuantType.QUInt8,
