@@ -28,9 +28,15 @@ IMAGES = ["torchvision>=0.26,<1", "pillow>=10"]
 DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
+NORMALIZER = ["whisper-normalizer>=0.1.15"]
+COMPLETION = ["shtab>=1.13"]
+# What each is for stands in biglittle_asr/extras.py.
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
+    "hub": ["huggingface_hub>=0.23"],
+    "normalizer": NORMALIZER,
+    "completion": COMPLETION,
     "lm": LM,
     "hybrid": HYBRID,
     "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
@@ -47,6 +53,8 @@ EXTRAS = {
         *DEMO,
         *LM,
         *HYBRID,
+        *NORMALIZER,
+        *COMPLETION,
     ],
 }
 

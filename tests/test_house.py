@@ -39,7 +39,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
-    {"messages": "", "moved": "", "threads": ""},
+    {"extras": "", "messages": "", "moved": "", "threads": ""},
     {PACKAGE: "", "files": "", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
@@ -193,7 +193,10 @@ def test_a_name_means_one_thing() -> None:
 HEAVY = ("matplotlib", "pandas", "speechbrain", "torchaudio", "torchvision")
 WITHOUT_TORCH = ("torch", *HEAVY)
 PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "the list of commands": ("from biglittle_asr.cli import _parser\n_parser()", ("numpy", *WITHOUT_TORCH)),
+    "the list of commands": (
+        "from biglittle_asr.cli import command_parser\ncommand_parser().format_help()",
+        ("numpy", *WITHOUT_TORCH),
+    ),
     "the cost of a network": (
         "from biglittle_asr.cli import main\nassert main(['profile', 'bl_resnet22', '--runs', '0']) == 0",
         HEAVY,
