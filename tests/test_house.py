@@ -44,7 +44,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {
         "audio": "numpy soundfile",
         "nnet": "numpy torch",
-        "scoring": "jiwer numpy",
+        "scoring": "jiwer numpy whisper_normalizer",
         "tokens": "sentencepiece",
     },
     {

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
-    from biglittle_asr.scoring import Score
+    from biglittle_asr.scoring import Normalizer, Score
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,16 @@ def add_bootstrap(parser: argparse.ArgumentParser) -> None:
         default=1000,
         metavar="N",
         help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0 for no interval)",
+    )
+
+
+def add_normalizer(parser: argparse.ArgumentParser) -> None:
+    """Declare --normalizer."""
+    parser.add_argument(
+        "--normalizer",
+        choices=("english", "basic"),
+        help="write references and recognized words alike before they are compared, by Whisper's rules for English, or "
+        "by those for any language (case, punctuation, brackets)",
     )
 
 
@@ -230,8 +240,12 @@ def print_score(
     title: str = "",
     remark: str = "",
     more: Mapping[str, Any] | None = None,
+    normalizer: Normalizer | None = None,
 ) -> None:
     """Print a score as a table with a title and a remark, or with --json as JSON, with the keys of `more`."""
+    if normalizer is not None:
+        title = "\n".join(filter(None, [title, f"normalizer: {normalizer.name}"]))
+        more = {**(more or {}), "normalizer": normalizer.name}
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
     counted = score.all
