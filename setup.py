@@ -15,6 +15,7 @@ CORE = [
     "jiwer>=4",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "packaging>=23",
     "pandas>=2",
     "ruamel.yaml>=0.17.28",
     "safetensors>=0.4",
@@ -67,7 +68,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["biglittle_asr*"]),
-    package_data={"biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt"]},
+    package_data={
+        "biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt", "profiling/named.json", "pretrained/*/*"]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["biglittle = biglittle_asr.cli:main"]},

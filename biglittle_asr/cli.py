@@ -13,7 +13,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, recipe, score, shard, transcribe, tune
+from biglittle_asr.commands import (
+    completion,
+    doctor,
+    draw,
+    evaluate,
+    lm,
+    models,
+    pack,
+    prepare,
+    profile,
+    recipe,
+    score,
+    shard,
+    transcribe,
+    tune,
+)
 from biglittle_asr.commands.shared import tell
 from biglittle_asr.messages import explain_failure
 from biglittle_asr.threads import bound_spinning
@@ -42,6 +57,23 @@ class Command:
 
 COMMANDS = (
     Command(
+        "completion",
+        "Print a script that completes commands in bash, zsh or fish.",
+        completion.add_arguments,
+        completion.run,
+        (
+            "biglittle completion bash >> ~/.bash_completion",
+            "biglittle completion fish > ~/.config/fish/completions/biglittle.fish",
+        ),
+    ),
+    Command(
+        "doctor",
+        "Tell what works here, and how to install the rest.",
+        doctor.add_arguments,
+        doctor.run,
+        ("biglittle doctor", "biglittle doctor --json"),
+    ),
+    Command(
         "draw",
         "Draw a network: branches and merges, with shapes and MACs.",
         draw.add_arguments,
@@ -64,6 +96,13 @@ COMMANDS = (
         lm.add_arguments,
         lm.run,
         ("biglittle lm manifests/train.csv words.arpa --order 3",),
+    ),
+    Command(
+        "models",
+        "List named networks with their costs, and recipes.",
+        models.add_arguments,
+        models.run,
+        ("biglittle models", "biglittle models --json"),
     ),
     Command(
         "pack",
@@ -172,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.run is None:
         # As for other wrong usage, but with the list of commands.
         parser.print_help(sys.stderr)
-        return WRONG_USAGE
+        parser.exit(WRONG_USAGE)
     try:
         options.run(options)
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
@@ -209,7 +248,7 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=_CommandList,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parser.set_defaults(run=None)
+    parser.set_defaults(run=None, parser=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in COMMANDS:
         subparser = subparsers.add_parser(

@@ -59,7 +59,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
     {"tasks/hybrid": "numpy speechbrain torch"},
-    {"commands": "ruamel torch tqdm"},
+    {"commands": "packaging ruamel shtab soundfile torch torchaudio tqdm"},
     {"cli": ""},
 )
 """Rooms, lowest floor first, and the other packages that each may import. A room imports only from floors below it."""

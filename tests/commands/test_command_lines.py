@@ -39,7 +39,9 @@ def test_every_help_ends_in_examples_that_the_command_accepts(command: str) -> N
 
 def test_the_list_of_commands_has_one_line_each(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(WIDTH))
-    assert main([]) == 2
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 2
     out, err = capsys.readouterr()
     assert out == ""
     listed = [line.split(maxsplit=1) for line in err.splitlines() if line.startswith("    ")]
@@ -70,7 +72,9 @@ def test_command_lines_of_pages_are_accepted(path: Path) -> None:
 def test_commands_in_sentences_exist_with_their_options(path: Path) -> None:
     for words in spans(path.read_text(encoding="utf-8")):
         command = words[0]
-        assert command in PARSERS or words == ["--help"], (name(path), words)
+        if command == "COMMAND":
+            continue
+        assert command in PARSERS, (name(path), words)
         options = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--help"}
         assert options <= set(PARSERS[command]._option_string_actions), (name(path), words)
 

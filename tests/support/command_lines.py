@@ -44,8 +44,11 @@ def commands(line: str) -> Iterator[list[str]]:
     lexer.whitespace_split = True
     lexer.commenters = ""
     words: list[str] = []
-    for word in itertools.chain(itertools.takewhile(lambda word: not word.startswith("#"), _words(lexer)), "|"):
-        if not set(word) <= set("|;&"):
+    tokens = itertools.chain(itertools.takewhile(lambda word: not word.startswith("#"), _words(lexer)), "|")
+    for word in tokens:
+        if word in (">", ">>"):
+            next(tokens)
+        elif not set(word) <= set("|;&"):
             words.append(word)
         elif words:
             yield words
