@@ -80,7 +80,11 @@ def spans(text: str) -> list[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parse the words after `biglittle` by the command's own parser; raises SystemExit if they are wrong."""
-    command_parser().parse_args(words)
+    try:
+        command_parser().parse_args(words)
+    except SystemExit as stop:
+        if stop.code:  # 0 after --help and --version
+            raise
 
 
 def check_recipe(words: list[str]) -> None:
