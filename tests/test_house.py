@@ -54,7 +54,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"decoding": "flashlight kaldi_decoder kaldi_native_io kaldifst kaldilm numpy speechbrain torch torchaudio"},
     {"profiling": "matplotlib torch"},
-    {"inference": "numpy ruamel safetensors speechbrain torch tqdm"},
+    {"inference": "huggingface_hub numpy ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},

@@ -118,7 +118,8 @@ def _cpu() -> dict[str, Any]:
 
         from biglittle_asr.profiling.latency import processor
 
-        name, capabilities = processor(), getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        name = processor()
     except ImportError:
         name, capabilities = platform.processor(), {}
     return {"name": name, "instructions": {short: capabilities.get(long) for short, long in INSTRUCTIONS.items()}}

@@ -9,6 +9,7 @@ from typing import Any
 
 from biglittle_asr.commands.networks import override
 from biglittle_asr.commands.shared import (
+    MODEL,
     add_batch_seconds,
     add_bootstrap,
     add_corpus,
@@ -36,7 +37,7 @@ ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
+    add_model(parser, f"{MODEL}, or of an image model, such as bl_resnet50")
     parser.add_argument(
         "words",
         metavar="[KEY=VALUE ...] DATA",

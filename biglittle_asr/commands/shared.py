@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from biglittle_asr.scoring import Normalizer, Score
 
 
+MODEL = "model folder, or the name of one on Hugging Face's hub (org/name)"
+"""What MODEL is, in the help of commands."""
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Declare --json."""
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
-def add_model(parser: argparse.ArgumentParser, description: str = "model folder") -> None:
+def add_model(parser: argparse.ArgumentParser, description: str = MODEL) -> None:
     """Declare MODEL, and the device to run it on."""
     parser.add_argument("model", metavar="MODEL", type=Path, help=description)
     parser.add_argument("--device", default="cpu", help="device to run on, such as cuda (default: %(default)s)")
