@@ -197,6 +197,8 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "from biglittle_asr.cli import command_parser\ncommand_parser().format_help()",
         ("numpy", *WITHOUT_TORCH),
     ),
+    "the list of networks": ("from biglittle_asr.cli import main\nassert main(['models']) == 0", WITHOUT_TORCH),
+    "completion": ("from biglittle_asr.cli import main\nassert main(['completion', 'bash']) == 0", WITHOUT_TORCH),
     "the cost of a network": (
         "from biglittle_asr.cli import main\nassert main(['profile', 'bl_resnet22', '--runs', '0']) == 0",
         HEAVY,
