@@ -8,6 +8,7 @@ import runpy
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -105,3 +106,13 @@ def test_versions_that_do_not_fit_are_told(capsys: Any, monkeypatch: pytest.Monk
     torch_, other = facts["problems"]
     assert torch_ == f"torch {metadata.version('torch')} does not fit: pip install 'torch>=99'."
     assert other == "no-such-package is not installed: pip install 'no-such-package<3'."
+
+
+def test_gpus_are_told_with_their_memory(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = SimpleNamespace(name="A GPU", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    facts, text, _ = examine(capsys)
+    assert facts["gpus"] == [{"name": "A GPU", "gibibytes": 80.0}] * 2
+    assert "GPU       A GPU (80.0 GiB), A GPU (80.0 GiB)" in text
