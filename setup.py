@@ -15,6 +15,7 @@ CORE = [
     "jiwer>=4",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "packaging>=23",
     "pandas>=2",
     "ruamel.yaml>=0.17.28",
     "safetensors>=0.4",
@@ -29,9 +30,15 @@ DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
+NORMALIZER = ["whisper-normalizer>=0.1.15"]
+COMPLETION = ["shtab>=1.13"]
+# What each is for stands in biglittle_asr/extras.py.
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
+    "hub": ["huggingface_hub>=0.23"],
+    "normalizer": NORMALIZER,
+    "completion": COMPLETION,
     "lm": LM,
     "hybrid": HYBRID,
     "export": EXPORT,
@@ -52,6 +59,8 @@ EXTRAS = {
         *EXPORT,
         "sherpa-onnx>=2.0,<3",
         "onnx-asr>=0.12",
+        *NORMALIZER,
+        *COMPLETION,
     ],
 }
 
@@ -64,7 +73,9 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["biglittle_asr*"]),
-    package_data={"biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt"]},
+    package_data={
+        "biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt", "profiling/named.json", "pretrained/*/*"]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["biglittle = biglittle_asr.cli:main"]},

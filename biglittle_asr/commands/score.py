@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output, print_score, tell
+from biglittle_asr.commands.shared import add_bootstrap, add_json, add_normalizer, check_output, print_score, tell
 from biglittle_asr.messages import visible
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_bootstrap(parser)
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
+    add_normalizer(parser)
     parser.add_argument(
         "--missing-as-empty",
         action="store_true",
@@ -86,6 +87,8 @@ def run(options: argparse.Namespace) -> None:
     check_output(options.alignments)
     if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in options.hyp.suffixes:
         raise ValueError(f"--ref {options.ref}: is what was recognized; give the STM as --ref, and the CTM as --hyp.")
+    if options.normalizer is not None and options.case_sensitive:
+        raise ValueError("--normalizer: writes all words in lower case; leave out --case-sensitive.")
     nist = options.format == "stm" or (
         options.format == "auto"
         and (".stm" in options.ref.suffixes or ".ctm" in options.hyp.suffixes or options.glm is not None)
@@ -97,7 +100,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _score_texts(options: argparse.Namespace) -> None:
-    from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
+    from biglittle_asr.scoring import load_normalizer, read_pair, read_utt2spk, score_texts
     from biglittle_asr.scoring.nist.marks import has_marks, optional_word
 
     def refuse(names: Sequence[str], purpose: str, formats: str) -> None:
@@ -108,6 +111,7 @@ def _score_texts(options: argparse.Namespace) -> None:
             )
 
     refuse(ONLY_STM, "an STM against a CTM", "stm")
+    normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
     pair = read_pair(options.ref, options.hyp, options.format, options.case_sensitive)
     if pair.format != "trn":
         refuse(ONLY_NIST, "NIST's files", "trn or stm")
@@ -122,24 +126,32 @@ def _score_texts(options: argparse.Namespace) -> None:
         speakers = read_utt2spk(options.utt2spk)
     # Only trn files can have NIST's marks.
     texts = [*pair.references.texts.values(), *pair.hypotheses.texts.values()] if pair.format == "trn" else []
+    marked = next((text for text in texts if has_marks(text)), None)
+    if normalizer is not None and (marked is not None or options.optional or options.fragments):
+        marks = "--optional and --fragments" if marked is None else f"marks, as in '{visible(marked)}'"
+        raise ValueError(f"--normalizer: knows no {marks}, which are NIST's; leave one of them out.")
     optional = optional_word(texts)
-    if optional and options.optional is None:
+    if optional and options.optional is None and normalizer is None:
         tell(f"{visible(optional)} counts as a word with its brackets; to let it be deleted, use --optional.")
+    references, hypotheses = pair.references.texts, pair.hypotheses.texts
+    if normalizer is not None:
+        references, hypotheses = normalizer(references), normalizer(hypotheses)
     score = score_texts(
-        pair.references.texts,
-        pair.hypotheses.texts,
+        references,
+        hypotheses,
         speakers,
         bootstrap=options.bootstrap,
         case_sensitive=options.case_sensitive,
         missing_as_empty=options.missing_as_empty,
-        marks=bool(options.optional or options.fragments or any(map(has_marks, texts))),
+        marks=bool(options.optional or options.fragments or marked is not None),
         optional=bool(options.optional),
         fragments=bool(options.fragments),
     )
     if options.alignments is not None:
-        score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format})")
+        rules = "" if normalizer is None else f", normalizer {normalizer.name}"
+        score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format}{rules})")
     _tell_look_alikes(score.utterances)
-    print_score(score, options, more={"format": pair.format})
+    print_score(score, options, more={"format": pair.format}, normalizer=normalizer)
 
 
 def _score_nist(options: argparse.Namespace) -> None:
@@ -153,6 +165,8 @@ def _score_nist(options: argparse.Namespace) -> None:
         without_hesitations,
     )
 
+    if options.normalizer is not None:
+        raise ValueError("--normalizer: is for texts; an STM and a CTM are mapped by rules of NIST's (--glm).")
     if options.utt2spk is not None:
         raise ValueError(f"{options.utt2spk}: an STM names the speakers itself; leave --utt2spk out.")
     stm = read_stm(options.ref)

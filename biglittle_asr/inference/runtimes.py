@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from biglittle_asr.export.files import metadata_of, read_onnx
+from biglittle_asr.extras import pip_command
 from biglittle_asr.messages import first_line, unknown
 from biglittle_asr.nnet import output_length
 
@@ -115,8 +116,7 @@ def check_installed(runtime: type[Runtime]) -> None:
     """Raise ValueError if the package of a runtime is not installed."""
     if importlib.util.find_spec(runtime.package) is None:
         raise ValueError(
-            f"the runtime {runtime.name} needs the package {runtime.package}; install it with "
-            "pip install 'biglittle-asr[export]'."
+            f"the runtime {runtime.name} needs the package {runtime.package}; install it with {pip_command('export')}."
         )
 
 

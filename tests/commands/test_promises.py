@@ -16,6 +16,7 @@ import soundfile
 import torch
 from torch import nn
 
+from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
 from biglittle_asr.commands import profile
 from biglittle_asr.corpora import prepare
@@ -51,6 +52,7 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "list": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
 }
 
 
@@ -133,6 +135,25 @@ def check_tuning(value: Any) -> None:
         check(trial, "Trial", "Counts")
 
 
+def check_models(value: Any) -> None:
+    check(value, "Models")
+    for network in (*value["encoders"], *value["images"]):
+        check(network, "Network")
+    for file in (*value["recipes"], *value["pretrained"]):
+        check(file, "Listed file")
+
+
+def check_doctor(value: Any) -> None:
+    check(value, "Doctor")
+    titles = {"threads": "Threads", "cpu": "Processor", "audio": "Decoders"}
+    for key, title in titles.items():
+        check(value[key], title)
+    for gpu in value["gpus"]:
+        check(gpu, "GPU")
+    for extra in value["extras"].values():
+        check(extra, "Extra")
+
+
 def check_sets(title: str) -> Callable[[Any], None]:
     return lambda value: [check(each, title) for each in value.values()] and None
 
@@ -166,12 +187,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PRINTED: dict[str, tuple[str, Callable[[Any], None]]] = {
     "score": ("score --ref ref.txt --hyp hyp.txt --utt2spk utt2spk", check_score),
     "score without speakers": ("score --ref ref.txt --hyp hyp.txt --bootstrap 0", check_score),
+    "score normalized": ("score --ref ref.txt --hyp hyp.txt --normalizer english", check_score),
     "score by time": ("score --ref ref.stm --hyp hyp.ctm --compare other.ctm", check_score),
     "evaluate": ("evaluate model dev.csv", check_score),
     "evaluate images": (
         "evaluate resnet18 images --weights net.pt",
         lambda value: check(value, "Images"),
     ),
+    "models": ("models", check_models),
+    "doctor": ("doctor", check_doctor),
     "profile": ("profile bl_resnet22 --layers --seconds 0.1 --runs 1", check_profile),
     "profile of two": ("profile model resnet18 --runs 0 --convention micronet", check_profile),
     "sweep": ("profile bl_resnet22 bl_resnet50 --sweep", check_sweep),
@@ -228,7 +252,15 @@ def test_every_command_with_json_is_on_the_page() -> None:
         if any("--json" in action.option_strings for action in parser._actions):
             with_json.add(command.name)
     assert with_json == {words.split()[0] for words, _ in PRINTED.values()}
-    assert {name for name in with_json if f"`biglittle {name}" in PAGE.read_text()} == with_json
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `biglittle (\w+)` \| (.*) \|$", page, re.MULTILINE))
+    assert set(rows) == with_json and list(rows) == sorted(rows)
+    # As GitHub makes them of headings.
+    headings = [re.sub(r"[^\w\- ]", "", line.lstrip("# ")).lower() for line in page.splitlines() if line[:1] == "#"]
+    anchors = {heading.replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors
+    assert all(f"`biglittle {name}" in page.split("\n## ", 1)[1] for name in with_json)
+    assert f"version {__version__}" in page
 
 
 @pytest.mark.slow

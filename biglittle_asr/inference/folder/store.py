@@ -36,6 +36,7 @@ from biglittle_asr.inference.folder.config import (
     content_of,
     recognizer_config,
 )
+from biglittle_asr.inference.folder.hub import download, is_hub_name
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.runtimes import TORCH
@@ -174,7 +175,8 @@ def load_model(
     Arguments
     ---------
     folder : path
-        A model folder, an experiment folder that has one, or a model's folder in a Hugging Face hub cache.
+        A model folder, an experiment folder that has one, a model's folder in a Hugging Face hub cache, or the name of
+        one on the hub, `org/name`, if there is no folder `org` here. Only the files of a model folder are downloaded.
     device : str or torch.device
     runtime : "torch", "onnxruntime" or "openvino"
         What runs the network. Files for runtimes other than PyTorch are in the folder `onnx` of the model folder; a
@@ -201,7 +203,7 @@ def load_model(
     if runtime != TORCH:
         if torch.device(device).type != "cpu":
             raise ValueError(f"device '{device}': {runtime} runs on the CPU; leave the device out.")
-        run_elsewhere(model, find_folder(folder), runtime, precision)
+        run_elsewhere(model, find_folder(existing_folder(folder)), runtime, precision)
     elif precision != "fp32":
         raise ValueError(f"precision {precision}: is of other runtimes than torch, such as onnxruntime.")
     return model
@@ -219,7 +221,7 @@ def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Check that a folder exists, and return its path.
+    """Check that a folder exists, and return its path; one on Hugging Face's hub is downloaded.
 
     Raises
     ------
@@ -231,6 +233,8 @@ def existing_folder(folder: str | Path) -> Path:
         return folder
     if folder.exists():
         raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    if is_hub_name(folder):
+        return download(folder.as_posix(), (*NEEDED, CARD))
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
     hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *list_models()])
     raise FileNotFoundError(f"{folder}: no such model folder{f'; {hint}' if hint else '.'}")
