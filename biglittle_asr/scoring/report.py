@@ -66,7 +66,7 @@ def format_table(speakers: Mapping[str, Counts], overall: Counts) -> str:
     rows = [["speaker", *COLUMNS]]
     rows += [[name, *_cells(counts)] for name, counts in speakers.items()]
     rows.append(["all", *_cells(overall)])
-    widths = [max(_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(display_width(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         for row in rows
@@ -79,6 +79,20 @@ def format_alignment(utterance: AlignedUtterance) -> str:
     return "\n".join(_alignment_lines(utterance))
 
 
+def display_width(text: str) -> int:
+    """Width in terminal columns: wide East Asian characters take two, combining marks none.
+
+    Example
+    -------
+    >>> display_width("two"), display_width("你好")
+    (3, 4)
+    """
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
 def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
     """Yield the heading, reference, hypothesis and marks, in columns."""
     counts = utterance.counts
@@ -87,7 +101,8 @@ def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
     yield f"{utterance.id}{speaker}: {_number(counts.words, 'word')}, {errors}"
     columns = []
     for operation, reference, hypothesis in map(shown, utterance.pairs):
-        width = max(_width(reference), _width(hypothesis))
+        # A gap must be seen, also beside a word of combining marks alone.
+        width = max(1, display_width(reference), display_width(hypothesis))
         words = [word or GAP * width for word in (reference, hypothesis)]
         columns.append([_pad(text, width) for text in (*words, operation)])
     for row, name in enumerate(("REF:", "HYP:", "OP: ")):
@@ -114,12 +129,4 @@ def _number(count: int, noun: str) -> str:
 
 
 def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
-
-
-def _width(text: str) -> int:
-    """Width in terminal columns: wide East Asian characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return text + " " * (width - display_width(text))
