@@ -13,7 +13,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from biglittle_asr import __version__
-from biglittle_asr.commands import draw, evaluate, lm, pack, prepare, profile, recipe, score, shard, transcribe, tune
+from biglittle_asr.commands import (
+    draw,
+    evaluate,
+    lm,
+    pack,
+    prepare,
+    profile,
+    recipe,
+    report,
+    score,
+    shard,
+    transcribe,
+    tune,
+)
 from biglittle_asr.commands.shared import tell
 from biglittle_asr.messages import explain_failure
 from biglittle_asr.threads import bound_spinning
@@ -49,6 +62,7 @@ COMMANDS = (
     Command("prepare", "Check a corpus and write its manifests.", prepare.add_arguments, prepare.run),
     Command("profile", "Count a model's parameters and MACs, and time it.", profile.add_arguments, profile.run),
     Command("recipe", "List a recipe's settings, with their defaults.", recipe.add_arguments, recipe.run),
+    Command("report", "Show experiments as an HTML page, and compare them.", report.add_arguments, report.run),
     Command("score", "Score recognized words against references.", score.add_arguments, score.run),
     Command("shard", "Pack audio or images into large files, to be streamed.", shard.add_arguments, shard.run),
     Command("transcribe", "Transcribe audio.", transcribe.add_arguments, transcribe.run),

@@ -14,14 +14,14 @@ from markupsafe import Markup, escape
 
 LEFT, RIGHT, TOP, BOTTOM = 9.0, 97.0, 5.0, 86.0
 """Edges of the plot in a chart, in percent; tick labels are outside."""
-SHOWN_MARKERS = 40
-"""Most points of a line that get markers."""
+MARKERS = 10
+"""About the largest number of markers on a line."""
 STEPS = (1.0, 2.0, 5.0, 10.0)
 """Distances between ticks, times a power of 10."""
 
 
 @dataclass(frozen=True)
-class Point:
+class Mark:
     """A point with a name, and with an interval of its y value if it has one."""
 
     x: float
@@ -37,7 +37,7 @@ class Series:
 
     style: int
     """Number of the experiment."""
-    points: Sequence[Point]
+    points: Sequence[Mark]
     dashed: bool = False
     line: bool = True
 
@@ -115,51 +115,44 @@ def chart(series: Sequence[Series], x: Axis, y: Axis, label: str, x_label: str) 
     for each in series:
         parts += _line(each, x, y) if each.line and len(each.points) > 1 else []
     for each in series:
-        if each.line and len(each.points) > SHOWN_MARKERS:
-            continue
-        for point in each.points:
-            parts.append(_point(each, point, x.place(point.x), y.place(point.y), y))
+        # Counted from the last point, which always has a marker.
+        every = -(-len(each.points) // MARKERS) if each.line else 1
+        marked = each.points[::-1][::every]
+        parts += [_point(each, point, x.place(point.x), y.place(point.y), y) for point in marked]
     return element("svg", *parts, class_="chart", role="img", aria_label=label)
 
 
-def interval_row(
-    marks: Sequence[tuple[int, float, tuple[float, float] | None, str]], axis: Axis, emphasis: float | None = None
-) -> Markup:
+def interval_row(marks: Sequence[tuple[int, Mark] | None], axis: Axis, emphasis: float | None = None) -> Markup:
     """Draw a row of a dot plot: for each experiment a point, and its interval as a line.
 
     Arguments
     ---------
-    marks : sequence of (int, float, (float, float) or None, str)
-        Number of the experiment, value, interval, and title.
+    marks : sequence of (int, Mark), or None
+        Number of each experiment, and its value as y; None where it has none. The x values are not used.
     axis : Axis
-        From 0 to 100 percent of the row.
+        Horizontal, from 0 to 100 percent of the row.
     emphasis : float, optional
         A value with a line of its own, such as the mean.
     """
     parts = [_vertical(axis.place(tick), "grid") for tick in axis.ticks]
     if emphasis is not None:
         parts.append(_vertical(axis.place(emphasis), "mean"))
-    for number, (style, value, interval, title) in enumerate(marks):
-        height = f"{100 * (number + 0.5) / len(marks):.1f}%"
-        if interval is not None:
-            ends = {name: _percent(axis.place(end)) for name, end in zip(("x1", "x2"), interval, strict=True)}
+    for place, each in enumerate(marks):
+        if each is None:
+            continue
+        style, mark = each
+        height = f"{100 * (place + 0.5) / len(marks):.1f}%"
+        if mark.low is not None and mark.high is not None:
+            ends = {"x1": _percent(axis.place(mark.low)), "x2": _percent(axis.place(mark.high))}
             parts.append(element("line", class_=f"whisker s{style}", y1=height, y2=height, **ends))
-        parts.append(_marker(style, _percent(axis.place(value)), height, title))
-    return element("svg", *parts, class_="dots", aria_hidden="true")
+        parts.append(_marker(style, _percent(axis.place(mark.y)), height, mark.title))
+    return element("svg", *parts, class_=f"dots rows{len(marks)}", aria_hidden="true")
 
 
-def axis_row(axis: Axis, unit: str) -> Markup:
+def axis_row(axis: Axis) -> Markup:
     """Draw the tick labels above a dot plot."""
-    last = len(axis.ticks) - 1
     parts = [
-        element(
-            "text",
-            number(tick) + (unit if place == last else ""),
-            x=_percent(axis.place(tick)),
-            y="11",
-            class_="start" if not place else "end" if place == last else "middle",
-        )
-        for place, tick in enumerate(axis.ticks)
+        element("text", number(tick), x=_percent(axis.place(tick)), y="11", class_="middle") for tick in axis.ticks
     ]
     return element("svg", *parts, class_="dots axis", aria_hidden="true")
 
@@ -206,9 +199,7 @@ def _y_grid(y: Axis) -> list[Markup]:
     parts = []
     for tick in y.ticks:
         height = _percent(y.place(tick))
-        parts.append(
-            element("line", class_="grid", x1=_percent(LEFT), x2=_percent(RIGHT), y1=height, y2=height)
-        )
+        parts.append(element("line", class_="grid", x1=_percent(LEFT), x2=_percent(RIGHT), y1=height, y2=height))
         parts.append(element("text", number(tick), class_="tick end", x=_percent(LEFT - 1), y=height, dy="0.32em"))
     return parts
 
@@ -229,7 +220,7 @@ def _line(series: Series, x: Axis, y: Axis) -> list[Markup]:
     return [frame]
 
 
-def _point(series: Series, point: Point, across: float, up: float, y: Axis) -> Markup:
+def _point(series: Series, point: Mark, across: float, up: float, y: Axis) -> Markup:
     parts = []
     if point.low is not None and point.high is not None:
         place = _percent(across)

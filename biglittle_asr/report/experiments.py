@@ -39,7 +39,7 @@ MANIFESTS = {"hub5_test": "test", "test": "test", "dev": "dev"}
 """The manifest of each set."""
 OUT = Places(Path()).out.name
 """Name of the recipe's output folder in a run's folder of a study."""
-MARKS = ("scores.json", "epochs.csv", "iterations", *SETS.values())
+SIGNS = ("scores.json", "epochs.csv", "iterations", *SETS.values())
 """Any of these makes a folder the output folder of a recipe."""
 SIDES = {"A": 1, "B": 2, "1": 1, "2": 2}
 """NIST's names of channels."""
@@ -66,7 +66,7 @@ class Audio:
 
 
 @dataclass(frozen=True)
-class Costs:
+class NetworkCosts:
     """What a network costs; None where it is not known."""
 
     parameters: int
@@ -91,19 +91,24 @@ class Experiment:
 
     name: str
     set: str = ""
-    """Name of the set whose alignments are shown; empty if the file does not say."""
+    """Name of the set that is shown; empty if the file does not say, and before the end of a training."""
     score: Score | None = None
-    """Counts and alignments of that set; None before the end of a training."""
+    """Counts and alignments of that set; None before the end of a training, or if the file with them is missing."""
     totals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Counts of all sets, as `biglittle score --json` prints them under "all"."""
     audio: Mapping[str, Audio] = field(default_factory=dict)
     """Audio by utterance ID; empty if it is not known."""
     epochs: Sequence[Mapping[str, float]] = ()
     """Rows of epochs.csv."""
-    costs: Costs | None = None
+    costs: NetworkCosts | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     """Versions of programs, by name."""
+
+    @property
+    def counts(self) -> Mapping[str, Any] | None:
+        """Counts of all utterances of the set that is shown; None before the end of a training."""
+        return self.totals.get(self.set)
 
     @property
     def minutes(self) -> float | None:
@@ -137,7 +142,9 @@ def read_experiments(paths: Sequence[Path], wanted: str | None = None, bootstrap
     finished = [names for names in sets.values() if names]
     for path, names in sets.items():
         if wanted is not None and names and wanted not in names:
-            raise ValueError(f"{path}: has no scores of the set '{wanted}'; choose one of {', '.join(names)} with --set.")
+            raise ValueError(
+                f"{path}: has no scores of the set '{wanted}'; choose one of {', '.join(names)} with --set."
+            )
     shown = wanted or next((name for name in SETS if all(name in names for names in finished)), None)
     if finished and shown is None:
         raise ValueError("The experiments have no set in common; name those of one set.")
@@ -201,7 +208,7 @@ def _sets_of(folder: Path) -> list[str]:
     """The sets whose scores are in a recipe's output folder."""
     if not folder.exists():
         raise FileNotFoundError(f"{folder}: no such folder or file; check the path.")
-    if not any((folder / name).exists() for name in MARKS):
+    if not any((folder / name).exists() for name in SIGNS):
         raise ValueError(
             f"{folder}: is no recipe's output folder, for it has neither epochs.csv nor scores; name such a folder, or "
             "a file of `biglittle evaluate --output`."
@@ -217,13 +224,14 @@ def _read_folder(folder: Path, name: str, shown: str | None, bootstrap: int) -> 
     totals: dict[str, Mapping[str, Any]] = {}
     if (folder / "scores.json").is_file():
         totals = _totals(folder / "scores.json")
-    score, audio = None, {}
+    score: Score | None = None
+    audio: Mapping[str, Audio] = {}
     if shown is not None:
         score, audio = _read_set(folder, shown, bootstrap)
         totals = {**totals, shown: score.all.to_dict()}
     return Experiment(
         name,
-        shown or "",
+        shown or next((each for each in SETS if each in totals), ""),
         score,
         {each: totals[each] for each in reversed(SETS) if each in totals},
         audio,
@@ -259,7 +267,9 @@ def _audio_of_row(row: Mapping[str, str]) -> Audio:
     except ValueError:
         duration = math.nan
     if not math.isfinite(duration):
-        raise ValueError(f"{row['ID']}: its duration '{row['duration']}' is not a number of seconds; correct the manifest.")
+        raise ValueError(
+            f"{row['ID']}: its duration '{row['duration']}' is not a number of seconds; correct the manifest."
+        )
     return Audio(duration, row["wav"], row_segment(row))
 
 
@@ -282,7 +292,7 @@ def _epochs(folder: Path) -> list[dict[str, float]]:
 # Costs
 
 
-def _costs(folder: Path) -> Costs | None:
+def _costs(folder: Path) -> NetworkCosts | None:
     """Costs that a study has measured beside the folder, or else those of the model folder."""
     places = Places(folder.parent)
     if folder.name == OUT and places.costs.is_file():
@@ -293,15 +303,17 @@ def _costs(folder: Path) -> Costs | None:
         from biglittle_asr.inference.folder.card import count_recognizer
 
         counted = count_recognizer(load_model(folder / "model"))
-        return Costs(counted.encoder_parameters + counted.head_parameters, counted.encoder_macs, counted.head_macs)
+        return NetworkCosts(
+            counted.encoder_parameters + counted.head_parameters, counted.encoder_macs, counted.head_macs
+        )
     return None
 
 
-def _measured_costs(path: Path) -> Costs:
+def _measured_costs(path: Path) -> NetworkCosts:
     facts = read_json(path)
     try:
         latency = facts.get("latency_ms")
-        return Costs(
+        return NetworkCosts(
             int(facts["parameters"]),
             None if facts.get("encoder_macs") is None else int(facts["encoder_macs"]),
             None if facts.get("head_macs") is None else int(facts["head_macs"]),
@@ -311,7 +323,9 @@ def _measured_costs(path: Path) -> Costs:
             else f"{latency['threads']} threads, batch {latency['batch']}, {latency['dtype']}, {facts['machine']}",
         )
     except (AttributeError, KeyError, TypeError, ValueError):
-        raise ValueError(f"{path}: is not what `biglittle profile --json` prints; remove it, or write it again.") from None
+        raise ValueError(
+            f"{path}: is not what `biglittle profile --json` prints; remove it, or write it again."
+        ) from None
 
 
 # Settings and versions

@@ -27,7 +27,7 @@ from biglittle_asr.report.charts import (
     LEFT,
     RIGHT,
     TOP,
-    Point,
+    Mark,
     Series,
     axis_row,
     chart,
@@ -56,7 +56,7 @@ MOST_EXPERIMENTS = 6
 """As many as have colours and markers of their own."""
 MOST_SPEAKERS = 100
 MOST_CONFUSIONS = 15
-SET_NAMES = {"dev": "dev", "test": "test", "hub5_test": "test, as NIST scores", "": "scored"}
+SET_NAMES = {"dev": "dev", "test": "test", "hub5_test": "test, as NIST scores", "": ""}
 KINDS = {"S": "Substitutions", "D": "Deletions", "I": "Insertions"}
 COUNTS = {"S": "substitutions", "D": "deletions", "I": "insertions"}
 RATE_NAMES = {"wer": "WER", "cer": "CER", "top1_error": "top-1 error", "top5_error": "top-5 error"}
@@ -64,9 +64,7 @@ NO_ENTRY = "\N{EN DASH}"
 """Stands for a value that is not known."""
 
 
-def build_page(
-    experiments: Sequence[Experiment], folder: Path, bootstrap: int = 1000, audio_bytes: int = 0
-) -> str:
+def build_page(experiments: Sequence[Experiment], folder: Path, bootstrap: int = 1000, audio_bytes: int = 0) -> str:
     """Build the HTML of a report.
 
     Arguments
@@ -94,7 +92,9 @@ def build_page(
     '<!doctype html>'
     """
     if len(experiments) > MOST_EXPERIMENTS:
-        raise ValueError(f"A report shows up to {MOST_EXPERIMENTS} experiments, not {len(experiments)}; leave some out.")
+        raise ValueError(
+            f"A report shows up to {MOST_EXPERIMENTS} experiments, not {len(experiments)}; leave some out."
+        )
     if not any(each.score or each.totals or each.epochs for each in experiments):
         raise ValueError(f"{experiments[0].name}: has neither scores nor a finished epoch yet; wait for the first one.")
     numbered = [Numbered(number, each, len(experiments) > 1) for number, each in enumerate(experiments)]
@@ -162,13 +162,19 @@ class Numbered:
 
 
 def _page_file(name: str) -> str:
-    return files("biglittle_asr.report").joinpath("page", name).read_text(encoding="utf-8")
+    return (files("biglittle_asr.report") / "page" / name).read_text(encoding="utf-8")
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"rate": rate, "whole": whole, "plural": plural}
+    environment.filters |= {
+        "rate": rate,
+        "whole": whole,
+        "plural": plural,
+        "probability": probability,
+        "signed": signed,
+    }
     return environment
 
 
@@ -223,25 +229,36 @@ def _finite(values: Iterable[float]) -> list[float]:
 
 def _overview(numbered: Sequence[Numbered], bootstrap: int) -> dict[str, Any]:
     """Cards of the experiments, and the rows of all sets and labels."""
-    cards, rows, labels = [], [], []
+    rows: list[dict[str, Any]] = []
+    labels: list[dict[str, Any]] = []
+    cards = [
+        {
+            "of": each,
+            "counts": each.experiment.counts,
+            "set": SET_NAMES[each.experiment.set],
+            "interval": _interval_text(each.experiment.counts, bootstrap),
+        }
+        for each in numbered
+    ]
     for each in numbered:
         experiment = each.experiment
-        shown = experiment.totals.get(experiment.set)
-        cards.append({"of": each, "counts": shown, "set": SET_NAMES[experiment.set], "interval": _interval_text(each, bootstrap)})
         rows += [{"of": each, "set": SET_NAMES[name], "counts": counts} for name, counts in experiment.totals.items()]
         if experiment.score is not None:
-            labels += [{"of": each, "set": name, "counts": counts.to_dict()} for name, counts in experiment.score.labels.items()]
-    most = max([card["counts"][name] for card in cards if card["counts"] for name in COUNTS.values()], default=0)
-    return {"cards": cards, "rows": rows, "labels": labels, "most": max(most, 1), "characters": any(_has_cer(row) for row in rows)}
+            labels += [
+                {"of": each, "set": name, "counts": counts.to_dict()}
+                for name, counts in experiment.score.labels.items()
+            ]
+    shown = [counts for each in numbered if (counts := each.experiment.counts) is not None]
+    return {
+        "cards": cards,
+        "rows": rows,
+        "labels": labels,
+        "most": max([1, *(counts[name] for counts in shown for name in COUNTS.values())]),
+        "characters": any(row["counts"].get("cer") is not None for row in rows),
+    }
 
 
-def _has_cer(row: Mapping[str, Any]) -> bool:
-    return row["counts"].get("cer") is not None
-
-
-def _interval_text(each: Numbered, bootstrap: int) -> str:
-    experiment = each.experiment
-    counts = experiment.totals.get(experiment.set)
+def _interval_text(counts: Mapping[str, Any] | None, bootstrap: int) -> str:
     if counts is None:
         return "The training has not ended; there are no scores yet."
     if counts.get("wer_low") is not None:
@@ -302,11 +319,32 @@ def _verdict(numbered: Sequence[Numbered], comparison: Comparison) -> str:
     rates = [each for each in comparison.rates if each is not None]
     points = f" ({abs(rates[0] - rates[1]):.2f} points of WER)" if len(rates) == 2 else ""
     verdict = "the difference is significant" if pairs.p < SIGNIFICANCE else "the difference is not significant"
-    return f"{better} has fewer errors than {worse}{points}; {verdict} (p {_probability(pairs.p)})."
+    return (
+        f"{better} has fewer errors than {worse}{points}; {verdict} (p\N{NO-BREAK SPACE}{probability(pairs.p, '=')})."
+    )
 
 
-def _probability(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"= {p:.4f}"
+def probability(p: float, equals: str = "") -> str:
+    r"""Write a probability, behind an equals sign if one is given.
+
+    Example
+    -------
+    >>> probability(0.0312), probability(0.0312, "=")
+    ('0.0312', '=\xa00.0312')
+    """
+    sign, value = ("<", "0.0001") if p < 0.0001 else (equals, f"{p:.4f}")
+    return f"{sign}\N{NO-BREAK SPACE}{value}" if sign else value
+
+
+def signed(value: float, digits: int) -> str:
+    r"""Write a number with its sign.
+
+    Example
+    -------
+    >>> signed(-0.0712, 3), signed(1.0, 1)
+    ('\u22120.071', '+1.0')
+    """
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 # Learning curves
@@ -318,7 +356,10 @@ def _learning(numbered: Sequence[Numbered]) -> dict[str, Any] | None:
         return None
     rates = list(
         dict.fromkeys(
-            name for each in shown for name in each.experiment.epochs[0] if name.startswith("dev_") and name != "dev_loss"
+            name
+            for each in shown
+            for name in each.experiment.epochs[0]
+            if name.startswith("dev_") and name != "dev_loss"
         )
     )
     losses = [("train_loss", True), ("dev_loss", False)]
@@ -346,7 +387,7 @@ def _curves(
     for each in shown:
         for column, dashed in columns:
             points = [
-                Point(place, row[column], f"{each.name}, epoch {place}: {_rate_name(column)} {row[column]:.4g}")
+                Mark(place, row[column], f"{each.name}, epoch {place}: {_rate_name(column)} {row[column]:.4g}")
                 for place, row in enumerate(each.experiment.epochs, start=1)
                 if column in row and math.isfinite(row[column]) and row[column] >= 0
             ]
@@ -365,12 +406,20 @@ def _curves(
 
 def _best_epoch(each: Numbered, rates: Sequence[str]) -> dict[str, Any] | None:
     """The epoch with the lowest rate on dev."""
-    values = [(row[rates[0]], place) for place, row in enumerate(each.experiment.epochs, 1) if rates and rates[0] in row]
+    values = [
+        (row[rates[0]], place) for place, row in enumerate(each.experiment.epochs, 1) if rates and rates[0] in row
+    ]
     values = [value for value in values if math.isfinite(value[0])]
     if not values:
         return None
     value, place = min(values)
-    return {"of": each, "rate": rate(value), "name": _rate_name(rates[0]), "epoch": place, "epochs": len(each.experiment.epochs)}
+    return {
+        "of": each,
+        "rate": rate(value),
+        "name": _rate_name(rates[0]),
+        "epoch": place,
+        "epochs": len(each.experiment.epochs),
+    }
 
 
 def _epoch_table(each: Numbered, rates: Sequence[str]) -> dict[str, Any]:
@@ -404,9 +453,10 @@ def _speakers(scored: Sequence[Numbered], bootstrap: int) -> dict[str, Any] | No
     for name in names:
         found = [by_name.get(name) for by_name in rates]
         marks = [
-            (of.number, each.counts.wer, each.interval, f"{of.name}: {rate(each.counts.wer)} %")
-            for of, each in zip(scored, found, strict=True)
+            (of.number, Mark(0, each.counts.wer, f"{of.name}: {rate(each.counts.wer)} %", *(each.interval or ())))
             if each is not None and each.counts.wer is not None
+            else None
+            for of, each in zip(scored, found, strict=True)
         ]
         known = next(each for each in found if each is not None)
         rows.append(
@@ -418,7 +468,7 @@ def _speakers(scored: Sequence[Numbered], bootstrap: int) -> dict[str, Any] | No
                 "dots": interval_row(marks, axis, _overall(scored)),
             }
         )
-    return {"rows": rows, "axis": axis_row(axis, " %"), "total": total}
+    return {"rows": rows, "axis": axis_row(axis), "total": total}
 
 
 def _overall(scored: Sequence[Numbered]) -> float | None:
@@ -477,11 +527,11 @@ def _length(scored: Sequence[Numbered], bootstrap: int) -> dict[str, Any] | None
         Series(
             each.number,
             [
-                Point(
+                Mark(
                     group.middle,
                     group.rate.counts.wer,
                     f"{each.name}, {group.low:g} to {group.high:g} {unit}: WER {rate(group.rate.counts.wer)} %",
-                    *(group.rate.interval or (None, None)),
+                    *(group.rate.interval or ()),
                 )
                 for group in found
                 if group.rate.counts.wer is not None
@@ -511,11 +561,11 @@ def _costs(numbered: Sequence[Numbered]) -> dict[str, Any] | None:
     points = []
     for each in known:
         experiment = each.experiment
-        counts = experiment.totals.get(experiment.set)
+        counts = experiment.counts
         macs = experiment.costs.encoder_macs if experiment.costs is not None else None
         if counts is not None and counts["wer"] is not None and macs is not None:
             title = f"{each.name}: {whole(macs)} MACs, WER {rate(counts['wer'])} %"
-            point = Point(float(macs), counts["wer"], title, counts.get("wer_low"), counts.get("wer_high"))
+            point = Mark(float(macs), counts["wer"], title, counts.get("wer_low"), counts.get("wer_high"))
             points.append(Series(each.number, [point], line=False))
     drawn = None
     if len(points) > 1:
@@ -523,8 +573,11 @@ def _costs(numbered: Sequence[Numbered]) -> dict[str, Any] | None:
         x = linear_axis([each.points[0].x for each in points], LEFT, RIGHT, most=5)
         y = linear_axis(values, BOTTOM, TOP, most=5)
         drawn = chart(points, x, y, "WER by cost of the encoder", "MACs of the encoder per second of audio")
-    latencies = list(dict.fromkeys(each.experiment.costs.latency_of for each in known if each.experiment.costs is not None))
-    return {"rows": known, "chart": drawn, "latencies": [each for each in latencies if each]}
+    latencies = list(
+        dict.fromkeys(each.experiment.costs.latency_of for each in known if each.experiment.costs is not None)
+    )
+    counted = any(each.experiment.costs is not None for each in known)
+    return {"rows": known, "counted": counted, "chart": drawn, "latencies": [each for each in latencies if each]}
 
 
 # Utterances
@@ -539,7 +592,9 @@ def _utterances(scored: Sequence[Numbered], folder: Path, audio_bytes: int) -> d
     embedded = embed(audio, audio_bytes) if audio_bytes else None
     links = [link(each, folder) for each in audio] if embedded is None else []
     data = {
-        "experiments": [{"letter": each.letter, "number": each.number, "name": each.experiment.name} for each in scored],
+        "experiments": [
+            {"letter": each.letter, "number": each.number, "name": each.experiment.name} for each in scored
+        ],
         **listed.data,
         "links": links if any(links) else [],
         "audio": list(embedded.files) if embedded is not None else [],

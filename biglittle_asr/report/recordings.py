@@ -13,7 +13,7 @@ from urllib.parse import quote
 import numpy as np
 import soundfile
 
-from biglittle_asr.audio.files import AudioFile, Segment
+from biglittle_asr.audio.files import AudioFile
 from biglittle_asr.audio.resample import Resampler
 from biglittle_asr.report.experiments import Audio
 from biglittle_asr.shards import ShardMember
@@ -97,6 +97,7 @@ def link(audio: Audio | None, folder: Path) -> str:
 
     Example
     -------
+    >>> from biglittle_asr.audio.files import Segment
     >>> folder = getfixture("tmp_path")
     >>> (folder / "a b.wav").touch()
     >>> link(Audio(1.0, str(folder / "a b.wav"), Segment(1, 2.0, 1.5)), folder / "reports")

@@ -82,7 +82,9 @@ def count_confusions(utterances: Iterable[AlignedUtterance]) -> Counter[Confusio
     )
 
 
-def most_frequent(counters: Sequence[Counter[Confusion]], operation: str, most: int) -> list[tuple[Confusion, list[int]]]:
+def most_frequent(
+    counters: Sequence[Counter[Confusion]], operation: str, most: int
+) -> list[tuple[Confusion, list[int]]]:
     """The most frequent errors of a kind in all experiments together, with their counts in each."""
     everything: Counter[Confusion] = Counter()
     for counter in counters:

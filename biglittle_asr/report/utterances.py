@@ -96,12 +96,12 @@ def audio_of(experiments: Sequence[Experiment], utterance_id: str) -> Audio | No
 
 
 def dump(data: Any) -> str:
-    """JSON that can be put into a script element: no character in it has a meaning in HTML.
+    r"""JSON that can be put into a script element: no character in it has a meaning in HTML.
 
     Example
     -------
-    >>> dump(["</script>", 1])
-    '["\\\\u003c/script\\\\u003e",1]'
+    >>> print(dump(["</script>", 1]))
+    ["\u003c/script\u003e",1]
     """
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

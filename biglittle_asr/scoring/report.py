@@ -87,6 +87,8 @@ def display_width(text: str) -> int:
     >>> display_width("two"), display_width("你好")
     (3, 4)
     """
+    if text.isascii():
+        return len(text)
     return sum(
         0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
         for character in text

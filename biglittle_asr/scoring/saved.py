@@ -157,12 +157,12 @@ def _unescaped(pair: WordPair) -> WordPair:
 
 def _with_characters(utterances: list[AlignedUtterance], cer: str) -> list[AlignedUtterance]:
     """Count characters so that the error rate is that of the summary, which does not say whether case matters."""
-    texts = [
+    references, hypotheses = (
         [" ".join(filter(None, (pair[side] for pair in utterance.pairs))) for utterance in utterances]
         for side in (1, 2)
-    ]
+    )
     for case_sensitive in (False, True):
-        characters = character_counts(*texts, case_sensitive)
+        characters = character_counts(references, hypotheses, case_sensitive)
         counted = [
             replace(each, counts=replace(each.counts, characters=count, character_errors=errors))
             for each, (count, errors) in zip(utterances, characters, strict=True)

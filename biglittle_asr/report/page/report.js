@@ -142,17 +142,16 @@
     facts.append(...audio(each));
     const words = make("div", "words");
     each.alignments.forEach((columns, number) => {
-      const experiment = data.experiments[number];
-      const which = make("span", "which");
-      if (experiment.letter) which.append(marker(experiment.number), experiment.letter);
-      const text = make("span", "text");
+      const experiment = data.experiments[number], counts = each.counts[number];
+      const text = make("div", "text");
       text.dir = "auto";
       for (const column of columns || []) text.append(typeof column === "string" ? column : showError(column), " ");
       if (!columns) text.append(make("i", "", "not in this experiment"));
-      const counts = each.counts[number];
       const tally = make("span", "tally", counts ? `${counts.errors} / ${counts.words}` : "");
       if (counts) tally.title = `${counts.errors} errors, ${counts.words} words`;
-      words.append(which, text, tally);
+      const which = make("div", "which", make("span", "", marker(experiment.number), experiment.letter), tally);
+      if (!experiment.letter) which.replaceChildren(tally);
+      words.append(which, text);
     });
     return make("li", "utterance", facts, words);
   }
