@@ -4,7 +4,8 @@
 - `statistics.py`: intervals, confusions, errors by length, differences of experiments
 - `charts.py`: charts as SVG
 - `utterances.py`, `recordings.py`: alignments as data for the page's script, and audio
-- `page.py`: builds the page from `page/report.html`, `page/report.css` and `page/report.js`
+- `sections.py`: what each section of the page shows; `formats.py` writes numbers
+- `page.py`: the page, from `page/report.html`, `page/report.css` and `page/report.js`
 """
 
 from biglittle_asr.report.experiments import Experiment, read_experiments, scored_experiment, with_manifest

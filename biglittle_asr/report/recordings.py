@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -26,18 +26,8 @@ COMPRESSION = 0.8
 """Of MP3 with a variable rate, from 0 to 1: about 28 kbit/s of read speech at 16 kHz."""
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """The audio inside a page."""
-
-    files: Sequence[str]
-    """MP3 files in base64, of the first utterances; "" for one that could not be read or is too long."""
-    unreadable: int
-    """Files that could not be read."""
-
-
-def embed(audio: Iterable[Audio | None], limit: int) -> Embedded:
-    """Compress utterances until the page would grow by more than a limit.
+def embed(audio: Iterable[Audio | None], limit: int) -> list[str]:
+    """Compress utterances until a page would grow by more than a limit.
 
     Arguments
     ---------
@@ -45,21 +35,24 @@ def embed(audio: Iterable[Audio | None], limit: int) -> Embedded:
         The audio of the utterances, in their order in the page; None where it is not known.
     limit : int
         Bytes.
+
+    Returns
+    -------
+    list of str
+        MP3 files in base64, of the first utterances; "" for one that cannot be read or is longer than `LONGEST`.
     """
     files: list[str] = []
-    size = unreadable = 0
+    size = 0
     for each in audio:
         file = ""
         if each is not None and each.wav and each.duration <= LONGEST:
-            try:
+            with suppress(OSError, ValueError):
                 file = base64.b64encode(compress(each)).decode("ascii")
-            except (OSError, ValueError):
-                unreadable += 1
         size += len(file)
         if size > limit:
             break
         files.append(file)
-    return Embedded(files, unreadable)
+    return files
 
 
 def compress(audio: Audio) -> bytes:
