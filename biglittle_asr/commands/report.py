@@ -9,6 +9,7 @@ from biglittle_asr.commands.score import add_scoring, score_files
 from biglittle_asr.commands.shared import add_bootstrap, check_output, positive_count
 from biglittle_asr.files import write_atomically
 
+MEGABYTE = 1_000_000
 AUDIO_LIMIT = 10
 """Default size of the audio in a page, in MB."""
 ONLY_FILES = ("utt2spk", "glm", "fragments", "optional", "drop_hesitations", "case_sensitive", "missing_as_empty")
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
         experiments.append(scored_experiment(name, score))
     if options.manifest is not None:
         experiments = [with_manifest(experiment, options.manifest) for experiment in experiments]
-    limit = 1_000_000 * (options.audio_limit or AUDIO_LIMIT) if options.audio else 0
+    limit = MEGABYTE * (options.audio_limit or AUDIO_LIMIT) if options.audio else 0
     write_atomically(options.output, build_page(experiments, options.output.parent, options.bootstrap, limit))
     print(options.output)
 

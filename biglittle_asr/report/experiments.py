@@ -276,6 +276,8 @@ def _audio_of_row(row: Mapping[str, str]) -> Audio:
 def _totals(path: Path) -> dict[str, Mapping[str, Any]]:
     scores = read_json(path)
     try:
+        # Fails for anything but an object.
+        scores = {**scores}
         return {name: dict(scores[name]["all"]) for name in SETS if name in scores}
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path}: does not have the scores of a speech recipe; replace the file.") from None

@@ -18,8 +18,8 @@ from biglittle_asr.audio.resample import Resampler
 from biglittle_asr.report.experiments import Audio
 from biglittle_asr.shards import ShardMember
 
-SAMPLE_RATE = 16000
-"""Highest sample rate inside a page, in Hz."""
+SAMPLE_RATES = (8000, 16000)
+"""Sample rates inside a page, in Hz; audio of another rate gets the higher one. MP3 has not every rate."""
 LONGEST = 60.0
 """Seconds of the longest utterance inside a page."""
 COMPRESSION = 0.8
@@ -40,7 +40,16 @@ def embed(audio: Iterable[Audio | None], limit: int) -> list[str]:
     -------
     list of str
         MP3 files in base64, of the first utterances; "" for one that cannot be read or is longer than `LONGEST`.
+
+    Raises
+    ------
+    ValueError
+        If the installed libsndfile cannot write MP3.
     """
+    if "MP3" not in soundfile.available_formats():
+        raise ValueError(
+            f"libsndfile {soundfile.__libsndfile_version__} cannot write MP3; install 1.1 or newer, or leave audio out."
+        )
     files: list[str] = []
     size = 0
     for each in audio:
@@ -73,8 +82,8 @@ def compress(audio: Audio) -> bytes:
     with AudioFile(audio.wav) as file:
         segment = audio.segment if audio.segment.channel is not None else audio.segment._replace(channel=1)
         samples, rate = file.read(segment), file.sample_rate
-    if rate > SAMPLE_RATE:
-        samples, rate = np.concatenate(list(Resampler(rate, SAMPLE_RATE)([samples]))), SAMPLE_RATE
+    if rate not in SAMPLE_RATES:
+        samples, rate = np.concatenate(list(Resampler(rate, SAMPLE_RATES[-1])([samples]))), SAMPLE_RATES[-1]
     written = io.BytesIO()
     soundfile.write(
         written, samples, rate, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="VARIABLE",
