@@ -168,7 +168,7 @@ def test_a_trained_recipes_scores_are_shown(tmp_path: Path) -> None:
     from support.ctc_recipe import small, train_an4, write_tones
 
     write_tones(tmp_path / "out")
-    train_an4()(small(tmp_path / "out", number_of_epochs=2))
+    train_an4()(small(tmp_path / "out", skip_prep=True))
     page = report(tmp_path / "report.html", tmp_path / "out", "--audio")
     scores = json.loads((tmp_path / "out" / "scores.json").read_text())
     table = page.one("section", id="overview").one("table", class_="counts")
