@@ -93,7 +93,7 @@ def build_page(experiments: Sequence[Experiment], folder: Path, bootstrap: int =
         _environment()
         .from_string(_page_file("report.html"))
         .render(
-            title=" and ".join(each.experiment.name for each in numbered),
+            title=", ".join(each.experiment.name for each in numbered),
             overview=show_overview(numbered, bootstrap),
             experiments=numbered,
             scored=scored,

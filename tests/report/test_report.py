@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -419,6 +420,22 @@ def test_a_long_list_is_cut_and_says_so(tmp_path: Path, monkeypatch: pytest.Monk
     sentence = f"This list has {listed} of {score.all.segments} utterances, those with the most errors"
     assert sentence in page.one("section", id="utterances").text
     assert page.one("", class_="figure").text == f"{score.all.wer:.2f}"
+
+
+@pytest.mark.slow
+def test_the_page_of_a_large_set_is_small(tmp_path: Path) -> None:
+    """As large as LibriSpeech's test-clean."""
+    draw = random.Random(0)
+    said, heard, speakers = {}, {}, {}
+    for number in range(2620):
+        name = f"{number % 40}-{number:06}"
+        words = [f"word{draw.randrange(1000)}" for _ in range(20)]
+        said[name], speakers[name] = " ".join(words), f"{number % 40}"
+        heard[name] = " ".join("other" if draw.random() < 0.08 else word for word in words)
+    score_texts(said, heard, speakers).write(tmp_path / "wer.txt")
+    page = report(tmp_path / "report.html", tmp_path / "wer.txt")
+    assert (tmp_path / "report.html").stat().st_size < 1e6
+    assert len(page_data(page)["utterances"]) == 2620
 
 
 def test_many_speakers_are_cut_and_the_page_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,13 @@
 "use strict";
 // Lists the utterances, of which the page holds the data. Texts are inserted as text, never as HTML.
 (() => {
+  // Only tables that are wider than the window need the keyboard to scroll.
+  const scrolled = document.querySelectorAll(".scroll");
+  const setStops = () => scrolled.forEach((each) => { each.tabIndex = each.scrollWidth > each.clientWidth ? 0 : -1; });
+  addEventListener("resize", setStops);
+  document.addEventListener("toggle", setStops, true);
+  setStops();
+
   const holder = document.getElementById("data");
   if (!holder) return;
   const data = JSON.parse(holder.textContent);
