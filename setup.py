@@ -12,7 +12,9 @@ CORE = [
     "speechbrain>=1.1.2,<1.2",
     "fsspec>=2024.6",
     "hyperpyyaml>=1.2",
+    "jinja2>=3.1",
     "jiwer>=4",
+    "markupsafe>=2.1",
     "matplotlib>=3.8",
     "numpy>=1.26",
     "packaging>=23",
@@ -21,7 +23,7 @@ CORE = [
     "safetensors>=0.4",
     "scipy>=1.11",
     "sentencepiece>=0.2",
-    "soundfile>=0.12",
+    "soundfile>=0.13",
     "tensorboard>=2.16",
     "tqdm>=4.66",
 ]
@@ -74,7 +76,13 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["biglittle_asr*"]),
     package_data={
-        "biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt", "profiling/named.json", "pretrained/*/*"]
+        "biglittle_asr": [
+            "py.typed",
+            "corpora/images/imagenet_wnids.txt",
+            "pretrained/*/*",
+            "profiling/named.json",
+            "report/page/*",
+        ]
     },
     install_requires=CORE,
     extras_require=EXTRAS,

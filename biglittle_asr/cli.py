@@ -25,6 +25,7 @@ from biglittle_asr.commands import (
     prepare,
     profile,
     recipe,
+    report,
     score,
     shard,
     transcribe,
@@ -148,6 +149,13 @@ COMMANDS = (
         recipe.add_arguments,
         recipe.run,
         ("biglittle recipe hparams/AN4/ctc_bl_resnet22.yaml lr=0.001",),
+    ),
+    Command(
+        "report",
+        "Show experiments as an HTML page, and compare them.",
+        report.add_arguments,
+        report.run,
+        ("biglittle report results/AN4/ctc_bl_resnet22/1234 --output report.html",),
     ),
     Command(
         "score",

@@ -16,13 +16,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
 
 from biglittle_asr.corpora.synthesis.librispeech_like import Recipe, synthesize
 from biglittle_asr.files import read_table
-from biglittle_asr.scoring.report import ALIGNED
+from biglittle_asr.scoring import AlignedUtterance, read_score
+from biglittle_asr.scoring.report import format_alignment
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -97,17 +99,17 @@ def report(demo: Demo, data_folder: Path | None) -> str:
     """Summarize the results, their paths and the next commands."""
     folder = REPOSITORY / demo.output_folder
     transcripts = folder / "wer_test.txt"
-    text = transcripts.read_text(encoding="utf-8")
-    summary = next(line for line in text.splitlines() if line.startswith("WER "))
-    shown = examples(text)
+    score = read_score(transcripts)
+    shown = examples(score.utterances)
     seconds = [float(row["seconds"]) for row in read_table(folder / "epochs.csv")]
     audio = {row["ID"]: row["wav"] for row in read_table(folder / "save" / "manifests" / "test.csv")}
     transcribe = in_shell("biglittle", "transcribe", f"{demo.output_folder}/model", audio[next(iter(shown))])
+    page = in_shell("biglittle", "report", demo.output_folder, "--audio", "--output", f"{demo.output_folder}.html")
     full_size = in_shell("python", *FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
     origin = "" if data_folder else f" ({AN4_HOME})"
     return f"""
 Test result, on speakers not heard in training:
-  {summary}
+  {score.summary()}
 
 {len(shown)} test utterances, with errors marked: S substitution, D deletion, I insertion:
 
@@ -121,19 +123,22 @@ Test result, on speakers not heard in training:
 Transcribe the first of these, or any recording:
   {transcribe}
 
+Write a page with all of this, alignments and audio included:
+  {page}
+
 Next, train the full-size network on real speech, CMU AN4{origin}, in about an hour:
   {full_size}"""
 
 
-def examples(transcripts: str, count: int = 3) -> dict[str, str]:
+def examples(utterances: Sequence[AlignedUtterance], count: int = 3) -> dict[str, str]:
     """Choose aligned utterances, by ID: first each speaker's first one with errors, then any others."""
     speakers = set()
     chosen, others = {}, {}
-    for match in ALIGNED.finditer(transcripts):
-        first = not match["correct"] and match["speaker"] not in speakers
-        (chosen if first else others)[match["id"]] = match[0].rstrip()
+    for utterance in utterances:
+        first = utterance.counts.errors > 0 and utterance.speaker not in speakers
+        (chosen if first else others)[utterance.id] = format_alignment(utterance)
         if first:
-            speakers.add(match["speaker"])
+            speakers.add(utterance.speaker)
     return dict(list({**chosen, **others}.items())[:count])
 
 

@@ -57,7 +57,11 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"inference": "huggingface_hub numpy onnxruntime openvino ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
-    {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
+    {
+        "report": "jinja2 markupsafe numpy ruamel soundfile",
+        "tasks/images": "speechbrain torch",
+        "tasks/speech": "numpy speechbrain torch torchaudio",
+    },
     {"tasks/hybrid": "numpy speechbrain torch"},
     {"commands": "packaging ruamel shtab soundfile torch torchaudio tqdm"},
     {"cli": ""},
@@ -209,6 +213,10 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "the command's": (
         "from biglittle_asr.cli import main\nassert main(['score', '--ref', 'a.txt', '--hyp', 'a.txt']) == 0",
+        WITHOUT_TORCH,
+    ),
+    "a report's": (
+        "from biglittle_asr.cli import main\nassert main(['report', '--ref', 'a.txt', '--hyp', 'a.txt']) == 0",
         WITHOUT_TORCH,
     ),
     "NIST's": (

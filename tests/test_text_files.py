@@ -15,11 +15,13 @@ from biglittle_asr.decoding.lm.arpa import read_arpa
 from biglittle_asr.decoding.lm.sentences import read_sentences
 from biglittle_asr.decoding.settings import read_hotwords, read_settings
 from biglittle_asr.files import read_lines
-from biglittle_asr.scoring import FORMATS, read_ctm, read_glm, read_pair, read_stm, read_utt2spk
+from biglittle_asr.scoring import FORMATS, read_ctm, read_glm, read_pair, read_score, read_stm, read_utt2spk
 from biglittle_asr.tokens.lexicon import read_lexicon
 
 ARPA = "\\data\\\nngram 1=4\n\n\\1-grams:\n-99\t<s>\n-0.3\t</s>\n-0.6\tYES\n-0.6\tNO\n\n\\end\\\n"
 TEXTS = {"plain": "yes no\ngo on\n", "kaldi": "u1 yes no\nu2 go on\n", "trn": "yes no (u-1)\ngo on (u-2)\n"}
+SCORE = "a\nWER 50.00 % (1 error in 2 words: 1 sub, 0 del, 0 ins), SER 100.00 % (1 of 1 utterances)\n\n"
+SCORE += "a-1: 2 words, 1 error\nREF: one two\nHYP: one too\nOP:      S\n"
 READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     **{
         f"transcripts, {name}": (text, lambda path, name=name: read_pair(path, path, name).references.texts)
@@ -34,6 +36,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "hotwords": ("A 2.5\nTEA\n", read_hotwords),
     "text of language models": ("YES NO\nGO\n", lambda path: list(read_sentences(path))),
     "lines of corpora": ("a one\nb two\n", read_lines),
+    "score": (SCORE, lambda path: read_score(path)),
     "settings": ('{"beam": 3}\n', read_settings),
     "ARPA": (ARPA, lambda path: (read_arpa(path, whole=True).counts, read_arpa(path).words)),
     "manifest": ("ID,wav,wrd\na,/x/a.wav,YES\nb,/x/b.wav,NO\n", lambda path: read_manifest(path, ("ID", "wav"))),

@@ -11,6 +11,7 @@ from biglittle_asr.commands.shared import add_bootstrap, add_json, add_normalize
 from biglittle_asr.messages import visible
 
 if TYPE_CHECKING:
+    from biglittle_asr.scoring import NistScore, Score
     from biglittle_asr.scoring.alignment import AlignedUtterance
 
 ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
@@ -23,6 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("--ref", required=True, type=Path, help="reference transcripts")
     parser.add_argument("--hyp", required=True, type=Path, help="recognized words")
+    nist = add_scoring(parser)
+    parser.add_argument(
+        "--alignments", type=Path, help="file to write, with the alignment of every utterance, errors marked"
+    )
+    add_bootstrap(parser)
+    nist.add_argument(
+        "--compare",
+        metavar="CTM",
+        type=Path,
+        help="CTM of another system, for a significance test of the difference (MAPSSWE)",
+    )
+    nist.add_argument(
+        "--filtered",
+        metavar="FOLDER",
+        type=Path,
+        help="folder for ref.stm and hyp.ctm after mapping, on which sclite counts the same errors",
+    )
+    add_json(parser)
+
+
+def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Declare how a reference file and a file of recognized words are scored; returns the group for an STM."""
     parser.add_argument(
         "--format",
         choices=("auto", "plain", "kaldi", "trn", "stm"),
@@ -36,10 +59,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="file with lines `ID speaker`, for kaldi, or for trn to replace the speakers in IDs",
     )
-    parser.add_argument(
-        "--alignments", type=Path, help="file to write, with the alignment of every utterance, errors marked"
-    )
-    add_bootstrap(parser)
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
     add_normalizer(parser)
     parser.add_argument(
@@ -67,44 +86,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="ignore noises, hesitations and fragments in the CTM, as Kaldi's recipes do for Hub5'00",
     )
-    nist.add_argument(
-        "--compare",
-        metavar="CTM",
-        type=Path,
-        help="CTM of another system, for a significance test of the difference (MAPSSWE)",
-    )
-    nist.add_argument(
-        "--filtered",
-        metavar="FOLDER",
-        type=Path,
-        help="folder for ref.stm and hyp.ctm after mapping, on which sclite counts the same errors",
-    )
-    add_json(parser)
+    return stm
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
+    from biglittle_asr.scoring import load_normalizer
+
     check_output(options.alignments)
-    if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in options.hyp.suffixes:
+    score, format = score_files(options, options.hyp)
+    title, remark = "", ""
+    more: dict[str, Any] = {"format": format}
+    normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
+    rules = "" if normalizer is None else f", normalizer {normalizer.name}"
+    written = f"{options.hyp} against {options.ref} ({format}{rules})"
+    if format == "stm":
+        title, written = options.hyp.name, f"{options.hyp} against {options.ref}"
+    if options.compare is not None:
+        other = _score_nist(options, options.compare)
+        remark = _compare(score, other, options, more)
+    if options.alignments is not None:
+        score.write(options.alignments, written)
+    if options.filtered is not None:
+        _write_filtered(score, options)
+    _tell_look_alikes(score.utterances)
+    print_score(score, options, title, remark, more, normalizer)
+
+
+def is_nist(options: argparse.Namespace, hypotheses: Path) -> bool:
+    """Whether the files are an STM and a CTM, to be scored by NIST's method."""
+    if options.format == "auto" and ".ctm" in options.ref.suffixes and ".stm" in hypotheses.suffixes:
         raise ValueError(f"--ref {options.ref}: is what was recognized; give the STM as --ref, and the CTM as --hyp.")
+    named = ".stm" in options.ref.suffixes or ".ctm" in hypotheses.suffixes or options.glm is not None
+    return options.format == "stm" or (options.format == "auto" and named)
+
+
+def score_files(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
+    """Score a file of recognized words against the references.
+
+    Arguments
+    ---------
+    options : argparse.Namespace
+        With `ref`, `bootstrap` and the options of :func:`add_scoring`.
+    hypotheses : pathlib.Path
+        The recognized words.
+
+    Returns
+    -------
+    score : Score or NistScore
+    format : str
+        The files' format; "stm" is scored by NIST's method.
+
+    Raises
+    ------
+    OSError, ValueError
+        If a file cannot be read or scored, or an option is of another format.
+    """
     if options.normalizer is not None and options.case_sensitive:
         raise ValueError("--normalizer: writes all words in lower case; leave out --case-sensitive.")
-    nist = options.format == "stm" or (
-        options.format == "auto"
-        and (".stm" in options.ref.suffixes or ".ctm" in options.hyp.suffixes or options.glm is not None)
-    )
-    if nist:
-        _score_nist(options)
-    else:
-        _score_texts(options)
+    if is_nist(options, hypotheses):
+        return _score_nist(options, hypotheses), "stm"
+    return _score_texts(options, hypotheses)
 
 
-def _score_texts(options: argparse.Namespace) -> None:
+def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
     from biglittle_asr.scoring import load_normalizer, read_pair, read_utt2spk, score_texts
     from biglittle_asr.scoring.nist.marks import has_marks, optional_word
 
     def refuse(names: Sequence[str], purpose: str, formats: str) -> None:
-        unfit = [name for name in names if getattr(options, name) is not None]
+        unfit = [name for name in names if getattr(options, name, None) is not None]
         if unfit:
             raise ValueError(
                 f"--{unfit[0].replace('_', '-')} is for {purpose}; leave it out, or give --format {formats}."
@@ -112,11 +162,11 @@ def _score_texts(options: argparse.Namespace) -> None:
 
     refuse(ONLY_STM, "an STM against a CTM", "stm")
     normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
-    pair = read_pair(options.ref, options.hyp, options.format, options.case_sensitive)
+    pair = read_pair(options.ref, hypotheses, options.format, options.case_sensitive)
     if pair.format != "trn":
         refuse(ONLY_NIST, "NIST's files", "trn or stm")
     if options.format == "auto":
-        tell(f"reading {options.ref} and {options.hyp} as {pair.format} (if that is wrong, use --format).")
+        tell(f"reading {options.ref} and {hypotheses} as {pair.format} (if that is wrong, use --format).")
     speakers = pair.references.speakers
     if options.utt2spk is not None:
         if pair.format == "plain":
@@ -133,12 +183,12 @@ def _score_texts(options: argparse.Namespace) -> None:
     optional = optional_word(texts)
     if optional and options.optional is None and normalizer is None:
         tell(f"{visible(optional)} counts as a word with its brackets; to let it be deleted, use --optional.")
-    references, hypotheses = pair.references.texts, pair.hypotheses.texts
+    references, recognized = pair.references.texts, pair.hypotheses.texts
     if normalizer is not None:
-        references, hypotheses = normalizer(references), normalizer(hypotheses)
+        references, recognized = normalizer(references), normalizer(recognized)
     score = score_texts(
         references,
-        hypotheses,
+        recognized,
         speakers,
         bootstrap=options.bootstrap,
         case_sensitive=options.case_sensitive,
@@ -147,23 +197,11 @@ def _score_texts(options: argparse.Namespace) -> None:
         optional=bool(options.optional),
         fragments=bool(options.fragments),
     )
-    if options.alignments is not None:
-        rules = "" if normalizer is None else f", normalizer {normalizer.name}"
-        score.write(options.alignments, f"{options.hyp} against {options.ref} ({pair.format}{rules})")
-    _tell_look_alikes(score.utterances)
-    print_score(score, options, more={"format": pair.format}, normalizer=normalizer)
+    return score, pair.format
 
 
-def _score_nist(options: argparse.Namespace) -> None:
-    from biglittle_asr.scoring import (
-        NistScore,
-        compare_systems,
-        read_ctm,
-        read_glm,
-        read_stm,
-        score_nist,
-        without_hesitations,
-    )
+def _score_nist(options: argparse.Namespace, hypotheses: Path) -> NistScore:
+    from biglittle_asr.scoring import read_ctm, read_glm, read_stm, score_nist, without_hesitations
 
     if options.normalizer is not None:
         raise ValueError("--normalizer: is for texts; an STM and a CTM are mapped by rules of NIST's (--glm).")
@@ -171,38 +209,38 @@ def _score_nist(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.utt2spk}: an STM names the speakers itself; leave --utt2spk out.")
     stm = read_stm(options.ref)
     glm = read_glm(options.glm) if options.glm is not None else None
+    recognized = read_ctm(hypotheses)
+    score = score_nist(
+        stm.segments,
+        without_hesitations(recognized) if options.drop_hesitations else recognized,
+        glm,
+        fragments=options.fragments,
+        optional=options.optional,
+        bootstrap=options.bootstrap,
+        case_sensitive=options.case_sensitive,
+        missing_as_empty=options.missing_as_empty,
+    )
+    for remark in score.remarks:
+        tell(remark)
+    return score
 
-    def score_file(hypotheses: Path) -> NistScore:
-        recognized = read_ctm(hypotheses)
-        score = score_nist(
-            stm.segments,
-            without_hesitations(recognized) if options.drop_hesitations else recognized,
-            glm,
-            fragments=options.fragments,
-            optional=options.optional,
-            bootstrap=options.bootstrap,
-            case_sensitive=options.case_sensitive,
-            missing_as_empty=options.missing_as_empty,
-        )
-        for remark in score.remarks:
-            tell(remark)
-        return score
 
-    score = score_file(options.hyp)
-    remark = ""
-    more: dict[str, Any] = {"format": "stm"}
-    if options.compare is not None:
-        other = score_file(options.compare)
-        matched_pairs = compare_systems(score, other)
-        sentence = matched_pairs.sentence(options.hyp.name, options.compare.name)
-        remark = f"{options.compare.name}: {other.summary()}\n{sentence}"
-        more["compared"] = {**other.to_dict(), "matched_pairs": matched_pairs.to_dict()}
-    if options.alignments is not None:
-        score.write(options.alignments, f"{options.hyp} against {options.ref}")
-    if options.filtered is not None:
-        score.write_filtered(options.filtered, stm.comments)
-    _tell_look_alikes(score.utterances)
-    print_score(score, options, options.hyp.name, remark, more)
+def _compare(score: Score, other: NistScore, options: argparse.Namespace, more: dict[str, Any]) -> str:
+    """Test the difference of two systems; returns the remark, and adds the JSON's keys to `more`."""
+    from biglittle_asr.scoring import NistScore, compare_systems
+
+    assert isinstance(score, NistScore)
+    matched_pairs = compare_systems(score, other)
+    more["compared"] = {**other.to_dict(), "matched_pairs": matched_pairs.to_dict()}
+    sentence = matched_pairs.sentence(options.hyp.name, options.compare.name)
+    return f"{options.compare.name}: {other.summary()}\n{sentence}"
+
+
+def _write_filtered(score: Score, options: argparse.Namespace) -> None:
+    from biglittle_asr.scoring import NistScore, read_stm
+
+    assert isinstance(score, NistScore)
+    score.write_filtered(options.filtered, read_stm(options.ref).comments)
 
 
 def _tell_look_alikes(utterances: Sequence[AlignedUtterance]) -> None:

@@ -5,6 +5,7 @@ Shared by both kinds of scoring:
 - `bootstrap.py`: the confidence interval, by resampling speakers
 - `report.py`: tables and alignments as text
 - `lookalikes.py`: different words that look the same
+- `saved.py`: scores read back from the files that have them
 
 Utterances by ID, aligned with the fewest errors:
 - `texts.py`: plain text, Kaldi text and NIST trn files
@@ -21,19 +22,21 @@ Recognized words by time, as NIST scores conversations:
 - `nist/marks.py`: the same alignment for trn files with alternatives
 """
 
-from biglittle_asr.scoring.alignment import Counts
+from biglittle_asr.scoring.alignment import AlignedUtterance, Counts
 from biglittle_asr.scoring.nist.ctm import Alternatives, TimedWord, read_ctm, without_hesitations, write_ctm
 from biglittle_asr.scoring.nist.glm import Glm, read_glm
-from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems
+from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems, compare_utterances
 from biglittle_asr.scoring.nist.score import Hub5Score, NistScore, score_hub5, score_nist
 from biglittle_asr.scoring.nist.stm import Segment, Stm, read_stm, write_stm
 from biglittle_asr.scoring.normalizers import NORMALIZERS, Normalizer, load_normalizer
+from biglittle_asr.scoring.saved import read_score
 from biglittle_asr.scoring.score import Score, score_texts
 from biglittle_asr.scoring.texts import FORMATS, Transcripts, read_pair, read_utt2spk
 
 __all__ = [
     "FORMATS",
     "NORMALIZERS",
+    "AlignedUtterance",
     "Alternatives",
     "Counts",
     "Glm",
@@ -48,9 +51,11 @@ __all__ = [
     "Transcripts",
     "compare_systems",
     "load_normalizer",
+    "compare_utterances",
     "read_ctm",
     "read_glm",
     "read_pair",
+    "read_score",
     "read_stm",
     "read_utt2spk",
     "score_hub5",

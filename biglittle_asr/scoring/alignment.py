@@ -229,8 +229,30 @@ def align(
     utterances = []
     for index, utterance_id in enumerate(ids):
         pairs = tuple(_word_pairs(by_word.alignments[index], reference_words[index], hypothesis_words[index]))
-        utterances.append(AlignedUtterance(utterance_id, speakers[index], pairs, _count(pairs, *characters[index])))
+        counts = count_pairs(pairs, *characters[index])
+        utterances.append(AlignedUtterance(utterance_id, speakers[index], pairs, counts))
     return utterances
+
+
+def count_pairs(pairs: Sequence[WordPair], characters: int = 0, character_errors: int = 0) -> Counts:
+    """Count the columns of an utterance's alignment.
+
+    Example
+    -------
+    >>> count_pairs([WordPair("", "one", "one"), WordPair("D", "two", "")]).wer
+    50.0
+    """
+    operations = [pair.operation for pair in pairs]
+    return Counts(
+        segments=1,
+        correct=operations.count(CORRECT),
+        substitutions=operations.count(SUBSTITUTION),
+        deletions=operations.count(DELETION),
+        insertions=operations.count(INSERTION),
+        segments_with_errors=int(any(operations)),
+        characters=characters,
+        character_errors=character_errors,
+    )
 
 
 def character_counts(
@@ -267,17 +289,3 @@ def _word_pairs(
                 "" if chunk.type == "insert" else reference[chunk.ref_start_idx + offset],
                 "" if chunk.type == "delete" else hypothesis[chunk.hyp_start_idx + offset],
             )
-
-
-def _count(pairs: Sequence[WordPair], characters: int, character_errors: int) -> Counts:
-    operations = [pair.operation for pair in pairs]
-    return Counts(
-        segments=1,
-        correct=operations.count(CORRECT),
-        substitutions=operations.count(SUBSTITUTION),
-        deletions=operations.count(DELETION),
-        insertions=operations.count(INSERTION),
-        segments_with_errors=int(any(operations)),
-        characters=characters,
-        character_errors=character_errors,
-    )

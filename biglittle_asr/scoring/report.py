@@ -1,14 +1,11 @@
-"""Scores as text: a one-line summary, a table, and alignments with marked errors, which can be read back."""
+"""Scores as text: a one-line summary, a table, and alignments with marked errors."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from os import PathLike
 
-from biglittle_asr.files import read_text
-from biglittle_asr.scoring.alignment import DELETION, INSERTION, SUBSTITUTION, AlignedUtterance, Counts, OverallCounts
+from biglittle_asr.scoring.alignment import AlignedUtterance, Counts, OverallCounts
 from biglittle_asr.scoring.lookalikes import shown
 
 COLUMNS = {
@@ -31,13 +28,6 @@ LEGEND = (
 )
 GAP = "*"
 """Fills the place of a missing word."""
-
-ALIGNED = re.compile(
-    r"^(?P<id>.+?)(?: \((?P<speaker>.+)\))?: \d+ words?, (?:(?P<correct>correct)|\d+ errors?)\n"
-    r"REF:(?P<reference>.*)\nHYP:(?P<hypothesis>.*)\nOP:.*",
-    re.MULTILINE,
-)
-"""Matches an utterance of a file that :meth:`Score.write` has written."""
 
 
 def format_summary(counts: OverallCounts, unit: str = "utterances", characters: bool = True) -> str:
@@ -76,7 +66,7 @@ def format_table(speakers: Mapping[str, Counts], overall: Counts) -> str:
     rows = [["speaker", *COLUMNS]]
     rows += [[name, *_cells(counts)] for name, counts in speakers.items()]
     rows.append(["all", *_cells(overall)])
-    widths = [max(_width(cell) for cell in column) for column in zip(*rows, strict=True)]
+    widths = [max(display_width(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [
         [_pad(row[0], widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         for row in rows
@@ -89,6 +79,22 @@ def format_alignment(utterance: AlignedUtterance) -> str:
     return "\n".join(_alignment_lines(utterance))
 
 
+def display_width(text: str) -> int:
+    """Width in terminal columns: wide East Asian characters take two, combining marks none.
+
+    Example
+    -------
+    >>> display_width("two"), display_width("你好")
+    (3, 4)
+    """
+    if text.isascii():
+        return len(text)
+    return sum(
+        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        for character in text
+    )
+
+
 def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
     """Yield the heading, reference, hypothesis and marks, in columns."""
     counts = utterance.counts
@@ -97,51 +103,12 @@ def _alignment_lines(utterance: AlignedUtterance) -> Iterator[str]:
     yield f"{utterance.id}{speaker}: {_number(counts.words, 'word')}, {errors}"
     columns = []
     for operation, reference, hypothesis in map(shown, utterance.pairs):
-        width = max(_width(reference), _width(hypothesis))
+        # A gap must be seen, also beside a word of combining marks alone.
+        width = max(1, display_width(reference), display_width(hypothesis))
         words = [word or GAP * width for word in (reference, hypothesis)]
         columns.append([_pad(text, width) for text in (*words, operation)])
     for row, name in enumerate(("REF:", "HYP:", "OP: ")):
         yield " ".join([name, *(column[row] for column in columns)]).rstrip()
-
-
-def read_operations(path: str | PathLike[str]) -> Iterator[tuple[str, str, str]]:
-    """Read which words were right and wrong from a file of alignments, such as wer_test.txt of a recipe.
-
-    Arguments
-    ---------
-    path : path
-        A file that :meth:`Score.write` has written.
-
-    Yields
-    ------
-    (str, str, str)
-        Utterance ID, speaker ("" if unknown), and one letter per column of the alignment: C correct, S substitution,
-        D deletion, I insertion. A reference word of asterisks alone reads as an insertion.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be read.
-
-    Example
-    -------
-    >>> from biglittle_asr.scoring import score_texts
-    >>> path = getfixture("tmp_path") / "wer_test.txt"
-    >>> score_texts({"a": "one two six"}, {"a": "one too"}, {"a": "jane"}).write(path)
-    >>> list(read_operations(path))
-    [('a', 'jane', 'CSD')]
-    """
-    for match in ALIGNED.finditer(read_text(path)):
-        columns = zip(match["reference"].split(), match["hypothesis"].split(), strict=True)
-        yield match["id"], match["speaker"] or "", "".join(_operation(*column) for column in columns)
-
-
-def _operation(reference: str, hypothesis: str) -> str:
-    if not reference.strip(GAP):
-        return INSERTION
-    if not hypothesis.strip(GAP):
-        return DELETION
-    return "C" if reference.lower() == hypothesis.lower() else SUBSTITUTION
 
 
 def _cells(counts: Counts) -> Sequence[str]:
@@ -164,12 +131,4 @@ def _number(count: int, noun: str) -> str:
 
 
 def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
-
-
-def _width(text: str) -> int:
-    """Width in terminal columns: wide East Asian characters take two, combining marks none."""
-    return sum(
-        0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1
-        for character in text
-    )
+    return text + " " * (width - display_width(text))

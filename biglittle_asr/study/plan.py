@@ -100,7 +100,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ComparedRuns:
     """Two networks of a study, of which the first should be no worse than the second."""
 
     run: str
@@ -118,7 +118,7 @@ class Study:
     name: str
     runs: list[Run]
     """Runs in the order of the file, with one run per seed of each entry."""
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[ComparedRuns, ...] = ()
 
     def seeds(self, name: str) -> dict[int, Run]:
         """Runs of a name, by seed."""
@@ -226,7 +226,7 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
         yield Run(name, seed, str(settings["recipe"]), str(settings["hparams"]), data, settings["test"], overrides)
 
 
-def _read_comparison(entry: Any, study: Study, where: str) -> Comparison:
+def _read_comparison(entry: Any, study: Study, where: str) -> ComparedRuns:
     _check_keys(entry, {"run", "against", "margin"}, where)
     margin = entry.get("margin", MARGIN)
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < math.inf:
@@ -240,7 +240,7 @@ def _read_comparison(entry: Any, study: Study, where: str) -> Comparison:
         sides.append(({run.data for run in runs.values()}, runs.keys()))
     if sides[0] != sides[1]:
         raise StudyError(f"{where}: {entry['run']} and {entry['against']} must have the same seeds and data.")
-    return Comparison(str(entry["run"]), str(entry["against"]), float(margin))
+    return ComparedRuns(str(entry["run"]), str(entry["against"]), float(margin))
 
 
 def _mapping(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from biglittle_asr.files import read_table, write_table
 from biglittle_asr.scoring.alignment import CORRECT
 from biglittle_asr.scoring.nist.matched_pairs import Steps
-from biglittle_asr.scoring.report import read_operations
+from biglittle_asr.scoring.saved import read_score
 from biglittle_asr.study.plan import Run, StudyError
 from biglittle_asr.study.results import Results, read_scores
 
@@ -90,7 +90,10 @@ def collect_utterances(results: Results, run: Run, folder: Path) -> Path | None:
     counts = results.row(run) or read_scores(folder)
     if not run.test or counts is None or not alignments.is_file():
         return None
-    utterances = sorted(ScoredUtterance(*fields) for fields in read_operations(alignments))
+    utterances = sorted(
+        ScoredUtterance(each.id, each.speaker or "", "".join(pair.operation or "C" for pair in each.pairs))
+        for each in read_score(alignments, bootstrap=0).utterances
+    )
     _check_sums(utterances, counts, alignments, run)
     path = utterances_path(results, run)
     path.parent.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 from biglittle_asr.scoring.bootstrap import wer_interval
 from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_alignments
-from biglittle_asr.study.plan import Comparison, Study, StudyError
+from biglittle_asr.study.plan import ComparedRuns, Study, StudyError
 from biglittle_asr.study.report import Values, markdown_table
 from biglittle_asr.study.results import Results
 from biglittle_asr.study.utterances import ScoredUtterance, read_utterances
@@ -89,13 +89,13 @@ def decide(study: Study, results: Results) -> list[Verdict]:
     """
     if not study.comparisons:
         raise StudyError(f"{study.name}: has no comparisons; name them in the study file (docs/studies.md).")
-    verdicts = [compare(study, each, results) for each in study.comparisons]
+    verdicts = [judge(study, each, results) for each in study.comparisons]
     if not any(each.seeds for each in verdicts):
         raise StudyError(f"{results.path}: has no seed of both networks of any comparison of {study.name} yet.")
     return verdicts
 
 
-def compare(study: Study, comparison: Comparison, results: Results) -> Verdict:
+def judge(study: Study, comparison: ComparedRuns, results: Results) -> Verdict:
     """Compare the two networks of one comparison; see :func:`decide`."""
     runs = [run for name in (comparison.run, comparison.against) for run in study.seeds(name).values()]
     references: dict[str, list[tuple[str, str, int]]] = {}

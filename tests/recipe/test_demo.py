@@ -15,6 +15,7 @@ from biglittle_asr.corpora.synthesis.librispeech_like import Recipe
 from biglittle_asr.recipe.prepare import prepare_manifests
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
+from biglittle_asr.scoring import score_texts
 from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support.repository import REPOSITORY
 
@@ -59,9 +60,11 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
     for path in (folder / "model", folder / "wer_test.txt", folder / "curves.png"):
         assert str(path) in first.out and path.exists()
     assert first.out.count("  REF: ") == first.out.count("  HYP: ") == 3
-    (transcribe,) = (line for line in first.out.splitlines() if " transcribe " in line)
-    done = subprocess.run(transcribe, shell=True, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    for command in (" transcribe ", " report "):
+        (line,) = (line for line in first.out.splitlines() if command in line)
+        done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert Path(f"{folder}.html").is_file()
     assert "recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22_context.yaml --data_folder" in first.out
     assert "quirks" not in first.err and "Generating dynamic batches" not in first.err
     trained = epochs(quick.output_folder)
@@ -75,16 +78,14 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
 
 
 def test_examples_show_errors_of_different_speakers_first() -> None:
-    def block(name: str, verdict: str) -> str:
-        return f"{name}: 1 word, {verdict}\nREF: ONE\nHYP: TWO\nOP:  S"
-
-    report = "\n\n".join(
-        ["wer_test.txt\nWER 50 %", "speaker  words\nx  1", block("a1 (x)", "correct"), block("a2 (x)", "1 error")]
-        + [block("a3 (x)", "1 error"), block("b1 (y z)", "1 error"), block("c1", "correct")]
-    )
-    assert list(demo.examples(report)) == ["a2", "b1", "a1"]
-    assert demo.examples(report)["b1"].splitlines() == ["b1 (y z): 1 word, 1 error", "REF: ONE", "HYP: TWO", "OP:  S"]
-    assert len(demo.examples(report, count=9)) == 5
+    heard = {"a1": "ONE", "a2": "TWO", "a3": "TWO", "b1": "TWO", "c1": "ONE"}
+    speakers = {"a1": "x", "a2": "x", "a3": "x", "b1": "y z", "c1": "c"}
+    utterances = score_texts(dict.fromkeys(heard, "ONE"), heard, speakers).utterances
+    assert list(demo.examples(utterances)) == ["a2", "b1", "a1"]
+    assert demo.examples(utterances)["b1"].splitlines() == [
+        "b1 (y z): 1 word, 1 error", "REF: ONE", "HYP: TWO", "OP:  S",
+    ]  # fmt: skip
+    assert len(demo.examples(utterances, count=9)) == 5
 
 
 @pytest.mark.slow

@@ -16,7 +16,6 @@ from matplotlib.patches import FancyArrowPatch
 
 from biglittle_asr.files import read_table
 from biglittle_asr.scoring import score_texts
-from biglittle_asr.scoring.report import read_operations
 from biglittle_asr.study import collect_utterances, decide, draw_comparisons, read_study, summarize
 from biglittle_asr.study.plan import StudyError
 from biglittle_asr.study.report import DRAWN, draw, plan_plots
@@ -117,23 +116,6 @@ def test_words_of_a_verdict_follow_the_interval() -> None:
 
 
 # What a verdict rests on
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_alignments_that_were_written_are_read_back(tmp_path: Path, seed: int) -> None:
-    rng = random.Random(seed)
-    words = ["one", "two", "Two", "don't", "don\u2019t", "caf\u00e9", "cafe\u0301", "\u6f22\u5b57", "a*b"]
-    text = lambda: " ".join(rng.choices(words, k=rng.randint(0, 5)))  # noqa: E731
-    ids = [f"u{number}" for number in range(40)]
-    references, hypotheses = ({each: text() for each in ids} for _ in range(2))
-    speakers = {each: f"(s) {rng.randint(0, 3)}: 2 words" for each in ids} if seed % 2 else None
-    score = score_texts(references, hypotheses, speakers)
-    score.write(tmp_path / "wer_test.txt")
-    expected = [
-        (each.id, each.speaker or "", "".join(pair.operation or "C" for pair in each.pairs))
-        for each in score.utterances
-    ]
-    assert list(read_operations(tmp_path / "wer_test.txt")) == expected
 
 
 def leave_scores(folder: Path, **change: int) -> None:

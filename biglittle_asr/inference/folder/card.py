@@ -126,24 +126,48 @@ or in Python `biglittle_asr.inference.load_classifier("THIS_FOLDER")`, which exe
 """
 
 
-def _facts(recognizer: Recognizer) -> str:
-    model, head = recognizer.model, recognizer.kind.head
+@dataclass(frozen=True)
+class RecognizerCosts:
+    """Size of a recognizer, and its multiply-accumulates (MACs) in convolutions and linear layers."""
+
+    encoder_parameters: int
+    head_parameters: int
+    """Parameters of all layers behind the encoder."""
+    encoder_macs: int
+    """MACs of the encoder, per second of audio."""
+    head_macs: int | None
+    """MACs of the layers behind it, per second of audio; None if they depend on what is said."""
+
+
+def count_recognizer(recognizer: Recognizer) -> RecognizerCosts:
+    """Count parameters and MACs of a recognizer, whose weights may be on PyTorch's meta device."""
+    model = recognizer.model
     costs = encoder_costs(model.encoder)
     frames_per_second = recognizer.sample_rate / recognizer.compute_features.hop_samples
-    encoder_macs = round(costs.macs * frames_per_second / FRAMES_PER_SECOND)
-    parameters = sum(parameter.numel() for parameter in model.parameters())
     frame_macs = recognizer.kind.output_macs(model)
-    if frame_macs is None:
-        macs = f"{encoder_macs:,} (encoder; those of the {head} depend on what is said)"
+    return RecognizerCosts(
+        costs.parameters,
+        sum(parameter.numel() for parameter in model.parameters()) - costs.parameters,
+        round(costs.macs * frames_per_second / FRAMES_PER_SECOND),
+        None if frame_macs is None else round(frame_macs / recognizer.frame_seconds),
+    )
+
+
+def _facts(recognizer: Recognizer) -> str:
+    model, head = recognizer.model, recognizer.kind.head
+    costs = count_recognizer(recognizer)
+    parameters = costs.encoder_parameters + costs.head_parameters
+    if costs.head_macs is None:
+        macs = f"{costs.encoder_macs:,} (encoder; those of the {head} depend on what is said)"
     else:
-        output_macs = round(frame_macs / recognizer.frame_seconds)
-        macs = f"{encoder_macs + output_macs:,} (encoder {encoder_macs:,}, {head} {output_macs:,})"
+        total = costs.encoder_macs + costs.head_macs
+        macs = f"{total:,} (encoder {costs.encoder_macs:,}, {head} {costs.head_macs:,})"
     rows = {
         "input": f"mono, {recognizer.sample_rate} Hz, {recognizer.compute_features.output_size} log-mel features "
         f"({recognizer.compute_features.config['form']})",
         "output": f"{recognizer.kind.describe_output(recognizer.tokenizer, model)}, "
         f"one frame every {1000 * recognizer.frame_seconds:g} ms",
-        "parameters": f"{parameters:,} (encoder {costs.parameters:,}, {head} {parameters - costs.parameters:,})",
+        "parameters": f"{parameters:,} (encoder {costs.encoder_parameters:,}, {head} {costs.head_parameters:,})",
         "MACs per second of audio, of convolutions and linear layers": macs,
     }
     return _table(rows)

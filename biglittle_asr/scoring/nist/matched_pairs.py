@@ -8,13 +8,14 @@ algorithms", ICASSP 1989).
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.scoring.alignment import CORRECT
+from biglittle_asr.scoring.alignment import CORRECT, AlignedUtterance
 
 if TYPE_CHECKING:
     from biglittle_asr.scoring.nist.score import NistScore
@@ -103,6 +104,54 @@ def compare_alignments(alignments: Iterable[Steps], other_alignments: Iterable[S
         for steps, other_steps in zip(alignments, other_alignments, strict=True)
         for errors, other_errors in pieces(steps, other_steps)
     ]
+    return _test(differences)
+
+
+def compare_utterances(utterances: Sequence[AlignedUtterance], others: Sequence[AlignedUtterance]) -> MatchedPairs:
+    """Test whether a system's errors differ from another's in the same utterances.
+
+    For scores of any kind, such as those of `score_texts` and `read_score`.
+
+    Arguments
+    ---------
+    utterances, others : sequences of AlignedUtterance
+        Of the same utterances, in the same order. An utterance whose reference has alternatives, of which the systems
+        match different ones, is one piece.
+
+    Returns
+    -------
+    MatchedPairs
+
+    Example
+    -------
+    >>> from biglittle_asr.scoring.alignment import align
+    >>> first, second = (align(["a"], ["one two"], [text], [None]) for text in ("one", "one two"))
+    >>> compare_utterances(first, second).mean
+    1.0
+    """
+    differences = []
+    for utterance, other in zip(utterances, others, strict=True):
+        if reference_words(utterance) == reference_words(other):
+            found = list(pieces(_steps(utterance), _steps(other)))
+        else:
+            found = [(utterance.counts.errors, other.counts.errors)]
+        differences += [errors - other_errors for errors, other_errors in found if errors or other_errors]
+    return _test(differences)
+
+
+def reference_words(utterance: AlignedUtterance) -> list[str]:
+    """The words of an utterance's reference."""
+    return [pair.reference for pair in utterance.pairs if pair.reference]
+
+
+def _steps(utterance: AlignedUtterance) -> Steps:
+    places = itertools.accumulate(bool(pair.reference) for pair in utterance.pairs)
+    return [
+        (pair.operation, place if pair.reference else 0) for pair, place in zip(utterance.pairs, places, strict=True)
+    ]
+
+
+def _test(differences: Sequence[int]) -> MatchedPairs:
     mean = statistics.fmean(differences) if differences else 0.0
     deviation = statistics.stdev(differences) if len(differences) > 1 else 0.0
     z = mean / (deviation / math.sqrt(len(differences))) if deviation else 0.0

@@ -30,16 +30,25 @@ TEST_SETS = {"sw": "Switchboard", "en": "CallHome"}
 
 
 @dataclass(frozen=True)
-class NistScore(Score):
+class SegmentScore(Score):
+    """A score of segments, whose characters are not counted."""
+
+    unit: ClassVar[str] = "segments"
+    characters: ClassVar[bool] = False
+    legend: ClassVar[str] = LEGEND
+
+    def table(self, title: str = "") -> str:
+        """Write percentages per speaker, overall and per label, as in sclite's .sys file."""
+        return format_box(self, title)
+
+
+@dataclass(frozen=True)
+class NistScore(SegmentScore):
     """Result of `score_nist`.
 
     Speakers are in the order of recordings, channels and times. Labels are those of the STM, and also Switchboard and
     CallHome. An utterance's ID is the speaker's name and a number, as in sclite.
     """
-
-    unit: ClassVar[str] = "segments"
-    characters: ClassVar[bool] = False
-    legend: ClassVar[str] = LEGEND
 
     remarks: list[str]
     """Sentences about oddities of the input that were scored all the same."""
@@ -50,9 +59,10 @@ class NistScore(Score):
     alignments: Alignments = field(repr=False)
     """Alignments of the scored segments."""
 
-    def table(self, title: str = "") -> str:
-        """Write percentages per speaker, overall and per label, as in sclite's .sys file."""
-        return format_box(self, title)
+    @property
+    def scored(self) -> list[Segment]:
+        """The segments of the utterances, in the same order: those that are not ignored."""
+        return [segment for segment in self.references if not segment.ignored]
 
     def write_filtered(self, folder: str | PathLike[str], comments: Sequence[str] = ()) -> None:
         """Write the normalized references and hypotheses, so that sclite can be run on them.
