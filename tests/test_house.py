@@ -40,7 +40,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
     {"messages": "", "moved": "", "threads": ""},
-    {PACKAGE: "", "files": "", "shards": "fsspec"},
+    {PACKAGE: "", "files": "ruamel", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
         "nnet": "numpy torch",
@@ -54,12 +54,12 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"decoding": "flashlight kaldi_decoder kaldi_native_io kaldifst kaldilm numpy speechbrain torch torchaudio"},
     {"profiling": "matplotlib torch"},
-    {"inference": "numpy ruamel safetensors speechbrain torch tqdm"},
+    {"inference": "numpy safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
-    {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
+    {"study": "matplotlib numpy", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
     {"tasks/hybrid": "numpy speechbrain torch"},
-    {"commands": "ruamel torch tqdm"},
+    {"commands": "torch tqdm"},
     {"cli": ""},
 )
 """Rooms, lowest floor first, and the other packages that each may import. A room imports only from floors below it."""
