@@ -107,7 +107,7 @@ def explain_failure(error: BaseException) -> str | None:
             line = f"out of memory: {line}"
         known = [sentence for pattern, sentence in MENDABLE.items() if re.search(pattern, f"{line}\n{text}", re.I)]
         return known[0].format(line) if known else None
-    text = "\n".join(map(visible, text.split("\n")))
+    text = visible(text)
     half = LONGEST_SENTENCE // 2 - 5
     return text if len(text) <= LONGEST_SENTENCE else f"{text[:half]} [...] {text[-half:]}"
 

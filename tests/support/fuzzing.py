@@ -284,8 +284,6 @@ def complaint(error: BaseException, name: str, folder: Path) -> str | None:
     if not isinstance(error, ValueError | OSError):
         return f"raises {type(error).__name__}: {error}"
     text = explain_failure(error) or ""
-    if "\n" in str(error):
-        return f"is not one line: {ascii(text)}"
     if name not in text and str(folder) not in text:
         return f"does not name the file: {type(error).__name__}: {text}"
     if not text.isprintable():
