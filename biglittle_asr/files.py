@@ -1,4 +1,4 @@
-"""Strict reading of text, tables and JSON, and atomic writing of files and folders."""
+"""Strict reading of text, tables, JSON and YAML, and atomic writing of files and folders."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from biglittle_asr.messages import show
+from biglittle_asr.messages import first_line, show
 
 # The transcript of a recording of hours exceeds csv's default limit. The limit is global, so this also covers
 # SpeechBrain's reader of manifests.
@@ -263,6 +263,91 @@ def _without_duplicates(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def read_yaml(
+    path: str | os.PathLike[str], what: str = "file", advice: str = "check the path", plain: bool = False
+) -> Any:
+    """Read a YAML file; see :func:`parse_yaml`.
+
+    Arguments
+    ---------
+    path, what, advice
+        As in :func:`read_text`.
+    plain : bool
+        As in :func:`parse_yaml`.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        As in :func:`read_text`.
+    ValueError
+        If it is a folder, not UTF-8, or not YAML. The message names the file and the line.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.yaml"
+    >>> _ = path.write_text("a: [1, 2]")
+    >>> read_yaml(path, plain=True)
+    {'a': [1, 2]}
+    """
+    text = read_text(path, what, advice)
+    try:
+        return parse_yaml(text, plain)
+    except InvalidYAML as error:
+        raise InvalidYAML(error.inside(path)) from error
+
+
+class InvalidYAML(ValueError):
+    """The text is not YAML."""
+
+    line: int | None = None
+    """Number of the line at fault, from 1; None if it is not known."""
+
+    @classmethod
+    def of(cls, error: Exception) -> InvalidYAML:
+        """What ruamel.yaml's error says, in a sentence that begins with "is not valid YAML"."""
+        mark = getattr(error, "problem_mark", None)
+        found = cls(f"is not valid YAML ({getattr(error, 'problem', None) or first_line(error)}).")
+        found.line = mark.line + 1 if mark else None
+        return found
+
+    def inside(self, path: str | os.PathLike[str]) -> str:
+        """The sentence about a file: `a.yaml, line 3: is not valid YAML (...).`."""
+        return f"{os.fspath(path)}{'' if self.line is None else f', line {self.line}'}: {self}"
+
+
+def parse_yaml(text: str, plain: bool = False) -> Any:
+    """Parse YAML. Nothing that it names is executed.
+
+    Arguments
+    ---------
+    text : str
+    plain : bool
+        Make Python's lists and dicts, and refuse tags of other types. Otherwise keep tags, comments and lines, as
+        ruamel.yaml does.
+
+    Raises
+    ------
+    InvalidYAML
+        If it is not YAML. The message begins with "is not valid YAML", so that callers can prepend a name.
+
+    Example
+    -------
+    >>> parse_yaml("a: [1, 2")
+    Traceback (most recent call last):
+    biglittle_asr.files.InvalidYAML: is not valid YAML (expected ',' or ']', but got '<stream end>').
+    """
+    # Imported here, as most files are of other kinds.
+    from ruamel.yaml import YAML
+
+    try:
+        return YAML(typ="safe" if plain else "rt").load(text)
+    except RecursionError:
+        raise InvalidYAML("is not valid YAML (nested too deeply).") from None
+    # Besides errors of its own, ruamel.yaml raises whatever int(), datetime() and others do.
+    except Exception as error:
+        raise InvalidYAML.of(error) from error
 
 
 @contextmanager

@@ -10,6 +10,8 @@ from typing import Any
 
 LONGEST_TEXT = 64
 """Largest number of characters of a value that a message quotes."""
+LONGEST_SENTENCE = 2000
+"""Largest number of characters of a message to the user."""
 LISTED = 5
 """Largest number of names that a message lists."""
 
@@ -55,7 +57,10 @@ MENDABLE = {
 
 def show(value: Any) -> str:
     """Format a value from a file for a message: short and without control characters."""
-    text = ascii(value)
+    try:
+        text = ascii(value)
+    except RecursionError:
+        return f"a deeply nested {type(value).__name__}"
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
@@ -74,6 +79,8 @@ def first_line(error: Exception) -> str:
 def explain_failure(error: BaseException) -> str | None:
     """What to tell the user of an error that ends a program; None for one that only its traceback explains.
 
+    Invisible characters, which a damaged file may have brought in, are escaped. The middle of a long text is left out.
+
     Arguments
     ---------
     error : BaseException
@@ -88,7 +95,7 @@ def explain_failure(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError) and error.strerror:
         # The system's own (a full disk, a folder in place of a file) name the file last.
-        return f"{error.filename}: {error.strerror}." if error.filename is not None else f"{error.strerror}."
+        return visible(f"{error.filename}: {error.strerror}." if error.filename is not None else f"{error.strerror}.")
     text = str(error)
     # What a process that loads data has raised comes with its traceback.
     loading = re.match(r"Caught (\w+) in DataLoader worker process", text)
@@ -100,7 +107,9 @@ def explain_failure(error: BaseException) -> str | None:
             line = f"out of memory: {line}"
         known = [sentence for pattern, sentence in MENDABLE.items() if re.search(pattern, f"{line}\n{text}", re.I)]
         return known[0].format(line) if known else None
-    return text
+    text = visible(text)
+    half = LONGEST_SENTENCE // 2 - 5
+    return text if len(text) <= LONGEST_SENTENCE else f"{text[:half]} [...] {text[-half:]}"
 
 
 def some(texts: Sequence[str], separator: str = ", ", most: int = LISTED) -> str:

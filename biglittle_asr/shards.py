@@ -29,7 +29,7 @@ from biglittle_asr.messages import first_line
 logger = logging.getLogger(__name__)
 
 SHARD_NAME = re.compile(r"(?P<set>.+)-(?P<digest>[0-9a-f]{8})-(?P<number>\d{5})\.tar")
-MEMBER = re.compile(r"(?P<shard>.+\.tar)#(?P<offset>\d+):(?P<size>\d+)")
+MEMBER = re.compile(r"(?P<shard>.+\.tar)#(?P<offset>\d{1,18}):(?P<size>\d{1,18})", re.ASCII)
 FILE_COLUMNS = {"wav": "utterances", "image": "images"}
 """Columns with the position of a file, and the name of what the index lists."""
 
@@ -117,7 +117,7 @@ def has_shards(location: str | PathLike[str]) -> bool:
     """
     if is_url(location):
         return True
-    folder = Path(location).expanduser()
+    folder = Path(os.path.expanduser(location))
     return folder.is_dir() and any(SHARD_NAME.fullmatch(entry.name) for entry in os.scandir(folder))
 
 
@@ -131,7 +131,7 @@ def list_sets(folder: str | PathLike[str]) -> list[str]:
     >>> list_sets(folder)
     ['test']
     """
-    found = (SHARD_NAME.fullmatch(entry.name) for entry in os.scandir(Path(folder).expanduser()))
+    found = (SHARD_NAME.fullmatch(entry.name) for entry in os.scandir(Path(os.path.expanduser(folder))))
     return sorted({match["set"] for match in found if match})
 
 
@@ -160,7 +160,7 @@ def read_index(location: str | PathLike[str], name: str, column: str) -> list[di
         If the index cannot be read, is invalid, or lists something else. Truncated shards are only reported, as most
         of their files can be read.
     """
-    base = os.fspath(location).rstrip("/") if is_url(location) else str(Path(location).expanduser().absolute())
+    base = os.fspath(location).rstrip("/") if is_url(location) else str(Path(os.path.expanduser(location)).absolute())
     place = f"{base}/{name}.csv"
     try:
         text = _read(place).decode("utf-8")

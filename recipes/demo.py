@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     given: Path | None = parser.parse_args(argv).data_folder
     demo = AN4 if given else SYNTHETIC
     try:
-        data_folder = given.expanduser().absolute() if given else make_corpus()
+        data_folder = Path(os.path.expanduser(given)).absolute() if given else make_corpus()
         status = train(demo, data_folder)
     except KeyboardInterrupt:
         return 130

@@ -40,7 +40,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
     {"extras": "", "messages": "", "moved": "", "threads": ""},
-    {PACKAGE: "", "files": "", "shards": "fsspec"},
+    {PACKAGE: "", "files": "ruamel", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
         "nnet": "numpy torch",
@@ -56,14 +56,14 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"export": "numpy onnx onnxruntime torch", "profiling": "matplotlib torch"},
     {"inference": "huggingface_hub numpy onnxruntime openvino ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
-    {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
+    {"study": "matplotlib numpy", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {
         "report": "jinja2 markupsafe numpy ruamel soundfile",
         "tasks/images": "speechbrain torch",
         "tasks/speech": "numpy speechbrain torch torchaudio",
     },
     {"tasks/hybrid": "numpy speechbrain torch"},
-    {"commands": "packaging ruamel shtab soundfile torch torchaudio tqdm"},
+    {"commands": "packaging shtab soundfile torch torchaudio tqdm"},
     {"cli": ""},
 )
 """Rooms, lowest floor first, and the other packages that each may import. A room imports only from floors below it."""

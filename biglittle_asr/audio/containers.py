@@ -74,7 +74,9 @@ class FileBytes:
 
     def at(self, place: int, count: int) -> bytes:
         """Up to `count` bytes from `place` on; fewer at the end."""
-        return os.pread(self.descriptor, count, place)
+        # Places and sizes come from headers, which may say anything.
+        count = min(count, self.size - place)
+        return os.pread(self.descriptor, count, place) if place >= 0 and count > 0 else b""
 
 
 def examine(file: Bytes) -> list[Part]:
@@ -192,7 +194,8 @@ def wav_header(header: bytes, byte_order: str, size: int) -> bytes:
     if size < 2**32:
         return header[:-4] + struct.pack(f"{byte_order}I", size)
     place = header.find(b"fmt ", 12)
-    if header[:4] != b"RIFF" or struct.unpack_from("<H", header, place + 8)[0] not in RF64_CODECS:
+    codec = header[place + 8 : place + 10]
+    if header[:4] != b"RIFF" or place < 0 or int.from_bytes(codec, "little") not in RF64_CODECS:
         raise DamageError("is longer than a WAV file of its kind can be; convert it to FLAC.")
     sizes = struct.pack("<4sIQQQI", b"ds64", 28, len(header) + 36 + size - 8, size, 0, 0)
     return b"RF64\xff\xff\xff\xffWAVE" + sizes + header[12:-4] + b"\xff\xff\xff\xff"
@@ -382,7 +385,7 @@ def _examine_mpeg(file: Bytes) -> list[Part]:
     content = file.at(start, first.bytes)
     tag = content[first.tag_place : first.tag_place + 16]
     promised = None
-    if first.layer == 3 and tag[:4] in (b"Xing", b"Info"):
+    if first.layer == 3 and len(tag) == 16 and tag[:4] in (b"Xing", b"Info"):
         flags, frames, size = struct.unpack(">III", tag[4:])
         promised = frames if flags & 1 else None
         if flags & 3 == 3 and _is_tail(file, start + size):
@@ -522,7 +525,7 @@ class StreamBytes:
         left = count - len(found[0])
         if place + len(found[0]) != self._place or place + count <= self.KEPT:
             return found[0]
-        while left and (block := os.read(self.descriptor, left)):
+        while left and (block := os.read(self.descriptor, min(left, BLOCK_BYTES))):
             found.append(block)
             self._place += len(block)
             left -= len(block)

@@ -9,6 +9,7 @@ says why not. An utterance in a long recording is a :class:`Segment`; only that 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
 import sys
@@ -183,7 +184,8 @@ class AudioFile:
                     raise OSError(errno.EBADF, "it is closed")
                 return os.fdopen(os.dup(0), "rb", buffering=0)
             return path.open("rb", buffering=0)
-        except (FileNotFoundError, NotADirectoryError) as error:
+        # A path with a NUL character raises ValueError.
+        except (FileNotFoundError, NotADirectoryError, ValueError) as error:
             raise FileNotFoundError(f"{self.label}: no such audio file; check the path.") from error
         except IsADirectoryError as error:
             raise FileNotFoundError(f"{self.label}: a folder, not an audio file; check the path.") from error
@@ -306,10 +308,12 @@ class AudioFile:
         AudioFileError
             A ValueError, if the segment is not within the file, or empty.
         """
-        first = round(segment.start * self.sample_rate)
-        count = self.num_samples - first if segment.duration is None else round(segment.duration * self.sample_rate)
+        stop = self.duration if segment.duration is None else segment.start + segment.duration
+        first = count = -1
+        if math.isfinite(segment.start) and math.isfinite(stop):
+            first = round(segment.start * self.sample_rate)
+            count = self.num_samples - first if segment.duration is None else round(segment.duration * self.sample_rate)
         if first < 0 or count < 1 or first + count > self.num_samples:
-            stop = self.duration if segment.duration is None else segment.start + segment.duration
             raise AudioFileError(
                 f"{self.label}: lasts {self.duration:.2f} s and has no segment from {segment.start:.2f} to {stop:.2f} "
                 "s; correct the times.",

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.shared import tell
-from biglittle_asr.messages import first_line, unknown
+from biglittle_asr.files import InvalidYAML, parse_yaml
+from biglittle_asr.messages import unknown
 
 if TYPE_CHECKING:
     import torch
@@ -94,13 +95,10 @@ def override(text: str) -> tuple[str, Any]:
     >>> override("alpha=2"), override("encoder={channels: [8, 16]}"), override("stem=small")
     (('alpha', 2), ('encoder', {'channels': [8, 16]}), ('stem', 'small'))
     """
-    from ruamel.yaml import YAML, YAMLError
-
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"'{text}' is not KEY=VALUE, such as alpha=2.")
     try:
-        return key, YAML(typ="safe").load(value)
-    except YAMLError as error:
-        problem = getattr(error, "problem", None) or first_line(error)
-        raise ValueError(f"'{text}': the value is not valid YAML ({problem}).") from None
+        return key, parse_yaml(value, plain=True)
+    except InvalidYAML as error:
+        raise ValueError(f"'{text}': the value {error}") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biglittle_asr.commands.shared import add_json
+from biglittle_asr.files import parse_yaml
 
 if TYPE_CHECKING:
     from biglittle_asr.recipe.settings import Settings
@@ -23,8 +24,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
-    from ruamel.yaml import YAML
-
     from biglittle_asr.recipe.listing import list_values
     from biglittle_asr.recipe.yaml import parse_overrides, read_tree, tag_of
 
@@ -41,12 +40,11 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.file}: is no recipe; its key 'model' names none of {', '.join(tasks)}.")
     values = list_values(options.file, changes, tasks[model])
     if options.json:
-        yaml = YAML(typ="rt")
         print(
             json.dumps(
                 {
                     value.key: {
-                        "value": _plain(yaml.load(value.text)[value.key]),
+                        "value": _plain(parse_yaml(value.text)[value.key]),
                         "from": value.origin,
                         "meaning": value.meaning,
                     }

@@ -10,6 +10,7 @@ makes copies and returns the splits with them.
 from __future__ import annotations
 
 import inspect
+import os
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -105,7 +106,7 @@ def prepare(
         kind = type(known[name].default)
         if kind in VALUES and type(value) is not kind:
             raise ValueError(f"{name}: is {value!r}, but must be {VALUES[kind]}.")
-    data, output = Path(data_folder).expanduser().resolve(), Path(output_folder).expanduser().resolve()
+    data, output = Path(os.path.expanduser(data_folder)).resolve(), Path(os.path.expanduser(output_folder)).resolve()
     if output in (data, data.parent if data.is_file() else data):
         raise ValueError(
             f"{output_folder}: holds the data, which manifests might overwrite; name another folder for them."

@@ -10,6 +10,7 @@ here. Recordings may have any sample rate and number of channels: `convert` make
 from __future__ import annotations
 
 import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -86,7 +87,7 @@ def read(
     ValueError
         If a list is malformed, options are invalid, or there are too few recordings.
     """
-    data = Path(data_folder).expanduser().absolute()
+    data = Path(os.path.expanduser(data_folder)).absolute()
     _check_options(names, split_by, dev_percent, test_percent, text)
     recordings, unpaired = read_recordings(data)
     if names:

@@ -12,6 +12,7 @@ reported.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -128,7 +129,7 @@ def _read_split(split: Path) -> list[Utterance]:
 
 def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], complete: bool) -> None:
     """Report the missing utterances of a LibriSpeech split."""
-    there = sum(utterance.wav.is_file() for utterance in utterances)
+    there = sum(os.path.isfile(utterance.wav) for utterance in utterances)
     expected = COUNTS.get(split, len(utterances))
     if there == expected == len(utterances):
         return
@@ -136,7 +137,7 @@ def _check_count(folder: Path, split: str, utterances: Sequence[Utterance], comp
     chapters = _missing_chapters(folder, split)
     if chapters:
         problems.append(f"{len(chapters)} chapters that {CHAPTERS_NAME} lists are missing, such as {chapters[0]}")
-    silent = [utterance for utterance in utterances if not utterance.wav.is_file()]
+    silent = [utterance for utterance in utterances if not os.path.isfile(utterance.wav)]
     if silent:
         problems.append(f"{len(silent)} transcripts have no audio, such as {silent[0].source}")
     tell_incomplete(folder / split, f"{there} of {expected}", problems, "unpack the archive again", complete)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from biglittle_asr.corpora.checks import FAULTS, LIMITS, Inspection, inspect_all
 from biglittle_asr.corpora.report import LEFT_OUT, REPORT_COLUMNS, judge, most_common_rate, report_rows
 from biglittle_asr.corpora.utterance import UNSPLIT, Utterance
 from biglittle_asr.files import read_json, read_table, write_atomically, write_table
+from biglittle_asr.messages import show
 from biglittle_asr.shards import ShardMember, check_shards, is_url, read_index
 
 COLUMNS = ("ID", "duration", "wav", "spk_id", "wrd")
@@ -52,7 +54,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
     FileNotFoundError
         If the file does not exist, or a shard that it names is missing.
     ValueError
-        If it is not such a CSV file, has no rows, or has an ID twice.
+        If it is not such a CSV file, has no rows or an ID twice, or a channel, start or duration is not a number.
 
     Example
     -------
@@ -82,6 +84,7 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
                     raise ValueError(f"{place}: has not as many values as there are columns; correct the line.")
                 if not row["ID"] or not row["wav"]:
                     raise ValueError(f"{place}: has no ID or no wav; correct the line.")
+                _check_numbers(row, columns, place)
                 if row["ID"] in rows:
                     raise ValueError(f"{place}: ID {row['ID']} is there already; make IDs unique.")
                 rows[row["ID"]] = {**row, "wav": _place(row["wav"], path.parent)}
@@ -96,6 +99,19 @@ def read_manifest(path: str | PathLike[str], columns: Sequence[str] = COLUMNS) -
         raise ValueError(f"{path}: has no utterances; check the file.")
     check_shards(str(path), [member for row in rows.values() if (member := ShardMember.parse(row["wav"]))])
     return list(rows.values())
+
+
+def _check_numbers(row: Mapping[str, str], columns: Sequence[str], place: str) -> None:
+    """Refuse a row whose channel, start or duration is not a number; a duration may be missing if nothing needs it."""
+    for name, kind in (("channel", int), ("start", float), ("duration", float)):
+        value = row.get(name) or ""
+        needed = name == "duration" and (name in columns or row.get("start"))
+        try:
+            fine = math.isfinite(kind(value)) if value else not needed
+        except (ValueError, OverflowError):
+            fine = False
+        if not fine:
+            raise ValueError(f"{place}: {name} is {show(value)}, but must be a number; correct the line.")
 
 
 def row_segment(row: Mapping[str, Any]) -> Segment:
@@ -142,7 +158,8 @@ def _place(wav: str, folder: Path) -> str:
     if member is not None and is_url(member.shard):
         return wav
     path = Path(wav if member is None else member.shard)
-    if not path.exists() and (folder / path).exists():
+    # Not Path.exists, which raises an error for names that are too long.
+    if not os.path.exists(path) and os.path.exists(folder / path):
         path = folder / path
     return str(path if member is None else replace(member, shard=str(path)))
 

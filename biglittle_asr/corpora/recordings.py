@@ -248,10 +248,10 @@ def find_split(name: str, place: str) -> str:
 
 def _find_wav(folder: Path, row: ListRow) -> Path:
     text = row.values["wav"]
-    written = folder / Path(text).expanduser()
+    written = folder / Path(os.path.expanduser(text))
     forms = [unicodedata.normalize(form, text) for form in ("NFC", "NFD")]
     for form in (text, *forms, *(each.replace("\\", "/") for each in (text, *forms))):
-        for path in (folder / Path(form).expanduser(), folder / CLIPS / form):
+        for path in (folder / Path(os.path.expanduser(form)), folder / CLIPS / form):
             if os.path.isfile(path):
                 return path
     if VARIABLE.search(text):

@@ -14,6 +14,7 @@ development set: one is split off train, by speaker.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
@@ -184,7 +185,7 @@ def _read_speakers(lists: Path, names: set[str]) -> dict[str, tuple[bool, str]]:
         if missing:
             raise ValueError(f"{path}: has no line for speaker {missing[0]}; restore the file.")
     for age, place in ages.values():
-        if not age.isdecimal():
+        if not re.fullmatch(r"\d{1,3}", age, re.ASCII):
             raise ValueError(f"{place}: '{age}' is no age in years; restore the file.")
     for gender, place in genders.values():
         if gender not in GENDERS:
@@ -207,7 +208,7 @@ def _read_table(path: Path, may_be_empty: bool = False) -> Table:
 
 def _check_count(lists: Path, utterances: Sequence[Utterance], complete: bool) -> None:
     """Report the missing utterances of train or test."""
-    silent = [utterance for utterance in utterances if not utterance.wav.is_file()]
+    silent = [utterance for utterance in utterances if not os.path.isfile(utterance.wav)]
     if len(utterances) == UTTERANCES and not silent:
         return
     problems = []

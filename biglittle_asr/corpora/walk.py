@@ -74,7 +74,7 @@ def find_corpus(
     >>> folder.name
     'an4'
     """
-    given = Path(data_folder).expanduser().absolute()
+    given = Path(os.path.expanduser(data_folder)).absolute()
     for folder in (given, given / name):
         found = look(folder)
         if found:

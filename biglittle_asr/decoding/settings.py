@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from biglittle_asr.files import FIELD, InvalidJSON, read_json, text_lines, write_atomically
+from biglittle_asr.messages import show
 
 DEFAULT_BOOST = 5.0
 """In nats. e^5 is about 150 times as probable, which outweighs one or two badly recognized letters."""
@@ -147,7 +148,7 @@ def read_settings(path: str | Path) -> DecodingSettings:
         raise ValueError(f"{str(error).rstrip('.')}; `biglittle tune` writes files of decoding settings.") from error
     names = [each.name for each in fields(DecodingSettings)]
     if not isinstance(values, dict) or (unknown := sorted(set(values) - set(names))):
-        what = f"'{unknown[0]}' is none of them" if isinstance(values, dict) else "must be one JSON object"
+        what = f"{show(unknown[0])} is none of them" if isinstance(values, dict) else "must be one JSON object"
         raise ValueError(f"{path}: {what}; decoding settings are {', '.join(names)}.")
     for name in ("lm", "lexicon"):
         if isinstance(values.get(name), str):

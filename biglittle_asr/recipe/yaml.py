@@ -15,7 +15,7 @@ from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.tag import Tag
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.files import read_text
+from biglittle_asr.files import InvalidYAML, parse_yaml, read_yaml
 from biglittle_asr.messages import did_you_mean
 
 INCLUDE = "!include:"
@@ -41,9 +41,9 @@ def read_tree(path: Path) -> Any:
         If the file does not exist.
     """
     try:
-        tree: Any = YAML().load(read_text(path, "recipe file", "see hparams/ for those that exist"))
-    except YAMLError as error:
-        raise RecipeError(explain(path, error)) from error
+        tree: Any = read_yaml(path, "recipe file", "see hparams/ for those that exist")
+    except InvalidYAML as error:
+        raise RecipeError(str(error)) from error
     if not _is_mapping(tree):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
     places = {key: f"{path}, line {place[0] + 1}" for key, place in tree.lc.data.items()}
@@ -103,8 +103,8 @@ def as_stream(tree: Any, path: Path) -> io.StringIO:
 def parse_overrides(overrides: str) -> dict[str, Any]:
     """Parse the command line's `--key value` pairs to a mapping."""
     try:
-        changes = YAML().load(overrides) if overrides else {}
-    except YAMLError as error:
+        changes = parse_yaml(overrides) if overrides else {}
+    except InvalidYAML as error:
         raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.") from error
     if not isinstance(changes, Mapping):
         raise RecipeError(f"command line: '{overrides}' is not understood; write --key value.")
@@ -131,9 +131,7 @@ def unknown_key(where: str, key: str, known: Any) -> str:
 def explain(path: Path, error: Exception) -> str:
     """The error message for an error that HyperPyYAML raised."""
     if isinstance(error, YAMLError):
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        return f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error})."
+        return InvalidYAML.of(error).inside(path)
     text = ": ".join(str(argument) for argument in error.args)
     placeholder = re.match(r"'(\S+)' is a !PLACEHOLDER", text)
     if placeholder:

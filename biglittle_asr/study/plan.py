@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
-from biglittle_asr.files import read_text
-from biglittle_asr.messages import did_you_mean
+from biglittle_asr.files import InvalidYAML, read_yaml
+from biglittle_asr.messages import did_you_mean, first_line, show
 
 DEFAULTS: dict[str, Any] = {
     "recipe": None,
@@ -160,11 +158,9 @@ def read_study(path: Path) -> Study:
     ('widths', ['small, seed 1', 'small, seed 2', 'wide, seed 1'])
     """
     try:
-        tree = YAML(typ="safe").load(read_text(path, "study file"))
-    except YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        raise StudyError(f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error}).") from error
+        tree = read_yaml(path, "study file", plain=True)
+    except InvalidYAML as error:
+        raise StudyError(str(error)) from error
     if not isinstance(tree, dict) or not isinstance(tree.get("runs"), list) or not tree["runs"]:
         raise StudyError(f"{path}: has no list of runs; write 'runs:' and '- {{name: NAME, ...}}' below it.")
     _check_keys(tree, {"name", "defaults", "runs", "comparisons"}, str(path))
@@ -195,7 +191,7 @@ def can_skip_test(hparams: Path) -> bool:
 
 def has_key(hparams: Path, key: str) -> bool:
     """Whether a recipe's YAML file has a key, either itself or in a file that it includes completely."""
-    tree: Any = YAML().load(read_text(hparams))
+    tree: Any = read_yaml(hparams)
     tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
     if isinstance(tree, Mapping) and key in tree:
         return True
@@ -206,7 +202,7 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
     _check_keys(entry, {"name", *DEFAULTS}, where)
     name = str(entry.get("name") or "")
     if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise StudyError(f"{where}: its name is '{name}', but must be of letters, digits and _ . + -")
+        raise StudyError(f"{where}: its name is {show(name)}, but must be of letters, digits and _ . + - alone.")
     where = f"{where} ({name})"
     settings = {**defaults, **entry}
     for key in ("recipe", "hparams", "seeds"):
@@ -217,10 +213,10 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
         if key in overrides:
             raise StudyError(f"{where}: overrides {key}, which the queue sets itself; leave it out.")
     if settings["test"] not in (True, False, None):
-        raise StudyError(f"{where}: test is {settings['test']!r}, but must be true, false or null.")
+        raise StudyError(f"{where}: test is {show(settings['test'])}, but must be true, false or null.")
     seeds = settings["seeds"] if isinstance(settings["seeds"], list) else [settings["seeds"]]
     if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
-        raise StudyError(f"{where}: seeds are {settings['seeds']!r}, but must be whole numbers, such as [1, 2, 3].")
+        raise StudyError(f"{where}: seeds are {show(settings['seeds'])}, but must be whole numbers, such as [1, 2, 3].")
     data = None if settings["data"] is None else str(settings["data"])
     for seed in seeds:
         yield Run(name, seed, str(settings["recipe"]), str(settings["hparams"]), data, settings["test"], overrides)
@@ -246,17 +242,25 @@ def _read_comparison(entry: Any, study: Study, where: str) -> ComparedRuns:
 def _mapping(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     overrides = entry.get("overrides") or {}
     if not isinstance(overrides, dict):
-        raise StudyError(f"{where}: overrides are {overrides!r}, but must be {{key: value, ...}}.")
+        raise StudyError(f"{where}: overrides are {show(overrides)}, but must be {{key: value, ...}}.")
+    try:
+        # As the command line and the table of results have them.
+        json.dumps(overrides, sort_keys=True)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StudyError(
+            f"{where}: overrides have something else than numbers, texts, lists and mappings ({first_line(error)}); "
+            "put dates and numbers that are keys in quotes."
+        ) from error
     return overrides
 
 
 def _check_keys(entry: Any, known: set[str], where: str) -> None:
     if not isinstance(entry, dict):
-        raise StudyError(f"{where}: is {entry!r}, but must be {{key: value, ...}}.")
+        raise StudyError(f"{where}: is {show(entry)}, but must be {{key: value, ...}}.")
     for key in entry:
         if key not in known:
             hint = did_you_mean(key, known) or f"known are {', '.join(sorted(known))}."
-            raise StudyError(f"{where}: no key is named '{key}'; {hint}")
+            raise StudyError(f"{where}: no key is named {show(key)}; {hint}")
 
 
 def _as_option(value: Any) -> str:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
+from biglittle_asr.files import read_yaml
 from biglittle_asr.study.locks import is_locked
 from biglittle_asr.study.plan import Run, Study
 from biglittle_asr.study.queue import Places, find_places, read_record
@@ -119,11 +118,11 @@ def _last_error(epochs: Sequence[Mapping[str, str]]) -> str:
 def _all_epochs(places: Places) -> int | None:
     """Read the total number of epochs of a run from the YAML file that its recipe has written."""
     try:
-        tree: Any = YAML().load((places.out / "hyperparams.yaml").read_text(encoding="utf-8"))
+        tree: Any = read_yaml(places.out / "hyperparams.yaml")
         if tree.get("iterations"):
             return sum(int(each["epochs"]) for each in tree["iterations"])
         return int(tree["number_of_epochs"])
-    except (OSError, YAMLError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

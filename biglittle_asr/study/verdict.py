@@ -89,13 +89,13 @@ def decide(study: Study, results: Results) -> list[Verdict]:
     """
     if not study.comparisons:
         raise StudyError(f"{study.name}: has no comparisons; name them in the study file (docs/studies.md).")
-    verdicts = [judge(study, each, results) for each in study.comparisons]
+    verdicts = [give_verdict(study, each, results) for each in study.comparisons]
     if not any(each.seeds for each in verdicts):
         raise StudyError(f"{results.path}: has no seed of both networks of any comparison of {study.name} yet.")
     return verdicts
 
 
-def judge(study: Study, comparison: ComparedRuns, results: Results) -> Verdict:
+def give_verdict(study: Study, comparison: ComparedRuns, results: Results) -> Verdict:
     """Compare the two networks of one comparison; see :func:`decide`."""
     runs = [run for name in (comparison.run, comparison.against) for run in study.seeds(name).values()]
     references: dict[str, list[tuple[str, str, int]]] = {}

@@ -158,9 +158,11 @@ def test_training_and_evaluation_read_the_segment(recording: Path, tmp_path: Pat
 def test_a_manifest_whose_segments_are_no_numbers(recording: Path, tmp_path: Path) -> None:
     from biglittle_asr.inference.inputs import find_recordings
 
-    for row in ("a,1.0,x.wav,A,0.5", "a,1.0,x.wav,1,half", "a,,x.wav,1,0.5"):
+    for row in ("a,1.0,x.wav,A,0.5", "a,1.0,x.wav,1,half", "a,1.0,x.wav,1,nan", "a,,x.wav,1,0.5"):
         (tmp_path / "a.csv").write_text(f"ID,duration,wav,channel,start\n{row}\n")
-        with pytest.raises(ValueError, match="a: channel .* are not all numbers; correct the manifest"):
+        with pytest.raises(
+            ValueError, match=r"a\.csv:2: (channel|start|duration) is .*, but must be a number"
+        ):
             find_recordings([str(tmp_path / "a.csv")], tmp_path)
 
 

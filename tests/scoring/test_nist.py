@@ -4,7 +4,7 @@ import json
 import os
 import random
 import re
-import subprocess
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -22,8 +22,19 @@ from biglittle_asr.scoring import (
     write_ctm,
     write_stm,
 )
+from biglittle_asr.scoring.nist import graph_alignment
 from biglittle_asr.scoring.nist.matched_pairs import pieces
-from support.nist import GLMS, HAS_SCTK, counts_of_hubscr, counts_of_sclite, random_example
+from biglittle_asr.scoring.nist.wordgraph import Vocabulary, graph_of_text
+from support.nist import (
+    GLMS,
+    HAS_SCTK,
+    comparison_of_sc_stats,
+    counts_of_hubscr,
+    counts_of_sclite,
+    plain_alignment,
+    random_example,
+    random_graphs,
+)
 from support.repository import REPOSITORY
 
 NAMES = "segments words correct substitutions deletions insertions errors segments_with_errors".split()
@@ -362,6 +373,38 @@ def test_rules(tmp_path, rules, text, expected):
     assert found.references[0].text == expected
 
 
+# Alignments
+
+
+@pytest.mark.parametrize("cells", [1, 100, graph_alignment.CELLS_AT_ONCE])
+@pytest.mark.parametrize("seed", range(20))
+def test_alignments_are_those_of_the_plain_algorithm(monkeypatch, seed, cells):
+    # With few cells in memory at once, every pair has a table of its own, which is computed in several blocks.
+    monkeypatch.setattr(graph_alignment, "CELLS_AT_ONCE", cells)
+    references, hypotheses, vocabulary = random_graphs(seed, pairs=6)
+    alignments = graph_alignment.align_graphs(references, hypotheses, vocabulary)
+    for pair, graphs in enumerate(zip(references, hypotheses, strict=True)):
+        expected = plain_alignment(*graphs, vocabulary)
+        assert [tuple(each) for each in alignments.word_pairs(pair)] == expected
+        operations = [operation for operation, _, _ in expected]
+        assert alignments.counts[pair].tolist() == [operations.count(mark) for mark in ("", "S", "D", "I")]
+        texts = [vocabulary.texts[graphs[0].words[place]] for _, place in alignments.places(pair)]
+        assert texts == [reference for _, reference, _ in expected]
+
+
+def test_a_long_pair_needs_less_memory_than_a_byte_per_cell(monkeypatch):
+    monkeypatch.setattr(graph_alignment, "CELLS_AT_ONCE", 1 << 16)
+    words = random.Random(0).choices("abcd", k=1500)
+    words[700] = "{ b c d / a }"
+    vocabulary = Vocabulary()
+    reference, hypothesis = (graph_of_text(text, vocabulary) for text in (" ".join(words), "a b c " * 500))
+    tracemalloc.start()
+    graph_alignment.align_graphs([reference], [hypothesis], vocabulary)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(reference.words) * len(hypothesis.words)
+
+
 # Two systems
 
 
@@ -388,35 +431,33 @@ def test_comparison_is_fair(tmp_path, seed):
 
 
 @pytest.mark.skipif(not HAS_SCTK, reason="needs NIST's tools: Debian's package sctk")
-def test_comparison_is_that_of_sc_stats(tmp_path):
-    draw = random.Random(0)
-    words, stm, systems = "abcdefghij", [], ([], [])
+@pytest.mark.parametrize("optional", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_comparison_is_that_of_sc_stats(tmp_path, seed, optional):
+    draw = random.Random(seed)
+    words, stm, systems = "abcdefghij"[: draw.choice([3, 10])], [], ([], [])
+    rates = draw.choice([0.02, 0.1, 0.3]), draw.choice([0.05, 0.15, 0.3])
     for number in range(80):
-        text = draw.choices(words, k=draw.randint(4, 30))
-        stm.append(f"f{number // 8} A s{number // 8} {number % 8}.0 {number % 8}.9 {' '.join(text)}\n")
-        for rate, system in zip((0.15, 0.25), systems, strict=True):
+        text = draw.choices(words, k=draw.randint(1, 30))
+        spoken = [f"({word})" if optional and draw.random() < 0.1 else word for word in text]
+        stm.append(f"f{number // 8} A s{number // 8} {number % 8}.0 {number % 8}.9 {' '.join(spoken)}\n")
+        for rate, system in zip(rates, systems, strict=True):
+            heard = []
             # sc_stats passes over what the second system has inserted at the very end.
-            heard = [draw.choice(words) if draw.random() < rate else word for word in text[:-1]] + text[-1:]
-            for index, word in enumerate(heard):
-                system.append(f"f{number // 8} A {number % 8 + 0.02 * index + 0.1:.2f} 0.01 {word}\n")
+            for word in text[:-1]:
+                others = draw.choices(words, k=2)
+                wrong = draw.choice([others[:1], [], [word, others[0]], others])
+                heard += wrong if draw.random() < rate else [word]
+            for index, word in enumerate([*heard, text[-1]]):
+                system.append(f"f{number // 8} A {number % 8 + 0.1 + 0.01 * index:.2f} 0.01 {word}\n")
     (tmp_path / "ref.stm").write_text("".join(stm))
-    scores = []
+    segments, scores = read_stm(tmp_path / "ref.stm").segments, []
     for name, system in zip(("one", "two"), systems, strict=True):
         (tmp_path / f"{name}.ctm").write_text("".join(system))
-        scores.append(
-            score_nist(read_stm(tmp_path / "ref.stm").segments, read_ctm(tmp_path / f"{name}.ctm"), bootstrap=0)
-        )
-    command = "for s in one two; do sctk sclite -r ref.stm stm -h $s.ctm ctm $s -o sgml stdout -f 0; done"
-    command += " | grep -v '^$' | sctk sc_stats -p -t mapsswe -v -n compared"
-    report = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
-    for path in tmp_path.glob("compared*"):
-        report += path.read_text()
-    found = re.search(r"# segs: (\d+)\).*?mean: *(-?[\d.]+)\).*?Z Stat: *(-?[\d.]+)\)", report)
-    matched_pairs = compare_systems(*scores)
-    assert [matched_pairs.pieces, *(round(each, 3) for each in (matched_pairs.mean, matched_pairs.z))] == [
-        int(found[1]),
-        *map(float, found.groups()[1:]),
-    ]
+        scores.append(score_nist(segments, read_ctm(tmp_path / f"{name}.ctm"), bootstrap=0, optional=optional))
+    found = compare_systems(*scores)
+    expected = comparison_of_sc_stats(tmp_path, *(["-D"] if optional else []))
+    assert (found.pieces, round(found.mean, 3), round(found.z, 3)) == expected
 
 
 # The command

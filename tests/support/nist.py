@@ -8,6 +8,18 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
+
+from biglittle_asr.scoring.alignment import CORRECT, DELETION, INSERTION, SUBSTITUTION
+from biglittle_asr.scoring.nist.graph_alignment import (
+    EDIT_COST,
+    NULL_COST,
+    NULL_PAIR_COST,
+    OPTIONAL_COST,
+    SUBSTITUTION_COST,
+)
+from biglittle_asr.scoring.nist.wordgraph import Vocabulary, WordGraph, graph_of_text
+
 HAS_SCTK = shutil.which("sctk") is not None
 """Whether NIST's tools are installed, as Debian's package `sctk` has them."""
 
@@ -92,6 +104,72 @@ def random_trn(seed: int, utterances: int) -> tuple[str, str]:
     return "".join(f"{line}\n" for line in sides[0]), "".join(f"{line}\n" for line in sides[1])
 
 
+def random_graphs(seed: int, pairs: int) -> tuple[list[WordGraph], list[WordGraph], Vocabulary]:
+    """References and hypotheses with alternatives on both sides; many hypotheses are like their references."""
+    draw = random.Random(seed)
+    vocabulary = Vocabulary(optional=draw.random() < 0.7, fragments=draw.random() < 0.7)
+    sides: tuple[list[WordGraph], list[WordGraph]] = ([], [])
+    for _ in range(pairs):
+        text = _random_text(draw, draw.choice([0, 1, 2, 5, 13]), draw.choice([0, 2, 3]))
+        heard = " ".join(word for word in _plain_words(text) if draw.random() < 0.9)
+        heard = draw.choice([text, heard, heard, _random_text(draw, draw.choice([0, 1, 5, 13]), draw.choice([0, 1]))])
+        for side, each in zip(sides, (text, heard), strict=True):
+            side.append(graph_of_text(each, vocabulary))
+    return *sides, vocabulary
+
+
+def plain_alignment(reference: WordGraph, hypothesis: WordGraph, vocabulary: Vocabulary) -> list[tuple[str, str, str]]:
+    """The alignment that sclite finds, cell by cell: operation, reference word and hypothesis word of each step.
+
+    Steps that do not count are left out.
+    """
+    words, recognized = reference.words, hypothesis.words
+    null, optional = (marks().tolist() for marks in (vocabulary.nulls, vocabulary.optionals))
+    edit = [NULL_COST if null[word] else OPTIONAL_COST if optional[word] else EDIT_COST for word in range(len(null))]
+    costs, back = {(0, 0): np.float32(0)}, {}
+    for r in range(len(words)):
+        for h in range(len(recognized)):
+            if not r and not h:
+                continue
+            befores, others = _predecessors(reference, r), _predecessors(hypothesis, h)
+            both_null = null[words[r]] and null[recognized[h]]
+            equal = vocabulary.equal(words[r], recognized[h])
+            substitution = NULL_PAIR_COST if both_null else np.float32(0) if equal else SUBSTITUTION_COST
+            # In the order of preference; `min` takes the first of equal ones.
+            options = [([(i, j) for i in befores for j in others], substitution)]
+            options += [([(r, j) for j in others], edit[recognized[h]]), ([(i, h) for i in befores], edit[words[r]])]
+            costs[r, h], back[r, h] = min(
+                (
+                    (costs[cell] + cost, cell)
+                    for cells, cost in options
+                    if cells
+                    for cell in [min(cells, key=costs.get)]
+                ),
+                key=lambda option: option[0],
+            )
+    steps, cell = [], min(((r, h) for r in reference.last for h in hypothesis.last), key=costs.get)
+    while cell != (0, 0):
+        before = back[cell]
+        word, other = (
+            side[place] if place != previous else 0
+            for side, place, previous in zip((words, recognized), cell, before, strict=True)
+        )
+        if not (null[word] or not word) or not (null[other] or not other):
+            if word and other:
+                operation = CORRECT if vocabulary.equal(word, other) else SUBSTITUTION
+            else:
+                operation = CORRECT if optional[word or other] else DELETION if word else INSERTION
+            steps.append((operation, vocabulary.texts[word], vocabulary.texts[other]))
+        cell = before
+    return steps[::-1]
+
+
+def _predecessors(graph: WordGraph, place: int) -> tuple[int, ...]:
+    if graph.previous is not None:
+        return graph.previous[place]
+    return (place - 1,) if place else ()
+
+
 def _random_channel(draw: random.Random, for_hubscr: bool) -> tuple[list[str], list[str]]:
     time, segments, words = 0.0, [], []
     for _ in range(draw.randint(1, 6)):
@@ -174,6 +252,17 @@ def counts_of_sclite(folder: Path, *options: str, formats: tuple[str, str] = ("s
     command = ["sctk", "sclite", *files, *named, *options, "-o", "rsum", "-n", "counts"]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
     return _raw_counts(folder / "counts.raw")
+
+
+def comparison_of_sc_stats(folder: Path, *options: str) -> tuple[int, float, float]:
+    """What sc_stats finds of one.ctm against two.ctm by the matched-pairs test: pieces, mean difference and Z."""
+    align = f"sctk sclite -r ref.stm stm -h $s.ctm ctm $s {' '.join(options)} -o sgml stdout -f 0"
+    command = f"for s in one two; do {align}; done | grep -v '^$' | sctk sc_stats -p -t mapsswe -v -n compared"
+    report = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, check=True).stdout
+    for path in folder.glob("compared*"):
+        report += path.read_text()
+    found = re.search(r"# segs: (\d+)\).*?mean: *(-?[\d.]+)\).*?Z Stat: *(-?[\d.]+)\)", report)
+    return int(found[1]), float(found[2]), float(found[3])
 
 
 def counts_of_hubscr(folder: Path) -> dict[str, list[int]]:

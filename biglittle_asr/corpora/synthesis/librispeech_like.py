@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import random
 import sys
 from collections.abc import Iterator
@@ -150,7 +151,7 @@ def synthesize(folder: str | PathLike[str], recipe: Recipe | None = None) -> Pat
     >>> len(list(corpus.glob("train/*/*/*.flac")))
     4
     """
-    folder = Path(folder).expanduser()
+    folder = Path(os.path.expanduser(folder))
     recipe = recipe or Recipe()
     speakers = choose_speakers(recipe)
     record = json.dumps(asdict(recipe), indent=1) + "\n"

@@ -8,6 +8,7 @@ Recordings and transcripts may be anywhere below the data folder.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from os import PathLike
@@ -67,7 +68,7 @@ def read(
 
 def read_all(data_folder: str | PathLike[str], keep_noises: bool = False) -> list[Utterance]:
     """Read all of Fisher's utterances, as :func:`read` does, but without splitting them."""
-    folder = Path(data_folder).expanduser().absolute()
+    folder = Path(os.path.expanduser(data_folder)).absolute()
     recordings = find_files(folder, RECORDING, f"holds no recordings of Fisher (fe_03_00001.sph); {ADVICE}")
     transcripts = find_files(folder, TRANSCRIPT, f"holds no transcripts of Fisher (fe_03_00001.txt); {ADVICE}")
     check_pairs(folder, recordings, transcripts, DISCS)

@@ -10,6 +10,7 @@ test.stm and test.glm: published results on this set are scored with them.
 
 from __future__ import annotations
 
+import os
 import re
 from os import PathLike
 from pathlib import Path
@@ -50,7 +51,7 @@ def read(data_folder: str | PathLike[str]) -> dict[str, list[Utterance]]:
     ValueError
         If a line of the STM is malformed.
     """
-    folder = Path(data_folder).expanduser().absolute()
+    folder = Path(os.path.expanduser(data_folder)).absolute()
     recordings = find_files(folder, RECORDING, f"holds no recordings of Hub5'00 (en_4156.sph); {ADVICE}")
     stm, _ = _find_references(folder)
     turns: dict[str, list[Turn]] = {}

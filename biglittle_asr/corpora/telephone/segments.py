@@ -11,6 +11,7 @@ of lines, at the price of converting another format to our manifests.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -80,7 +81,7 @@ def find_files(folder: Path, pattern: str, missing: str) -> dict[str, Path]:
     >>> find_files(folder, r"(sw\d+)\.sph", "holds no recordings").keys()
     dict_keys(['sw02001'])
     """
-    folder = folder.expanduser().absolute()
+    folder = Path(os.path.expanduser(folder)).absolute()
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder; check the path.")
     found: dict[str, Path] = {}

@@ -10,6 +10,7 @@ be added: Fisher's conversations to the training set, and Hub5'00 as the test se
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
@@ -70,7 +71,7 @@ def read(
     ValueError
         If a line of a transcript is malformed, or `dev_conversations` leaves train or dev empty.
     """
-    folder = Path(data_folder).expanduser().absolute()
+    folder = Path(os.path.expanduser(data_folder)).absolute()
     recordings = find_files(folder, RECORDING, f"holds no recordings of Switchboard (sw02001.sph); {ADVICE}")
     sides = find_files(folder, TRANSCRIPT, f"holds no transcripts of Switchboard (sw2001A-ms98-a-trans.text); {ADVICE}")
     conversations = sorted({f"sw0{name[2:6]}" for name in sides})

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import os
 import random
 import sys
 from collections.abc import Mapping, Sequence
@@ -152,7 +153,7 @@ def synthesize_telephone(
     >>> sorted(path.name for path in folder.rglob("*.sph"))
     ['sw02001.sph']
     """
-    folder, sizes = Path(folder).expanduser(), sizes or Sizes()
+    folder, sizes = Path(os.path.expanduser(folder)), sizes or Sizes()
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: not empty; choose another folder.")
     voices = speak_digits() if recordings is None else read_digits(Path(recordings))

@@ -23,8 +23,11 @@ try:
 except ImportError as error:
     raise ValueError(missing_extra("Kaldi's files need kaldifst and kaldi-native-io", "hybrid", error)) from error
 
-STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loop-pdf = (?P<loop>\d+))?$")
-TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")
+STATE = re.compile(
+    r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d{1,9}))(?: self-loop-pdf = (?P<loop>\d{1,9}))?$", re.ASCII
+)
+TRANSITION = re.compile(r"Transition-id = (?P<id>\d{1,9}) (?P<rest>.*)", re.ASCII)
+WORD = re.compile(r"(?P<word>\S+)\s+(?P<number>\d{1,9})", re.ASCII)
 
 NO_WORDS = ("[", "<", "!")
 """First characters of symbols in words.txt that are not words."""
@@ -167,10 +170,10 @@ def read_alignments(specifier: str, transitions: Integers | None = None) -> Iter
 def _read_words(path: Path) -> tuple[str, ...]:
     table: dict[int, str] = {}
     for place, line in read_lines(path, "give Kaldi's words.txt"):
-        parts = line.split()
-        if len(parts) != 2 or not parts[1].isdecimal():
+        found = WORD.fullmatch(line)
+        if not found:
             raise ValueError(f"{place}: is not a word and its number; give Kaldi's words.txt.")
-        table[int(parts[1])] = parts[0]
+        table[int(found["number"])] = found["word"]
     if sorted(table) != list(range(len(table))):
         raise ValueError(f"{path}: the words are not numbered from 0 without gaps; give Kaldi's words.txt.")
     return ("", *(table[label] for label in range(1, len(table))))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -165,13 +166,7 @@ class _Lines:
         self._file = file
 
     def __iter__(self) -> Iterator[str]:
-        while True:
-            try:
-                line = self._file.readline()
-            except (EOFError, gzip.BadGzipFile) as error:
-                raise ValueError(f"{self.path}: is truncated or damaged; download it again.") from error
-            if not line:
-                return
+        for line in self._file:
             self.number += 1
             if line := line.strip(SPACES if self.number > 1 else f"{SPACES}{BYTE_ORDER_MARK}"):
                 self.line = line
@@ -194,7 +189,7 @@ def _read_counts(lines: _Lines) -> tuple[int, ...]:
             if not counts:
                 raise lines.error("n-grams begin before a line such as 'ngram 1=100' says how many there are")
             return tuple(counts)
-        found = re.fullmatch(r"ngram\s+(\d+)\s*=\s*(\d+)", line)
+        found = re.fullmatch(r"ngram\s+(\d{1,2})\s*=\s*(\d{1,18})", line)
         if found is None or int(found[1]) != len(counts) + 1:
             raise lines.error(f"'{line}' where 'ngram {len(counts) + 1}=' and a number, or \\1-grams:, should be")
         counts.append(int(found[2]))
@@ -239,7 +234,10 @@ def _open(path: Path) -> Iterator[TextIO]:
     # A comment may be in any encoding, and so may another kind of file.
     opener = gzip.open if _is_compressed(path) else open
     with opener(path, "rt", encoding="utf-8", errors="surrogateescape", newline="\n") as text:
-        yield text
+        try:
+            yield text
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise ValueError(f"{path}: is truncated or damaged; download it again.") from error
 
 
 def _is_compressed(path: Path) -> bool:

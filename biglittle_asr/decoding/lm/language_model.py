@@ -89,27 +89,32 @@ def load_kenlm(model: LanguageModel, names: Sequence[str]) -> Any:
         if model.arpa is not None and (model.arpa.order == 1 or model.arpa.data_line > 1 or model.arpa.compressed):
             write_for_kenlm(model.arpa, copy)
             path = copy
-        try:
-            return _load(path, dictionary)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].rstrip(".")
+        loaded, reason = _load(path, dictionary)
+        if loaded is not None:
+            return loaded
         if model.arpa is not None:
             read_arpa(model.path, whole=True)
             # The file is valid, but not in the form that KenLM needs, such as with spaces instead of tabs.
             if path != copy:
                 write_for_kenlm(model.arpa, copy)
-                try:
-                    return _load(copy, dictionary)
-                except RuntimeError as error:
-                    reason = str(error).strip().splitlines()[-1].rstrip(".")
+                loaded, reason = _load(copy, dictionary)
+                if loaded is not None:
+                    return loaded
     raise ValueError(f"{model.path}: KenLM cannot read this file ({reason}); build it again.")
 
 
-def _load(path: Path, dictionary: Any) -> Any:
+def _load(path: Path, dictionary: Any) -> tuple[Any, str]:
+    """KenLM's model, or None and the reason."""
     from flashlight.lib.text.decoder.kenlm import KenLM
 
-    with _silence():
-        return KenLM(str(path), dictionary)
+    try:
+        with _silence():
+            return KenLM(str(path), dictionary), ""
+    except RuntimeError as error:
+        return None, str(error).strip().splitlines()[-1].rstrip(".")
+    except UnicodeDecodeError:
+        # The message quotes the file.
+        return None, "it is not UTF-8"
 
 
 def _binary_words(path: Path) -> frozenset[str] | None:

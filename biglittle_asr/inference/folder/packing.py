@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ruamel.yaml import YAML, YAMLError
 from torch import nn
 
 from biglittle_asr.features import NORMALIZATIONS, LogMel
-from biglittle_asr.files import read_json
+from biglittle_asr.files import read_json, read_yaml
 from biglittle_asr.inference.folder.card import ModelCard
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
@@ -163,8 +162,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > LARGEST_YAML:
         raise ValueError(f"{path}: is larger than {LARGEST_YAML} bytes, so it is no recipe's.")
     try:
-        tree = YAML().load(path.read_text(encoding="utf-8"))
-    except (YAMLError, RecursionError, ValueError) as error:
+        tree = read_yaml(path)
+    except ValueError as error:
         raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.") from error
     if not isinstance(tree, dict):
         raise ValueError(f"{path}: is not a YAML file of 'key: value' lines.")

@@ -14,12 +14,18 @@ precision, since rounding can break ties that involve `@`.
 
 Pairs of similar size share a table, which has a cell for each reference word and each hypothesis word. Cells on one
 anti-diagonal do not depend on each other, so they are computed at once, for all pairs.
+
+The table of a very long pair is never in memory as a whole. Its costs are computed once, keeping a few anti-diagonals.
+From these, its last anti-diagonals are computed again, then those before them, and so on, each time only as far as the
+best alignment can reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -35,8 +41,12 @@ NOTHING, RIGHT, SUBSTITUTED, DELETED, INSERTED = range(5)
 OPERATIONS = ("", CORRECT, SUBSTITUTION, DELETION, INSERTION)
 """The mark of each outcome."""
 
+PAIR, DELETE, INSERT = range(3)
+"""Moves into a cell."""
+MOVES = 3
+
 CELLS_AT_ONCE = 1 << 21
-"""Largest number of cells aligned at once (about 50 MB), unless a single pair has more."""
+"""Largest number of cells in memory at once (about 10 MB), unless a single pair needs more."""
 
 
 @dataclass(frozen=True)
@@ -48,45 +58,47 @@ class Alignments:
     _graphs: tuple[Sequence[WordGraph], Sequence[WordGraph]]
     _texts: list[str]
     """Text of each word number."""
-    _tables: list[_Steps]
-    _locations: list[tuple[int, int]]
-    """Table and column of each pair."""
+    _steps: list[_Steps]
+    """Steps of each pair."""
 
     def word_pairs(self, pair: int) -> list[WordPair]:
         """Return the alignment of one pair, word by word, without `@`."""
         words, recognized = (graphs[pair].words for graphs in self._graphs)
         return [
             WordPair(OPERATIONS[outcome], self._texts[words[reference]], self._texts[recognized[hypothesis]])
-            for outcome, reference, hypothesis in self._steps(pair)
+            for outcome, reference, hypothesis in self._steps[pair].counted()
         ]
 
     def places(self, pair: int) -> list[tuple[str, int]]:
         """Return each word pair's operation and position in the reference's graph (0 if it has no reference word)."""
-        return [(OPERATIONS[outcome], reference) for outcome, reference, _ in self._steps(pair)]
-
-    def _steps(self, pair: int) -> Iterator[tuple[int, int, int]]:
-        """Yield outcome, reference position and hypothesis position of each counted step (0 if a side has no word)."""
-        table, column = self._locations[pair]
-        steps = self._tables[table]
-        outcomes = steps.outcomes[:, column]
-        for step in np.flatnonzero(outcomes)[::-1].tolist():
-            yield int(outcomes[step]), int(steps.references[step, column]), int(steps.hypotheses[step, column])
+        return [(OPERATIONS[outcome], reference) for outcome, reference, _ in self._steps[pair].counted()]
 
 
 @dataclass(frozen=True)
 class _Steps:
-    """Alignments of one table, from the last step to the first: arrays of shape (steps, pairs)."""
+    """Alignment of one pair, from the last step to the first: arrays of shape (steps,)."""
 
     outcomes: np.ndarray
     references: np.ndarray
     """Positions in the reference; 0 if a step has no reference word."""
     hypotheses: np.ndarray
 
+    def counted(self) -> Iterator[tuple[int, int, int]]:
+        """Yield outcome, reference position and hypothesis position of each counted step, from the first to the last.
+
+        A position is 0 if that side has no word.
+        """
+        steps = np.flatnonzero(self.outcomes)[::-1]
+        sides = (side[steps].tolist() for side in (self.outcomes, self.references, self.hypotheses))
+        yield from zip(*sides, strict=True)
+
 
 def align_graphs(
     references: Sequence[WordGraph], hypotheses: Sequence[WordGraph], vocabulary: Vocabulary
 ) -> Alignments:
     """Align every hypothesis with its reference.
+
+    Time grows with the product of a pair's lengths, memory with the lengths times the root of their sum.
 
     Arguments
     ---------
@@ -111,18 +123,15 @@ def align_graphs(
     >>> [tuple(pair) for pair in alignments.word_pairs(0)][2:]
     [('', 'have', 'have'), ('S', '(uh)', 'been'), ('S', 'seen', 'there')]
     """
-    counts = np.zeros((len(references), 4), dtype=np.int64)
-    locations = [(0, 0)] * len(references)
-    tables: list[_Steps] = []
     words = _Words(vocabulary)
+    steps: dict[int, _Steps] = {}
     for pairs in _similar(references, hypotheses):
         table = _Table([references[pair] for pair in pairs], [hypotheses[pair] for pair in pairs], words)
-        steps = table.steps()
-        for column, pair in enumerate(pairs):
-            locations[pair] = len(tables), column
-        counts[pairs] = np.stack([(steps.outcomes == outcome).sum(axis=0) for outcome in range(RIGHT, INSERTED + 1)], 1)
-        tables.append(steps)
-    return Alignments(counts, (references, hypotheses), vocabulary.texts, tables, locations)
+        steps.update(zip(pairs, table.steps(), strict=True))
+    ordered = [steps[pair] for pair in range(len(references))]
+    counts = [np.bincount(each.outcomes, minlength=len(OPERATIONS))[RIGHT:] for each in ordered]
+    shape = len(references), len(OPERATIONS) - RIGHT
+    return Alignments(np.array(counts).reshape(shape), (references, hypotheses), vocabulary.texts, ordered)
 
 
 def _similar(references: Sequence[WordGraph], hypotheses: Sequence[WordGraph]) -> Iterator[list[int]]:
@@ -134,8 +143,8 @@ def _similar(references: Sequence[WordGraph], hypotheses: Sequence[WordGraph]) -
         sizes = (len(side.words) ** 2 // 2 for side in (reference, hypothesis))
         groups.setdefault((*branches, *(size.bit_length() for size in sizes)), []).append(pair)
     for group in groups.values():
-        cells = max(len(references[pair].words) for pair in group) * max(len(hypotheses[pair].words) for pair in group)
-        at_once = max(1, CELLS_AT_ONCE // cells)
+        R, H = (max(len(side[pair].words) for pair in group) for side in (references, hypotheses))
+        at_once = max(1, CELLS_AT_ONCE // ((R + H) * (R + 2)))
         yield from (group[start : start + at_once] for start in range(0, len(group), at_once))
 
 
@@ -144,7 +153,7 @@ class _Words:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
-        self.classes, self.nulls = vocabulary.classes(), vocabulary.nulls()
+        self.classes, self.nulls = vocabulary.classes().astype(np.int32), vocabulary.nulls()
         self.optionals, self.fragments = vocabulary.optionals(), vocabulary.fragment_marks()
         self.edit_costs = np.where(self.nulls, NULL_COST, np.where(self.optionals, OPTIONAL_COST, EDIT_COST))
         self._equal: dict[tuple[int, int], bool] = {}
@@ -157,181 +166,274 @@ class _Words:
         return self._equal[pair]
 
 
-CellBefore = Callable[[np.ndarray], np.ndarray]
-"""Maps cell numbers to the numbers of their predecessors."""
+class _Side:
+    """References or hypotheses of N pairs, padded with the start. Word p * N + n is at place p of pair n."""
+
+    def __init__(self, graphs: list[WordGraph], words: _Words) -> None:
+        self.graphs = graphs
+        self.pairs, self.places = len(graphs), max(len(graph.words) for graph in graphs)
+        padded = np.full((self.pairs, self.places), START)
+        for pair, graph in enumerate(graphs):
+            padded[pair, : len(graph.words)] = graph.words
+        self.words = padded.T.reshape(-1)
+        self.classes, self.costs = words.classes[self.words], words.edit_costs[self.words]
+        self.nulls, self.fragments = words.nulls[self.words], words.fragments[self.words]
+        self.before = self._before()
+        distances = np.repeat(np.arange(self.places), self.pairs) - self.before
+        self.jump = int(distances.max())
+        """Largest distance between a word and a predecessor."""
+        self.branching = (distances != 1).any(axis=0)
+        """Whether a word has another predecessor than the word before it."""
+
+    def _before(self) -> np.ndarray:
+        """Places of each word's predecessors, filled up with the first: int array of shape (branches, words)."""
+        before = np.empty((max(graph.branches for graph in self.graphs), self.places, self.pairs), dtype=np.int64)
+        before[:] = np.arange(self.places)[:, None] - 1
+        for pair, graph in enumerate(self.graphs):
+            for place, previous in enumerate(graph.previous or ()):
+                if previous:
+                    before[:, place, pair] = previous[0]
+                    before[: len(previous), place, pair] = previous
+        return before.reshape(len(before), -1)
+
+
+@dataclass
+class _Path:
+    """The part of an alignment that is known, from its end back to cell (r, h)."""
+
+    r: int
+    h: int
+    references: list[int] = field(default_factory=list)
+    """Positions in the reference, from the last step to the first; 0 if a step has no reference word."""
+    hypotheses: list[int] = field(default_factory=list)
 
 
 class _Table:
     """Costs of N pairs. R and H are the lengths of the longest reference and hypothesis, including the start.
 
-    Place (r, h) of pair n has the cell number ((r * H) + h) * N + n.
+    Cell (r, h) is in row r + h, which is an anti-diagonal, and in column r + 1. The cells beside both ends of an
+    anti-diagonal have infinite costs. A column holds all pairs. Memory holds one block of rows, and before it an edge:
+    the rows that the block's costs follow from.
     """
 
     def __init__(self, references: list[WordGraph], hypotheses: list[WordGraph], words: _Words) -> None:
         self.words = words
-        self.reference_graphs, self.hypothesis_graphs = references, hypotheses
-        self.references, self.hypotheses = _padded(references), _padded(hypotheses)
-        (self.R, self.N), self.H = self.references.shape, len(self.hypotheses)
-        self.deletion = words.edit_costs[self.references]
-        self.insertion = words.edit_costs[self.hypotheses]
-        self.equal = self._equal_words()
-        self.substitution = np.where(self.equal, np.float32(0), SUBSTITUTION_COST)
-        if words.nulls.any():
-            both = words.nulls[self.references][:, None] & words.nulls[self.hypotheses][None]
-            self.substitution[both] = NULL_PAIR_COST
+        self.reference, self.hypothesis = _Side(references, words), _Side(hypotheses, words)
+        self.N, self.R, self.H = len(references), self.reference.places, self.hypothesis.places
+        self.rows, self.width = self.R + self.H - 1, (self.R + 2) * self.N
+        self.edge = self.reference.jump + self.hypothesis.jump
+        # At the root, a block and the edges of all blocks need the least memory together.
+        self.block = min(self.rows, max(CELLS_AT_ONCE // self.width, math.isqrt(self.rows * self.edge)))
+        self.costs = np.zeros((self.edge + self.block, self.width), dtype=np.float32)
+        options = len(self.reference.before) * len(self.hypothesis.before)
+        self.moves = np.zeros((self.block, self.width), dtype=np.min_scalar_type(MOVES * options))
+        """Each cell's best move, plus MOVES times the number of its predecessor among the move's options."""
+        # Along an anti-diagonal, hypotheses run backwards.
+        backwards = np.arange(self.H * self.N).reshape(self.H, self.N)[::-1].reshape(-1)
+        self.classes_backwards = self.hypothesis.classes[backwards]
+        self.costs_backwards = self.hypothesis.costs[backwards]
+        self.special = _SpecialCells(self)
 
-    def _equal_words(self) -> np.ndarray:
-        """Compare all words of each pair: bool array of shape (R, H, N)."""
-        classes = self.words.classes
-        equal = classes[self.references][:, None] == classes[self.hypotheses][None]
-        if self.words.fragments.any():
-            for place, pair in np.argwhere(self.words.fragments[self.references]).tolist():
-                word = int(self.references[place, pair])
-                equal[place, :, pair] = [self.words.equal(word, other) for other in self.hypotheses[:, pair].tolist()]
-            for place, pair in np.argwhere(self.words.fragments[self.hypotheses]).tolist():
-                word = int(self.hypotheses[place, pair])
-                equal[:, place, pair] = [self.words.equal(other, word) for other in self.references[:, pair].tolist()]
-        return equal
+    def steps(self) -> list[_Steps]:
+        """Find the best alignment of each pair."""
+        starts = range(1, max(self.rows, 2), self.block)
+        edge = self._edge(1)
+        edge[:] = np.inf
+        edge[-1, self.N : 2 * self.N] = 0
+        edges: list[np.ndarray] = []
+        ends = [
+            dict.fromkeys(((r, h) for r in reference.last for h in hypothesis.last), math.inf)
+            for reference, hypothesis in zip(self.reference.graphs, self.hypothesis.graphs, strict=True)
+        ]
+        for start in starts:
+            edges.append(self._edge(start).copy())
+            self._fill(start, 0, self.R - 1, with_moves=len(starts) == 1)
+            for pair, cells in enumerate(ends):
+                for r, h in cells:
+                    if len(cells) > 1 and start <= r + h < start + self.block:
+                        cells[r, h] = float(self.costs[self.edge + r + h - start, (r + 1) * self.N + pair])
+            if start != starts[-1]:
+                following = start + self.block
+                self._edge(following)[:] = self._edge(following, below=self.block)
+        paths = [_Path(*min(cells, key=cells.__getitem__)) for cells in ends]
+        for start in reversed(starts):
+            if len(starts) > 1:
+                self._edge(start)[:] = edges.pop()
+                # What decides about a path is at most one column further left in each row further up.
+                columns = [path.r for path in paths]
+                self._fill(start, min(columns) - self.block - self.edge, max(columns), with_moves=True)
+            for pair, path in enumerate(paths):
+                self._trace(path, pair, start)
+        return self._outcomes(paths)
 
-    def steps(self) -> _Steps:
-        """Compute the best alignments."""
-        linear = all(graph.previous is None for graph in (*self.reference_graphs, *self.hypothesis_graphs))
-        costs, cell_before = self._fill_lines() if linear else self._fill_graphs()
-        return self._trace(self._ends(costs), cell_before)
+    def _span(self, row: int) -> tuple[int, int]:
+        """First and last place of the reference on an anti-diagonal."""
+        return max(0, row - self.H + 1), min(self.R - 1, row)
 
-    def _diagonals(self, margin: int) -> Iterator[tuple[int, int, int]]:
-        """Yield each anti-diagonal after the first cell with its first and last r; r and h start at `margin`."""
-        for diagonal in range(1, self.R + self.H - 1):
-            first, last = max(margin, diagonal - self.H + 1), min(self.R - 1, diagonal - margin)
-            if first <= last:
-                yield diagonal, first, last
+    def _edge(self, start: int, below: int = 0) -> np.ndarray:
+        """Edge of a block, or the rows that many below it, without columns that hold no costs."""
+        first, last = self._span(start - self.edge)[0], self._span(start - 1)[1]
+        return self.costs[below : below + self.edge, first * self.N : (last + 3) * self.N]
 
-    def _places(self, diagonal: int, first: int, last: int, back: int = 0) -> slice:
-        """Slice of the places on an anti-diagonal, shifted by `back` places."""
-        step = self.H - 1
-        start = diagonal + first * step - back
-        return slice(start, start + (last - first) * step + 1, step or 1)
-
-    def _fill_lines(self) -> tuple[np.ndarray, CellBefore]:
-        """Compute costs and predecessors of all cells, for texts without alternatives."""
-        H, N = self.H, self.N
-        costs = np.empty((self.R * H, N), dtype=np.float32)
-        costs[:H] = np.cumsum(np.where(np.arange(H)[:, None] > 0, self.insertion, np.float32(0)), axis=0)
-        costs[::H] = np.cumsum(np.where(np.arange(self.R)[:, None] > 0, self.deletion, np.float32(0)), axis=0)
-        paired, deleted, inserted = range(3)
-        back = np.array([H + 1, H, 1])
-        moves = np.full((self.R * H, N), inserted, dtype=np.uint8)
-        moves[::H] = deleted
-        substitution = self.substitution.reshape(-1, N)
-        for diagonal, first, last in self._diagonals(margin=1):
-            before = [self._places(diagonal, first, last, places) for places in back.tolist()]
-            here = self._places(diagonal, first, last)
-            pair = costs[before[paired]] + substitution[here]
-            deletion = costs[before[deleted]] + self.deletion[first : last + 1]
-            insertion = costs[before[inserted]] + self.insertion[diagonal - last : diagonal - first + 1][::-1]
+    def _fill(self, start: int, low: int, high: int, with_moves: bool) -> None:
+        """Compute a block's costs from one place of the reference to another, and the best moves if wanted."""
+        N, H = self.N, self.H
+        for row in range(start, min(start + self.block, self.rows)):
+            first, last = self._span(row)
+            first, last = max(first, low), min(last, high)
+            if first > last:
+                continue
+            line = self.edge + row - start
+            left, here, right = (slice((first + shift) * N, (last + 1 + shift) * N) for shift in range(3))
+            backwards = slice((H - 1 - row + first) * N, (H - row + last) * N)
+            pair = (self.reference.classes[left] != self.classes_backwards[backwards]) * SUBSTITUTION_COST
+            pair += self.costs[line - 2, left]
+            deletion = self.costs[line - 1, left] + self.reference.costs[left]
+            insertion = self.costs[line - 1, here] + self.costs_backwards[backwards]
             single = np.minimum(deletion, insertion)
-            costs[here] = np.minimum(pair, single)
-            moves[here] = np.where(pair <= single, paired, np.where(deletion < insertion, deleted, inserted))
-        flat = moves.reshape(-1)
-        return costs, lambda cells: cells - back[flat[cells]] * N
+            self.costs[line, left.start : here.start] = self.costs[line, here.stop : right.stop] = np.inf
+            np.minimum(pair, single, out=self.costs[line, here])
+            if with_moves:
+                moves = np.where(deletion < insertion, DELETE, INSERT)
+                self.moves[row - start, here] = np.where(pair <= single, PAIR, moves)
+            if self.special:
+                self.special.fill(row, start, first, last, with_moves)
 
-    def _fill_graphs(self) -> tuple[np.ndarray, CellBefore]:
-        """Compute costs and predecessors of all cells, for texts with alternatives."""
-        R, H, N = self.R, self.H, self.N
-        # An extra place of infinite cost stands for predecessors that do not exist.
-        nowhere = R * H * N
-        costs = np.full((R * H + 1, N), np.inf, dtype=np.float32)
-        back = np.zeros((R * H, N), dtype=np.int64)
-        costs[0] = 0
-        flat = costs.reshape(-1)
-        pairs = np.arange(N)
-        before_reference = _before(self.reference_graphs, R, H * N, nowhere) + pairs
-        before_hypothesis = _before(self.hypothesis_graphs, H, N, nowhere)
-        rows, columns = np.arange(R)[:, None] * (H * N) + pairs, np.arange(H)[:, None] * N
-        substitution = self.substitution.reshape(-1, N)
-        limit = nowhere + pairs
+    def _trace(self, path: _Path, pair: int, start: int) -> None:
+        """Trace a path back to its first cell, or to the last one before this block."""
+        N, branches = self.N, len(self.hypothesis.before)
+        references, hypotheses = self.reference.before, self.hypothesis.before
+        r, h = path.r, path.h
+        while r + h >= start:
+            option, move = divmod(int(self.moves[r + h - start, (r + 1) * N + pair]), MOVES)
+            path.references.append(START if move == INSERT else r)
+            path.hypotheses.append(START if move == DELETE else h)
+            reference, hypothesis = divmod(option, branches) if move == PAIR else (option, option)
+            if move != INSERT:
+                r = int(references[reference, r * N + pair])
+            if move != DELETE:
+                h = int(hypotheses[hypothesis, h * N + pair])
+        path.r, path.h = r, h
 
-        def best(options: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-            """Return the cost of the cheapest cell, and the first such cell."""
-            chosen = np.minimum(next(options), limit)
-            cost = flat[chosen]
-            for option in options:
-                cells = np.minimum(option, limit)
-                found = flat[cells]
-                cheaper = found < cost
-                chosen, cost = np.where(cheaper, cells, chosen), np.minimum(found, cost)
-            return cost, chosen
-
-        for diagonal, first, last in self._diagonals(margin=0):
-            here = self._places(diagonal, first, last)
-            row = slice(first, last + 1)
-            column = diagonal - np.arange(first, last + 1)
-            references, hypotheses = before_reference[:, row], before_hypothesis[:, column]
-            pair, paired = best(reference + hypothesis for reference in references for hypothesis in hypotheses)
-            deletion, deleted = best(reference + columns[column] for reference in references)
-            insertion, inserted = best(rows[row] + hypothesis for hypothesis in hypotheses)
-            pair += substitution[here]
-            deletion += self.deletion[row]
-            insertion += self.insertion[column]
-            single = np.minimum(deletion, insertion)
-            costs[here] = np.minimum(pair, single)
-            back[here] = np.where(pair <= single, paired, np.where(deletion < insertion, deleted, inserted))
-        steps_back = back.reshape(-1)
-        return costs, lambda cells: steps_back[cells]
-
-    def _ends(self, costs: np.ndarray) -> np.ndarray:
-        """Find the cell in which each pair's best alignment ends: int array of shape (N,)."""
-        cells = []
-        for pair, (reference, hypothesis) in enumerate(zip(self.reference_graphs, self.hypothesis_graphs, strict=True)):
-            places = [r * self.H + h for r in reference.last for h in hypothesis.last]
-            place = min(places, key=lambda place: costs[place, pair]) if len(places) > 1 else places[0]
-            cells.append(place * self.N + pair)
-        return np.array(cells)
-
-    def _trace(self, cells: np.ndarray, cell_before: CellBefore) -> _Steps:
-        """Trace the alignments back from these cells."""
-        path = [cells]
-        while (cells >= self.N).any():
-            # Pairs that have reached their first cell wait there for the others.
-            cells = np.where(cells >= self.N, cell_before(cells), cells)
-            path.append(cells)
-        places = np.stack(path) // self.N
-        references, hypotheses = places // self.H, places % self.H
-        moved = places[:-1] != places[1:]
-        deleted = moved & (hypotheses[:-1] == hypotheses[1:])
-        inserted = moved & (references[:-1] == references[1:])
-        references = np.where(moved & ~inserted, references[:-1], START)
-        hypotheses = np.where(moved & ~deleted, hypotheses[:-1], START)
-        pairs = np.arange(self.N)
-        words, recognized = self.references[references, pairs], self.hypotheses[hypotheses, pairs]
-        outcomes = np.where(self.equal[references, hypotheses, pairs], RIGHT, SUBSTITUTED)
-        optional = self.words.optionals
-        outcomes = np.where(deleted, np.where(optional[words], RIGHT, DELETED), outcomes)
-        outcomes = np.where(inserted, np.where(optional[recognized], RIGHT, INSERTED), outcomes)
-        nulls = self.words.nulls
+    def _outcomes(self, paths: list[_Path]) -> list[_Steps]:
+        """Find the outcome of each step of these paths."""
+        lengths = [len(path.references) for path in paths]
+        pairs = np.repeat(np.arange(self.N), lengths)
+        references, hypotheses = (
+            np.array(list(itertools.chain.from_iterable(side)), dtype=np.int32)
+            for side in zip(*((path.references, path.hypotheses) for path in paths), strict=True)
+        )
+        numbers = references * self.N + pairs, hypotheses * self.N + pairs
+        words, recognized = self.reference.words[numbers[0]], self.hypothesis.words[numbers[1]]
+        outcomes = np.where(self.special.equal(*numbers), RIGHT, SUBSTITUTED)
+        optional, nulls = self.words.optionals, self.words.nulls
+        outcomes = np.where(hypotheses == START, np.where(optional[words], RIGHT, DELETED), outcomes)
+        outcomes = np.where(references == START, np.where(optional[recognized], RIGHT, INSERTED), outcomes)
         # The start counts as null here, so that a null without a partner is not counted.
         uncounted = (nulls[words] | (words == START)) & (nulls[recognized] | (recognized == START))
-        outcomes = np.where(uncounted | ~moved, NOTHING, outcomes)
-        return _Steps(outcomes.astype(np.uint8), references.astype(np.int32), hypotheses.astype(np.int32))
+        outcomes = np.where(uncounted, NOTHING, outcomes).astype(np.uint8)
+        sides = (np.split(side, np.cumsum(lengths)[:-1]) for side in (outcomes, references, hypotheses))
+        return [_Steps(*each) for each in zip(*sides, strict=True)]
 
 
-def _padded(graphs: list[WordGraph]) -> np.ndarray:
-    """Stack word numbers, padded with the start: int array of shape (words, pairs)."""
-    padded = np.full((len(graphs), max(len(graph.words) for graph in graphs)), START)
-    for pair, graph in enumerate(graphs):
-        padded[pair, : len(graph.words)] = graph.words
-    return np.ascontiguousarray(padded.T)
+class _SpecialCells:
+    """Cells of words after alternatives, of fragments, and of `@`.
 
+    Their predecessors are not only their neighbors, or a pair costs something else than the classes of its words say.
+    """
 
-def _before(graphs: list[WordGraph], length: int, factor: int, nowhere: int) -> np.ndarray:
-    """Predecessors of each word times `factor`, padded with `nowhere`: int array of shape (branches, length, pairs)."""
-    before = np.full((max(graph.branches for graph in graphs), length, len(graphs)), nowhere, dtype=np.int64)
-    for pair, graph in enumerate(graphs):
-        size = len(graph.words)
-        if graph.previous is None:
-            before[0, 1:size, pair] = np.arange(size - 1) * factor
-            continue
-        for place, previous in enumerate(graph.previous):
-            for branch, position in enumerate(previous):
-                before[branch, place, pair] = position * factor
-    return before
+    def __init__(self, table: _Table) -> None:
+        self.table = table
+        reference, hypothesis = table.reference, table.hypothesis
+        # What is special about two nulls is found on one side.
+        nulls = hypothesis.nulls & reference.nulls.any()
+        self.null_pairs = bool(nulls.any())
+        self.references = np.flatnonzero(reference.branching | reference.fragments)
+        self.hypotheses = np.flatnonzero(hypothesis.branching | hypothesis.fragments | nulls)
+        self.reference_matches = self._matches(reference, hypothesis)
+        self.hypothesis_matches = self._matches(hypothesis, reference)
+        if not self:
+            return
+        N, width = table.N, table.width
+        self.reference_stops, self.hypothesis_stops = (
+            np.searchsorted(words, np.arange(side.places + 1) * N).tolist()
+            for words, side in ((self.references, reference), (self.hypotheses, hypothesis))
+        )
+        # Word p * N + n is beside word d * N - p * N + n on anti-diagonal d.
+        self.beside_references, self.beside_hypotheses = (
+            2 * (words % N) - words for words in (self.references, self.hypotheses)
+        )
+        # The number of a cell in memory is the sum of its reference's, its hypothesis' and its block's.
+        self.reference_cells, self.hypothesis_cells = (
+            np.concatenate((side.before, np.repeat(np.arange(side.places), N)[None])) * step
+            for side, step in ((reference, width + N), (hypothesis, width))
+        )
+        self.reference_cells += N + np.tile(np.arange(N), table.R)
+
+    def __bool__(self) -> bool:
+        return bool(len(self.references) or len(self.hypotheses))
+
+    def _matches(self, side: _Side, other: _Side) -> tuple[np.ndarray, np.ndarray]:
+        """Number the fragments of a side (others are -1), and compare each with all words of its pair's other side."""
+        N = self.table.N
+        fragments = np.flatnonzero(side.fragments)
+        numbers = np.full(len(side.words), -1)
+        numbers[fragments] = np.arange(len(fragments))
+        matches = np.zeros((len(fragments), other.places), dtype=bool)
+        distinct: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for number, fragment in enumerate(fragments.tolist()):
+            pair = fragment % N
+            if pair not in distinct:
+                distinct[pair] = np.unique(other.words[pair::N], return_inverse=True)
+            words, inverse = distinct[pair]
+            word = int(side.words[fragment])
+            both = ((word, each) if side is self.table.reference else (each, word) for each in words.tolist())
+            matches[number] = np.array([self.table.words.equal(*each) for each in both])[inverse]
+        return numbers, matches
+
+    def equal(self, references: np.ndarray, hypotheses: np.ndarray) -> np.ndarray:
+        """Compare words of both sides, by their numbers: bool array of the same shape."""
+        table = self.table
+        equal = table.reference.classes.take(references) == table.hypothesis.classes.take(hypotheses)
+        for numbers, matches, side, other in (
+            (*self.reference_matches, references, hypotheses),
+            (*self.hypothesis_matches, hypotheses, references),
+        ):
+            if len(matches):
+                fragments = numbers.take(side)
+                chosen = np.flatnonzero(fragments >= 0)
+                equal[chosen] = matches[fragments[chosen], other[chosen] // table.N]
+        return equal
+
+    def fill(self, row: int, start: int, first: int, last: int, with_moves: bool) -> None:
+        """Compute costs and moves as `_Table._fill` does."""
+        table = self.table
+        chosen = slice(self.reference_stops[first], self.reference_stops[last + 1])
+        others = slice(self.hypothesis_stops[row - last], self.hypothesis_stops[row - first + 1])
+        if chosen.start == chosen.stop and others.start == others.stop:
+            return
+        references = np.concatenate((self.references[chosen], row * table.N + self.beside_hypotheses[others]))
+        hypotheses = np.concatenate((row * table.N + self.beside_references[chosen], self.hypotheses[others]))
+        # Sums of each predecessor or the word itself on both sides, in this order: (branches + 1, branches + 1, cells).
+        cells = self.reference_cells.take(references, axis=1)[:, None] + self.hypothesis_cells.take(hypotheses, axis=1)
+        cells += (table.edge - start) * table.width
+        found = table.costs.reshape(-1).take(cells)
+        pairs, deletions, insertions = found[:-1, :-1].reshape(-1, len(references)), found[:-1, -1], found[-1, :-1]
+        substitution = (~self.equal(references, hypotheses)) * SUBSTITUTION_COST
+        if self.null_pairs:
+            nulls = table.reference.nulls.take(references) & table.hypothesis.nulls.take(hypotheses)
+            substitution[nulls] = NULL_PAIR_COST
+        pair = pairs.min(axis=0) + substitution
+        deletion = deletions.min(axis=0) + table.reference.costs.take(references)
+        insertion = insertions.min(axis=0) + table.hypothesis.costs.take(hypotheses)
+        single = np.minimum(deletion, insertion)
+        here = cells[-1, -1]
+        table.costs.reshape(-1)[here] = np.minimum(pair, single)
+        if with_moves:
+            # `argmin` finds the first of the cheapest predecessors.
+            paired, deleted, inserted = (
+                options.argmin(axis=0) * MOVES + move
+                for move, options in ((PAIR, pairs), (DELETE, deletions), (INSERT, insertions))
+            )
+            moves = np.where(pair <= single, paired, np.where(deletion < insertion, deleted, inserted))
+            table.moves.reshape(-1)[here - table.edge * table.width] = moves

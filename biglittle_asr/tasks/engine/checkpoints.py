@@ -10,13 +10,12 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
 from speechbrain.utils import checkpoints as speechbrain_checkpoints
 from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT, Checkpoint
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.files import force_to_disk
+from biglittle_asr.files import force_to_disk, read_yaml
 from biglittle_asr.messages import first_line
 
 logger = get_logger(__name__)
@@ -243,10 +242,10 @@ def _checksum(path: Path) -> int:
 def _fault(folder: Path) -> str:
     """Describe the fault of a checkpoint; an empty text if it has none."""
     try:
-        meta = YAML(typ="safe").load((folder / METAFNAME).read_bytes())
+        meta = read_yaml(folder / METAFNAME, plain=True)
     except FileNotFoundError:
         return f"{METAFNAME} is missing"
-    except (YAMLError, ValueError):
+    except ValueError:
         return f"{METAFNAME} is no YAML file"
     if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
         return f"{METAFNAME} does not say how far the training was"

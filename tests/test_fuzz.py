@@ -1,0 +1,100 @@
+"""Every reader of files gets damaged ones: a few here, the same each time, and as many as wanted by `make fuzz`."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support.fuzz_targets import TARGETS
+from support.fuzzing import fault, fuzz
+from support.repository import REPOSITORY
+
+FILES = 25
+"""Damaged files of each kind."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_damaged_files_end_in_a_value_or_a_sentence(name: str) -> None:
+    report = fuzz(TARGETS[name], examples=FILES)
+    assert report.files >= FILES
+    assert not report.findings, "\n".join(f"{each.what}\n{each.content!r}\n{each.trace}" for each in report.findings)
+
+
+# No reader is missed
+
+OPENING = re.compile(
+    r"""(.*\.)?(open|read_text|read_bytes|text_lines|read_lines|read_table|read_json|read_text_file|pread|_?Sound(File)?|
+    mmap|loadmat|load_file|cat_file|StdFst\.read|SequentialInt32VectorReader|DictReader|SentencePieceProcessor)|
+    (np|torch|safetensors\.torch|YAML\(.*\))\.load|json\.loads|csv\.reader|load_hyperpyyaml""",
+    re.VERBOSE,
+)
+"""Functions that open a file, or make something of what is in it."""
+WRITING = re.compile(r"""['"][wa]b?['"]""")
+OTHERS = {
+    "commands.networks.override": "an argument of the command line",
+    "corpora.images.imagenet.imagenet_classes": "a file of this package",
+    "corpora.sharding._write": "only copies it",
+    "corpora.synthesis.librispeech_like._is_complete": "only compares it",
+    "files.force_to_disk": "writes",
+    "inference.folder.packing.copy_model": "a folder that was just loaded",
+    "inference.inputs._find": "only copies it",
+    "profiling.latency._processor": "the system's",
+    "recipe.network._load_part": "executes what the file names: tests/recipe",
+    "recipe.run.load_recipe": "executes what the file names: tests/recipe",
+    "recipe.yaml.parse_overrides": "an argument of the command line",
+    "study.locks.locked_folder": "no content",
+    "study.locks.try_lock": "no content",
+    "study.queue._tail": "any bytes are shown",
+    "study.results.describe_machine": "the system's",
+    "study.status._all_epochs": "any fault means that the number is unknown",
+    "tasks.engine.brain.ResumableBrain._load_state": "within a checkpoint whose checksum is right",
+}
+"""Functions that OPENING finds and that read no files of users', and why."""
+
+
+def readers() -> Iterator[tuple[Path, int, str]]:
+    """File, line and name of every function of the package that opens files."""
+    for path in sorted((REPOSITORY / "biglittle_asr").rglob("*.py")):
+        module = ".".join(path.relative_to(REPOSITORY / "biglittle_asr").with_suffix("").parts)
+        for node, name in _functions(ast.parse(path.read_text(encoding="utf-8")), module):
+            calls = [each for each in ast.walk(node) if isinstance(each, ast.Call)]
+            if any(
+                OPENING.fullmatch(ast.unparse(call.func)) and not WRITING.search(ast.unparse(call)) for call in calls
+            ):
+                yield path, node.lineno, name
+
+
+def _functions(tree: ast.AST, name: str) -> Iterator[tuple[ast.FunctionDef, str]]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from _functions(node, f"{name}.{node.name}")
+        elif isinstance(node, ast.FunctionDef):
+            yield node, f"{name}.{node.name}"
+
+
+@pytest.mark.slow
+def test_every_reader_has_a_target() -> None:
+    called: set[tuple[str, str]] = set()
+
+    def note(frame: object, event: str, argument: object) -> None:
+        if event == "call":
+            called.add((frame.f_code.co_filename, frame.f_code.co_name))
+
+    for name, target in TARGETS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            contents = target.prepare(Path(folder))
+            sys.setprofile(note)
+            try:
+                faults = [fault(target, Path(folder), content) for content in contents]
+            finally:
+                sys.setprofile(None)
+            assert not any(faults), (name, faults)
+    missed = {name for path, _, name in readers() if (str(path), name.rpartition(".")[2]) not in called}
+    assert missed - OTHERS.keys() == set()
+    assert OTHERS.keys() - missed == set()
