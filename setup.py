@@ -29,16 +29,18 @@ DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
+SERVE = ["starlette>=0.47", "uvicorn>=0.35", "h11>=0.14", "websockets>=13", "python-multipart>=0.0.20"]
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
     "lm": LM,
     "hybrid": HYBRID,
     "export": EXPORT,
+    "serve": SERVE,
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
     # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; sherpa-onnx and
-    # onnx-asr run our exported models.
+    # onnx-asr run our exported models; openai's client talks to our server.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -50,6 +52,8 @@ EXTRAS = {
         *LM,
         *HYBRID,
         *EXPORT,
+        *SERVE,
+        "openai>=1.50",
         "sherpa-onnx>=2.0,<3",
         "onnx-asr>=0.12",
     ],

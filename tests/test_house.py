@@ -58,7 +58,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
     {"tasks/images": "speechbrain torch", "tasks/speech": "numpy speechbrain torch torchaudio"},
-    {"tasks/hybrid": "numpy speechbrain torch"},
+    {"serve": "h11 numpy starlette torch uvicorn", "tasks/hybrid": "numpy speechbrain torch"},
     {"commands": "ruamel torch tqdm"},
     {"cli": ""},
 )

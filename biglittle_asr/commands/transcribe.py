@@ -31,9 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("text", "json", "ctm", "srt"),
+        choices=("text", "json", "ctm", "srt", "vtt"),
         default="text",
-        help="output format; json, ctm and srt have word times, json and ctm also confidences (default: %(default)s)",
+        help="output format; all but text have times, json and ctm also confidences (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
     parser.add_argument(

@@ -1,12 +1,13 @@
-"""Transcripts as text, JSON, NIST's CTM and SubRip's SRT."""
+"""Transcripts as text, JSON, NIST's CTM, and captions as SubRip's SRT or WebVTT."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -95,15 +96,33 @@ def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
 
 def format_srt(transcript: Transcript) -> str:
     """Format captions, numbered from 1."""
-    captions = _captions(transcript.words)
-    lines = []
-    for number, (words, following) in enumerate(zip(captions, [*captions[1:], None], strict=True), start=1):
-        end = max(words[-1].end, words[0].start + CAPTION_SECONDS[0])
+    return "\n".join(
+        f"{number}\n{_clock(start)} --> {_clock(end)}\n{text}\n"
+        for number, (start, end, text) in enumerate(_shown(transcript.words), start=1)
+    )
+
+
+def format_vtt(transcript: Transcript) -> str:
+    """Format captions for web pages (W3C's WebVTT)."""
+    cues = (
+        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{html.escape(text, quote=False)}\n"
+        for start, end, text in _shown(transcript.words)
+    )
+    return "\n".join(["WEBVTT\n", *cues])
+
+
+def _shown(words: Sequence[Word]) -> Iterator[tuple[float, float, str]]:
+    """Start and end in seconds, and text, of each caption on the screen."""
+    groups = captions(words)
+    for group, following in zip(groups, [*groups[1:], None], strict=True):
+        end = max(group[-1].end, group[0].start + CAPTION_SECONDS[0])
         if following is not None:
             end = min(end, following[0].start)
-        text = textwrap.fill(_joined(words), CAPTION_LINE, break_long_words=False, break_on_hyphens=False)
-        lines.append(f"{number}\n{_clock(words[0].start)} --> {_clock(end)}\n{text}\n")
-    return "\n".join(lines)
+        yield (
+            group[0].start,
+            end,
+            textwrap.fill(_joined(group), CAPTION_LINE, break_long_words=False, break_on_hyphens=False),
+        )
 
 
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
@@ -166,6 +185,7 @@ FORMATS = {
     "json": Format(".json", format_json, _several_json),
     "ctm": Format(".ctm", format_ctm, _several_ctm),
     "srt": Format(".srt", format_srt, None),
+    "vtt": Format(".vtt", format_vtt, None),
 }
 """Formats by their name in `biglittle transcribe --format`."""
 
@@ -295,11 +315,11 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _captions(words: Sequence[Word]) -> list[list[Word]]:
+def captions(words: Sequence[Word]) -> list[list[Word]]:
     """Group words into captions that are shown together."""
-    captions: list[list[Word]] = []
+    groups: list[list[Word]] = []
     for word in words:
-        last = captions[-1] if captions else None
+        last = groups[-1] if groups else None
         if (
             last is not None
             and word.start - last[-1].end < CAPTION_PAUSE
@@ -308,8 +328,8 @@ def _captions(words: Sequence[Word]) -> list[list[Word]]:
         ):
             last.append(word)
         else:
-            captions.append([word])
-    return captions
+            groups.append([word])
+    return groups
 
 
 def _fits(words: Sequence[Word]) -> bool:
@@ -321,8 +341,8 @@ def _joined(words: Sequence[Word]) -> str:
     return " ".join(word.text for word in words)
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float, point: str = ",") -> str:
     """Format a time, as in 00:01:02,345."""
     milliseconds = round(seconds * 1000)
     minutes, milliseconds = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"
