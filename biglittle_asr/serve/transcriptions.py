@@ -1,4 +1,4 @@
-"""`POST /v1/audio/transcriptions`: recordings in the form of OpenAI's API, transcribed one after another in a thread."""
+"""`POST /v1/audio/transcriptions`: recordings in the form of OpenAI's API, transcribed one by one in a thread."""
 
 from __future__ import annotations
 
