@@ -6,6 +6,7 @@ import asyncio
 import hmac
 import logging
 import time
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -26,6 +27,10 @@ UPLOAD_TIMEOUTS = 10
 """An upload may take this many times the timeout, so that a trickle of bytes does not hold its place for ever."""
 RETRY_AFTER = {"Retry-After": "5"}
 """Header of responses that ask a client to come back, in seconds."""
+SHUTTING_DOWN = "The server is shutting down; try again later."
+ROUTING = {404: "There is nothing at this path.", 405: "This path takes another method."}
+"""What starlette says with the status' phrase only."""
+PHRASES = frozenset(HTTPStatus(status).phrase for status in ROUTING)
 STARTS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 
 
@@ -37,7 +42,8 @@ def error_object(message: str) -> dict[str, dict[str, str]]:
 async def answer_refusal(request: Request, error: Exception) -> Response:
     """The response to an HTTPException, whose detail is a sentence."""
     assert isinstance(error, HTTPException)
-    return JSONResponse(error_object(error.detail), error.status_code, error.headers)
+    detail = ROUTING.get(error.status_code, error.detail) if error.detail in PHRASES else error.detail
+    return JSONResponse(error_object(detail), error.status_code, error.headers)
 
 
 async def answer_failure(request: Request, error: Exception) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import time
 from typing import Any
@@ -70,6 +71,8 @@ class Server(uvicorn.Server):
             raise OSError(
                 f"{settings.host}:{settings.port}: cannot be opened ({reason}); take another --port."
             ) from error
+        # It warns of every form that is none.
+        logging.getLogger("python_multipart").setLevel(logging.ERROR)
         metrics = Metrics()
         self.transcriptions = Transcriptions(recognizer, model, settings, metrics)
         self.streams = Streams(recognizer, settings, metrics)
@@ -110,6 +113,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what waits, and give what is computing some time."""
         self.transcriptions.close()
+        self.streams.close()
         await super().shutdown(sockets)
 
     def close(self) -> None:

@@ -24,20 +24,21 @@ from biglittle_asr.inference import Recognizer
 from biglittle_asr.inference.audio import FULL_SCALE_INT16
 from biglittle_asr.inference.streaming import check_streams, step_together
 from biglittle_asr.inference.transcripts import word_object
-from biglittle_asr.serve.guard import RETRY_AFTER, error_object
+from biglittle_asr.serve.guard import RETRY_AFTER, SHUTTING_DOWN, error_object
 from biglittle_asr.serve.metrics import STREAMS, Metrics
 from biglittle_asr.serve.settings import Settings
 
 STEP_FRAMES = 16
 """Feature frames per step (0.16 s). A multiple of the encoders' alignment, so that streams are in step, and stay so,
 whenever they began."""
-PIECE_SECONDS = 0.5
-"""A message with more audio is computed in pieces, so that its first words do not wait for its last."""
+PIECE_SECONDS = (0.01, 0.5)
+"""Least and most audio to compute at once: less completes no frame of features, and the first words of a long message
+do not wait for its last."""
 LONGEST_MESSAGE = 2**20
 """Bytes."""
 SAMPLE_BYTES = 2
-POLICY_VIOLATION, GOING_AWAY = 1008, 1001
-"""Codes of RFC 6455 with which the server closes a stream."""
+POLICY_VIOLATION = 1008
+"""Code of RFC 6455 with which the server closes a stream after an error."""
 
 
 class Session:
@@ -201,6 +202,7 @@ class Streams:
     def __init__(self, recognizer: Recognizer, settings: Settings, metrics: Metrics) -> None:
         self.recognizer, self.settings, self.metrics = recognizer, settings, metrics
         self.worker = StreamWorker(metrics)
+        self._closing = False
         self.problem: str | None = None
         """Why the model cannot stream."""
         try:
@@ -220,6 +222,8 @@ class Streams:
             Before the stream begins: if the model cannot stream or the sample rate is not valid (400), or too many
             streams are open (503).
         """
+        if self._closing:
+            raise HTTPException(503, SHUTTING_DOWN, RETRY_AFTER)
         if self.problem is not None:
             raise HTTPException(400, self.problem)
         rate, (lowest, highest) = socket.query_params.get("sample_rate", ""), SAMPLE_RATES
@@ -241,31 +245,37 @@ class Streams:
         finally:
             self.metrics.streams -= 1
 
+    def close(self) -> None:
+        """End all streams, as the server is shutting down."""
+        self._closing = True
+
     async def _converse(self, socket: WebSocket, session: Session) -> str | None:
         """Exchange audio for words until the end; what is wrong, if anything is."""
-        size = max(1, round(PIECE_SECONDS * session.sample_rate)) * SAMPLE_BYTES
-        rest = b""
-        while True:
+        least, most = (max(1, round(seconds * session.sample_rate)) * SAMPLE_BYTES for seconds in PIECE_SECONDS)
+        data, ended = b"", False
+        while not ended:
             try:
                 message = await asyncio.wait_for(socket.receive(), self.settings.timeout)
             except asyncio.TimeoutError:
                 return f"No audio came for {self.settings.timeout:g} s."
-            if message["type"] == "websocket.disconnect":
-                raise WebSocketDisconnect(message["code"])
-            if message.get("bytes") is None:
-                if not _is_end(message["text"]):
-                    return 'A text message must be {"type": "end"}; audio comes in binary messages.'
-                await self._compute(socket, session, None)
-                await socket.send_text(json.dumps({"type": "end", "duration": round(session.duration, 3)}) + "\n")
-                return None
-            data = rest + message["bytes"]
-            whole = len(data) // SAMPLE_BYTES * SAMPLE_BYTES
-            rest = data[whole:]
-            for start in range(0, whole, size):
-                samples = np.frombuffer(data[start : min(start + size, whole)], "<i2").astype(np.float32)
-                await self._compute(socket, session, samples / np.float32(FULL_SCALE_INT16))
+            if message["type"] == "websocket.disconnect" or self._closing:
+                raise WebSocketDisconnect
+            if message.get("bytes") is not None:
+                data += message["bytes"]
+            elif _is_end(message["text"]):
+                ended = True
+            else:
+                return 'A text message must be {"type": "end"}; audio comes in binary messages.'
+            while len(data) >= (SAMPLE_BYTES if ended else least):
+                piece = data[: min(most, len(data) // SAMPLE_BYTES * SAMPLE_BYTES)]
+                data = data[len(piece) :]
+                samples = np.frombuffer(piece, "<i2").astype(np.float32) / np.float32(FULL_SCALE_INT16)
+                await self._compute(socket, session, samples)
             if session.duration > self.settings.max_duration:
                 return f"The stream is longer than the limit of this server, {self.settings.max_duration:g} s."
+        await self._compute(socket, session, None)
+        await socket.send_text(json.dumps({"type": "end", "duration": round(session.duration, 3)}) + "\n")
+        return None
 
     async def _compute(self, socket: WebSocket, session: Session, samples: Samples | None) -> None:
         for word in await asyncio.wrap_future(self.worker.submit(session, samples)):
@@ -275,5 +285,5 @@ class Streams:
 def _is_end(text: str) -> bool:
     try:
         return bool(json.loads(text) == {"type": "end"})
-    except ValueError:
+    except (ValueError, RecursionError):
         return False

@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from biglittle_asr.inference import Failure, Recognizer, Recording, Transcript, transcribe
 from biglittle_asr.inference.transcripts import FORMATS, captions, word_object
-from biglittle_asr.serve.guard import RETRY_AFTER
+from biglittle_asr.serve.guard import RETRY_AFTER, SHUTTING_DOWN
 from biglittle_asr.serve.metrics import TRANSCRIPTIONS, Metrics
 from biglittle_asr.serve.settings import Settings
 
@@ -34,7 +34,6 @@ LABEL = "file"
 """Name of an upload in messages: that of the form's field, as the client's own name for it is never used."""
 MAX_FIELDS, MAX_FIELD_BYTES = 32, 65536
 """Of the form, besides the file."""
-SHUTTING_DOWN = "The server is shutting down; try again later."
 
 
 class _Abandoned(Exception):
