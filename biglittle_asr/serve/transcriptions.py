@@ -168,15 +168,16 @@ class Transcriptions:
     async def _transcript(self, upload: BinaryIO, request: Request) -> Transcript:
         abandoned = threading.Event()
         job = self._executor.submit(self._transcribe, upload, abandoned)
-        done = asyncio.wrap_future(job)
-        gone = asyncio.ensure_future(request.receive())
-        closing = asyncio.ensure_future(self._closing.wait())
+        done: asyncio.Future[Any] = asyncio.wrap_future(job)
+        gone: asyncio.Future[Any] = asyncio.ensure_future(request.receive())
+        closing: asyncio.Future[Any] = asyncio.ensure_future(self._closing.wait())
         try:
             await asyncio.wait({done, gone, closing}, return_when=asyncio.FIRST_COMPLETED)
             if closing.done() and not done.done() and not job.cancel():
                 await asyncio.wait({done, gone}, return_when=asyncio.FIRST_COMPLETED)
             if done.done() and not done.cancelled():
-                return done.result()
+                transcript: Transcript = done.result()
+                return transcript
             raise ClientDisconnect if gone.done() else HTTPException(503, SHUTTING_DOWN, RETRY_AFTER)
         finally:
             abandoned.set()
