@@ -85,10 +85,10 @@ def run(options: argparse.Namespace) -> None:
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise ValueError(f"serving needs {', '.join(missing)}; install with pip install 'biglittle-asr[serve]'.")
-    from biglittle_asr.serve import Server, Settings
+    from biglittle_asr.serve import Server, ServerSettings
     from biglittle_asr.serve.server import bound_temporary_files
 
-    settings = Settings(
+    settings = ServerSettings(
         host=options.host,
         port=options.port,
         token=options.token if options.token is not None else os.environ.get(TOKEN),

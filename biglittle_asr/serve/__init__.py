@@ -8,6 +8,6 @@
 """
 
 from biglittle_asr.serve.server import Server
-from biglittle_asr.serve.settings import Settings
+from biglittle_asr.serve.settings import ServerSettings
 
-__all__ = ["Server", "Settings"]
+__all__ = ["Server", "ServerSettings"]

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from biglittle_asr.serve.metrics import Metrics
-from biglittle_asr.serve.settings import Settings
+from biglittle_asr.serve.settings import ServerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class Guard:
     Arguments
     ---------
     app : ASGI application
-    settings : Settings
+    settings : ServerSettings
     metrics : Metrics
         Counts responses.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -22,7 +22,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from biglittle_asr.inference import Recognizer
 from biglittle_asr.serve.guard import Guard, answer_failure, answer_refusal, error_object
 from biglittle_asr.serve.metrics import CONTENT_TYPE, Metrics
-from biglittle_asr.serve.settings import Settings
+from biglittle_asr.serve.settings import ServerSettings
 from biglittle_asr.serve.streams import LONGEST_MESSAGE, Streams
 from biglittle_asr.serve.transcriptions import Transcriptions
 
@@ -41,7 +41,7 @@ class Server(uvicorn.Server):
     recognizer : Recognizer
     model : str
         The model's name.
-    settings : Settings
+    settings : ServerSettings
 
     Raises
     ------
@@ -55,13 +55,13 @@ class Server(uvicorn.Server):
     >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> encoder, tokenizer = create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), CharacterTokenizer(" AB")
     >>> recognizer = Recognizer(LogMel(), SentenceNormalization(), CTCModel(encoder, tokenizer.size), tokenizer)
-    >>> server = Server(recognizer, "small", Settings(port=0))
+    >>> server = Server(recognizer, "small", ServerSettings(port=0))
     >>> server.url.startswith("http://127.0.0.1:")
     True
     >>> server.close()
     """
 
-    def __init__(self, recognizer: Recognizer, model: str, settings: Settings) -> None:
+    def __init__(self, recognizer: Recognizer, model: str, settings: ServerSettings) -> None:
         self.settings = settings
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         try:
@@ -123,7 +123,7 @@ class Server(uvicorn.Server):
         self.socket.close()
 
 
-def bound_temporary_files(settings: Settings) -> None:
+def bound_temporary_files(settings: ServerSettings) -> None:
     """Forbid this process, and the decoders it starts, files larger than the longest recording takes."""
     with contextlib.suppress(ImportError):  # not on Windows
         import resource

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """Address and limits of a server.
 
     Raises
@@ -17,7 +17,7 @@ class Settings:
 
     Example
     -------
-    >>> Settings(host="0.0.0.0", token="secret").port
+    >>> ServerSettings(host="0.0.0.0", token="secret").port
     8000
     """
 

@@ -26,7 +26,7 @@ from biglittle_asr.inference.streaming import check_streams, step_together
 from biglittle_asr.inference.transcripts import word_object
 from biglittle_asr.serve.guard import RETRY_AFTER, SHUTTING_DOWN, error_object
 from biglittle_asr.serve.metrics import STREAMS, Metrics
-from biglittle_asr.serve.settings import Settings
+from biglittle_asr.serve.settings import ServerSettings
 
 STEP_FRAMES = 16
 """Feature frames per step (0.16 s). A multiple of the encoders' alignment, so that streams are in step, and stay so,
@@ -195,11 +195,11 @@ class Streams:
     Arguments
     ---------
     recognizer : Recognizer
-    settings : Settings
+    settings : ServerSettings
     metrics : Metrics
     """
 
-    def __init__(self, recognizer: Recognizer, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, recognizer: Recognizer, settings: ServerSettings, metrics: Metrics) -> None:
         self.recognizer, self.settings, self.metrics = recognizer, settings, metrics
         self.worker = StreamWorker(metrics)
         self._closing = False

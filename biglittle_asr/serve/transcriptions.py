@@ -25,7 +25,7 @@ from biglittle_asr.inference import Failure, Recognizer, Recording, Transcript, 
 from biglittle_asr.inference.transcripts import FORMATS, captions, word_object
 from biglittle_asr.serve.guard import RETRY_AFTER, SHUTTING_DOWN
 from biglittle_asr.serve.metrics import TRANSCRIPTIONS, Metrics
-from biglittle_asr.serve.settings import Settings
+from biglittle_asr.serve.settings import ServerSettings
 
 OTHER_NAMES = frozenset({"whisper-1"})
 """Names of models that clients send if they cannot be told another."""
@@ -123,11 +123,11 @@ class Transcriptions:
     recognizer : Recognizer
     model : str
         Its name.
-    settings : Settings
+    settings : ServerSettings
     metrics : Metrics
     """
 
-    def __init__(self, recognizer: Recognizer, model: str, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, recognizer: Recognizer, model: str, settings: ServerSettings, metrics: Metrics) -> None:
         self.recognizer, self.model, self.settings, self.metrics = recognizer, model, settings, metrics
         self._executor = ThreadPoolExecutor(1, "transcriptions")
         self._closing = asyncio.Event()

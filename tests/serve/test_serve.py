@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -29,7 +30,8 @@ from websockets.sync.client import ClientConnection, connect
 from biglittle_asr.cli import main
 from biglittle_asr.inference import Recognizer, load_model, save_model
 from biglittle_asr.inference.streaming import ModelStream, step_together
-from biglittle_asr.serve import Server, Settings, transcriptions
+from biglittle_asr.serve import Server, ServerSettings, transcriptions
+from biglittle_asr.serve.server import bound_temporary_files
 from biglittle_asr.serve.transcriptions import RESPONSES
 from support.recognizers import babble, make_recognizer, run
 from support.repository import REPOSITORY
@@ -351,14 +353,14 @@ def test_an_error_that_nobody_expected_is_one_sentence(
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
 def test_other_machines_need_a_token(host: str) -> None:
     with pytest.raises(ValueError, match="token"):
-        Settings(host=host)
-    assert "secret" not in repr(Settings(host=host, token="secret"))
+        ServerSettings(host=host)
+    assert "secret" not in repr(ServerSettings(host=host, token="secret"))
 
 
 @pytest.mark.parametrize("token", ["", " ", "ä", "a\nb"])
 def test_a_token_can_be_sent(token: str) -> None:
     with pytest.raises(ValueError, match="token"):
-        Settings(token=token)
+        ServerSettings(token=token)
 
 
 def test_a_token_opens_everything(recognizer: Recognizer, audio: Path) -> None:
@@ -394,6 +396,16 @@ def test_large_and_long_uploads_are_refused(recognizer: Recognizer, audio: Path)
         assert (status, "lasts 4 s" in message(text)) == (413, True)
         *_, last = stream(server, pcm(babble(2)), 6400)
         assert "longer" in last["error"]["message"]
+
+
+def test_a_small_upload_cannot_fill_the_disk(server: Server) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        bound_temporary_files(ServerSettings(max_upload=1, max_duration=0.1))
+        status, _, text = upload(server, bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (status, "too long" in message(text)) == (413, True)
 
 
 class Gate:

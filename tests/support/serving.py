@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from biglittle_asr.inference import Recognizer
-from biglittle_asr.serve import Server, Settings
+from biglittle_asr.serve import Server, ServerSettings
 
 MODEL = "small"
 
@@ -16,7 +16,7 @@ MODEL = "small"
 @contextmanager
 def serving(recognizer: Recognizer, **settings: Any) -> Iterator[Server]:
     """Serve a model on loopback."""
-    server = Server(recognizer, MODEL, Settings(port=0, **settings))
+    server = Server(recognizer, MODEL, ServerSettings(port=0, **settings))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
