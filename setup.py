@@ -34,6 +34,7 @@ HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-
 EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
 NORMALIZER = ["whisper-normalizer>=0.1.15"]
 COMPLETION = ["shtab>=1.13"]
+SERVE = ["starlette>=0.47", "uvicorn>=0.35", "h11>=0.14", "websockets>=13", "python-multipart>=0.0.20"]
 # What each is for stands in biglittle_asr/extras.py.
 EXTRAS = {
     "images": IMAGES,
@@ -44,10 +45,11 @@ EXTRAS = {
     "lm": LM,
     "hybrid": HYBRID,
     "export": EXPORT,
+    "serve": SERVE,
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
     # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; sherpa-onnx and
-    # onnx-asr run our exported models.
+    # onnx-asr run our exported models; openai's client talks to our server.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -59,6 +61,8 @@ EXTRAS = {
         *LM,
         *HYBRID,
         *EXPORT,
+        *SERVE,
+        "openai>=1.50",
         "sherpa-onnx>=2.0,<3",
         "onnx-asr>=0.12",
         *NORMALIZER,

@@ -27,6 +27,7 @@ from biglittle_asr.commands import (
     recipe,
     report,
     score,
+    serve,
     shard,
     transcribe,
     tune,
@@ -166,6 +167,13 @@ COMMANDS = (
             "biglittle score --ref ref.txt --hyp hyp.txt --alignments errors.txt",
             "biglittle score --ref hub5.stm --hyp system.ctm --glm hub5.glm",
         ),
+    ),
+    Command(
+        "serve",
+        "Answer requests for transcriptions over HTTP.",
+        serve.add_arguments,
+        serve.run,
+        ("biglittle serve MODEL",),
     ),
     Command(
         "shard",

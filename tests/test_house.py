@@ -62,7 +62,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "tasks/images": "speechbrain torch",
         "tasks/speech": "numpy speechbrain torch torchaudio",
     },
-    {"tasks/hybrid": "numpy speechbrain torch"},
+    {"serve": "h11 numpy starlette torch uvicorn", "tasks/hybrid": "numpy speechbrain torch"},
     {"commands": "packaging shtab soundfile torch torchaudio tqdm"},
     {"cli": ""},
 )

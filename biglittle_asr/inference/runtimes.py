@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -151,7 +152,8 @@ class RuntimeNetwork:
 
     def __init__(self, runtime: Runtime, stream: Callable[[], Runtime]) -> None:
         self.runtime = runtime
-        self._stream = stream
+        # Streams keep their state themselves, so that all can share one open file.
+        self._stream = functools.cache(stream)
 
     @property
     def normalizes(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +10,9 @@ from torch import Tensor
 
 from biglittle_asr.decoding import Word
 from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.runtimes import RuntimeStream
 from biglittle_asr.inference.transcription import decode
+from biglittle_asr.nnet import StreamState
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -82,17 +84,64 @@ class ModelStream:
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self._state = model.initial_state()
+        self.state: StreamState = model.initial_state()
 
     def step(self, features: Tensor) -> Tensor:
         """Outputs (T', V) of the frames that the next features (1, T, F) complete."""
-        outputs, self._state = self.model.step(features, self._state)
+        outputs, self.state = self.model.step(features, self.state)
         found: Tensor = outputs[0]
         return found
 
     def finish(self, features: Tensor) -> Tensor:
         """Outputs (T', V) of the last features (1, T, F)."""
         return self.step(features)
+
+
+def step_together(
+    streams: Sequence[ModelStream | RuntimeStream], features: Sequence[Tensor], last: Sequence[bool]
+) -> list[Tensor]:
+    """Step several streams of one recognizer; those in step share a network call.
+
+    Streams are in step if they get equally many frames, and have had equally many but for a multiple of the encoder's
+    alignment.
+
+    Arguments
+    ---------
+    streams : sequence of ModelStream or RuntimeStream
+    features : sequence of Tensor
+        The next normalized features (1, T, F) of each.
+    last : sequence of bool
+        Whether they are its last.
+
+    Returns
+    -------
+    list of Tensor
+        The outputs (T', V) of each, as its own `step` or `finish` would give them, to 1e-5.
+
+    Example
+    -------
+    >>> from biglittle_asr.models import CTCModel, create_encoder
+    >>> model = CTCModel(create_encoder("bl_resnet22_half", time_padding="causal"), output_neurons=4).eval()
+    >>> streams = [ModelStream(model), ModelStream(model), ModelStream(model)]
+    >>> features = [torch.randn(1, frames, 80) for frames in (16, 16, 3)]
+    >>> [tuple(outputs.shape) for outputs in step_together(streams, features, [False, False, True])]
+    [(4, 4), (4, 4), (1, 4)]
+    """
+    found: dict[int, Tensor] = {}
+    groups: dict[object, dict[int, ModelStream]] = {}
+    for place, (stream, each, is_last) in enumerate(zip(streams, features, last, strict=True)):
+        if isinstance(stream, ModelStream):
+            key = (each.shape, *(kept.shape for kept in stream.state))
+            groups.setdefault(key, {})[place] = stream
+        else:
+            found[place] = stream.finish(each) if is_last else stream.step(each)
+    for group in groups.values():
+        states = zip(*(stream.state for stream in group.values()), strict=True)
+        model = next(iter(group.values())).model
+        outputs, state = model.step(torch.cat([features[place] for place in group]), tuple(map(torch.cat, states)))
+        for row, (place, stream) in enumerate(group.items()):
+            found[place], stream.state = outputs[row], tuple(kept[row : row + 1] for kept in state)
+    return [found[place] for place in range(len(streams))]
 
 
 @torch.inference_mode()

@@ -139,7 +139,7 @@ def format_tsv(transcript: Transcript) -> str:
     'start\tend\ttext\n250\t1200\tYES NO\n'
     """
     rows = [["start", "end", "text"]]
-    for words in _captions(transcript.words):
+    for words in captions(transcript.words):
         times = (round(1000 * time) for time in (words[0].start, words[-1].end))
         rows.append([*map(str, times), _joined(words).replace("\t", " ")])
     return "".join("\t".join(row) + "\n" for row in rows)
@@ -336,11 +336,11 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _captions(words: Sequence[Word]) -> list[list[Word]]:
+def captions(words: Sequence[Word]) -> list[list[Word]]:
     """Group words into captions that are shown together."""
-    captions: list[list[Word]] = []
+    groups: list[list[Word]] = []
     for word in words:
-        last = captions[-1] if captions else None
+        last = groups[-1] if groups else None
         if (
             last is not None
             and word.start - last[-1].end < CAPTION_PAUSE
@@ -349,8 +349,8 @@ def _captions(words: Sequence[Word]) -> list[list[Word]]:
         ):
             last.append(word)
         else:
-            captions.append([word])
-    return captions
+            groups.append([word])
+    return groups
 
 
 def _fits(words: Sequence[Word]) -> bool:
@@ -364,8 +364,8 @@ def _joined(words: Sequence[Word]) -> str:
 
 def _displayed(words: Sequence[Word]) -> Iterator[tuple[int, int, str]]:
     """Yield the display of each caption: start and end in milliseconds, and the text in lines."""
-    captions = _captions(words)
-    for shown, following in zip(captions, [*captions[1:], None], strict=True):
+    groups = captions(words)
+    for shown, following in zip(groups, [*groups[1:], None], strict=True):
         start = round(1000 * shown[0].start)
         end = max(round(1000 * shown[-1].end), start + round(1000 * CAPTION_SECONDS[0]))
         if following is not None:
