@@ -7,7 +7,6 @@ import contextlib
 import logging
 import socket
 import time
-from typing import Any
 
 import h11
 import uvicorn
@@ -143,9 +142,6 @@ def _routes(model: str, transcriptions: Transcriptions, streams: Streams, metric
         "streams": streams.problem is None,
     }
 
-    async def transcribe(request: Request) -> Response:
-        return await transcriptions(request)
-
     async def list_models(request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [listed]})
 
@@ -155,17 +151,14 @@ def _routes(model: str, transcriptions: Transcriptions, streams: Streams, metric
     async def show_metrics(request: Request) -> Response:
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE)
 
-    async def stream(socket: Any) -> None:
-        await streams(socket)
-
     # Static files of a page would be mounted at "/", behind these.
     return Starlette(
         routes=[
-            Route("/v1/audio/transcriptions", transcribe, methods=["POST"]),
+            Route("/v1/audio/transcriptions", transcriptions.respond, methods=["POST"]),
             Route("/v1/models", list_models),
             Route("/healthz", healthz),
             Route("/metrics", show_metrics),
-            WebSocketRoute("/v1/stream", stream),
+            WebSocketRoute("/v1/stream", streams.respond),
         ],
         exception_handlers={HTTPException: answer_refusal, Exception: answer_failure},
     )

@@ -213,7 +213,7 @@ class Streams:
         else:
             self.worker.start()
 
-    async def __call__(self, socket: WebSocket) -> None:
+    async def respond(self, socket: WebSocket) -> None:
         """Serve one stream.
 
         Raises

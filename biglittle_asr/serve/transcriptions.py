@@ -133,7 +133,7 @@ class Transcriptions:
         self._closing = asyncio.Event()
         self._stopped = threading.Event()
 
-    async def __call__(self, request: Request) -> Response:
+    async def respond(self, request: Request) -> Response:
         """Respond to a request."""
         with self._place():
             async with request.form(max_files=1, max_fields=MAX_FIELDS, max_part_size=MAX_FIELD_BYTES) as form:
