@@ -30,6 +30,7 @@ from biglittle_asr.scoring import (
     read_stm,
     score_nist,
 )
+from biglittle_asr.scoring.saved import COMPARED
 from biglittle_asr.study.queue import Places
 from biglittle_asr.study.results import read_epochs
 
@@ -213,7 +214,9 @@ def _sets_of(folder: Path) -> list[str]:
             f"{folder}: is no recipe's output folder, for it has neither epochs.csv nor scores; name such a folder, or "
             "a file of `biglittle evaluate --output`."
         )
-    return [name for name, file in SETS.items() if (folder / file).is_file()]
+    # Without scores.json, which recipes write last, the files may be those of an earlier run.
+    totals = _totals(folder / "scores.json")
+    return [name for name, file in SETS.items() if name in totals and (folder / file).is_file()]
 
 
 def _read_file(path: Path, name: str, bootstrap: int) -> Experiment:
@@ -221,14 +224,17 @@ def _read_file(path: Path, name: str, bootstrap: int) -> Experiment:
 
 
 def _read_folder(folder: Path, name: str, shown: str | None, bootstrap: int) -> Experiment:
-    totals: dict[str, Mapping[str, Any]] = {}
-    if (folder / "scores.json").is_file():
-        totals = _totals(folder / "scores.json")
+    totals = _totals(folder / "scores.json")
     score: Score | None = None
     audio: Mapping[str, Audio] = {}
     if shown is not None:
         score, audio = _read_set(folder, shown, bootstrap)
-        totals = {**totals, shown: score.all.to_dict()}
+        counted = score.all.to_dict()
+        if any(totals[shown].get(name) != counted[name] for name in COMPARED):
+            raise ValueError(
+                f"{folder}: scores.json and {SETS[shown]} are not of the same run; run the recipe with --test_only."
+            )
+        totals = {**totals, shown: counted}
     return Experiment(
         name,
         shown or next((each for each in SETS if each in totals), ""),
@@ -274,6 +280,9 @@ def _audio_of_row(row: Mapping[str, str]) -> Audio:
 
 
 def _totals(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Counts of all utterances by set; none before the end of a training."""
+    if not path.is_file():
+        return {}
     scores = read_json(path)
     try:
         # Fails for anything but an object.

@@ -54,6 +54,16 @@ KINDS = {"S": "Substitutions", "D": "Deletions", "I": "Insertions"}
 COUNTS = {"S": "substitutions", "D": "deletions", "I": "insertions"}
 RATE_NAMES = {"wer": "WER", "cer": "CER", "top1_error": "top-1 error", "top5_error": "top-5 error"}
 
+HEADLINES = {
+    "encoder.name": "{}",
+    "number_of_epochs": "{} epochs",
+    "precision": "{}",
+    "seed": "seed {}",
+}
+"""Settings in the overview, and how they are written."""
+HEADLINE_VERSIONS = ("biglittle_asr", "torch", "commit")
+"""Versions in the overview."""
+
 Section = dict[str, Any] | None
 
 
@@ -91,6 +101,7 @@ def show_overview(numbered: Sequence[Numbered], bootstrap: int) -> dict[str, Any
             "counts": each.experiment.counts,
             "set": SET_NAMES[each.experiment.set],
             "interval": _interval_text(each.experiment.counts, bootstrap),
+            "settings": ", ".join(_headlines(each.experiment)),
         }
         for each in numbered
     ]
@@ -118,6 +129,15 @@ def _interval_text(counts: Mapping[str, Any] | None, bootstrap: int) -> str:
     if counts.get("wer_low") is not None:
         return f"95 % interval {rate(counts['wer_low'])} to {rate(counts['wer_high'])}"
     return "No interval: that takes two speakers or more." if bootstrap else "No interval was asked for."
+
+
+def _headlines(experiment: Experiment) -> Iterable[str]:
+    for name, text in HEADLINES.items():
+        if experiment.settings.get(name):
+            yield text.format(experiment.settings[name])
+    for name in HEADLINE_VERSIONS:
+        if name in experiment.versions:
+            yield f"{name} {experiment.versions[name]}"
 
 
 # Comparison
@@ -280,7 +300,7 @@ def show_speakers(scored: Sequence[Numbered], bootstrap: int) -> Section:
         for value in (each.counts.wer, *(each.interval or ()))
         if value is not None
     ]
-    axis = linear_axis(values, 3.0, 97.0, most=5)
+    axis = linear_axis(values, 3.0, 95.0, most=5)
     rows = []
     for name in names:
         found = [by_name.get(name) for by_name in rates]
