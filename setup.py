@@ -17,6 +17,7 @@ CORE = [
     "markupsafe>=2.1",
     "matplotlib>=3.8",
     "numpy>=1.26",
+    "packaging>=23",
     "pandas>=2",
     "ruamel.yaml>=0.17.28",
     "safetensors>=0.4",
@@ -30,15 +31,23 @@ IMAGES = ["torchvision>=0.26,<1", "pillow>=10"]
 DEMO = ["espeakng-loader>=0.2"]
 LM = ["flashlight-text>=0.0.7"]
 HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-io>=1.22"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
+NORMALIZER = ["whisper-normalizer>=0.1.15"]
+COMPLETION = ["shtab>=1.13"]
+# What each is for stands in biglittle_asr/extras.py.
 EXTRAS = {
     "images": IMAGES,
     "storage": ["s3fs", "gcsfs", "adlfs"],
+    "hub": ["huggingface_hub>=0.23"],
+    "normalizer": NORMALIZER,
+    "completion": COMPLETION,
     "lm": LM,
     "hybrid": HYBRID,
-    "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
+    "export": EXPORT,
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
-    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features.
+    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; sherpa-onnx and
+    # onnx-asr run our exported models.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -49,6 +58,11 @@ EXTRAS = {
         *DEMO,
         *LM,
         *HYBRID,
+        *EXPORT,
+        "sherpa-onnx>=2.0,<3",
+        "onnx-asr>=0.12",
+        *NORMALIZER,
+        *COMPLETION,
     ],
 }
 
@@ -61,7 +75,15 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["biglittle_asr*"]),
-    package_data={"biglittle_asr": ["py.typed", "corpora/images/imagenet_wnids.txt", "report/page/*"]},
+    package_data={
+        "biglittle_asr": [
+            "py.typed",
+            "corpora/images/imagenet_wnids.txt",
+            "profiling/named.json",
+            "pretrained/*/*",
+            "report/page/*",
+        ]
+    },
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["biglittle = biglittle_asr.cli:main"]},

@@ -23,6 +23,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from biglittle_asr.extras import missing_extra
 from biglittle_asr.messages import first_line
 
 logger = logging.getLogger(__name__)
@@ -235,5 +236,5 @@ def _open(url: str) -> tuple[Any, str]:
 
 def _unreadable(url: str, error: Exception) -> ShardError:
     if isinstance(error, ImportError):
-        return ShardError(f"{url}: needs a package for this kind of storage: pip install 'biglittle_asr[storage]'.")
+        return ShardError(missing_extra(f"{url}: needs a package for this kind of storage", "storage", error))
     return ShardError(f"{url}: cannot be read ({first_line(error)}); check the location, and your access to it.")

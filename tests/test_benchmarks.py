@@ -139,3 +139,28 @@ def test_deviations_that_are_not_numbers_fail(gpu_check: Any) -> None:
     assert not gpu_check.worst("", {"a": 1e-6, "b": nan, "c": 1e-5}, 1e-4).passed
     assert gpu_check.deviation(torch.ones(2), torch.tensor([1.0, 2.0])) == 0.5
     assert gpu_check.deviation(torch.ones(2), torch.ones(3)) == float("inf")
+
+
+@pytest.mark.slow
+def test_inference_is_measured_in_every_runtime_beside_the_twin(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    inference = load("inference")
+    monkeypatch.setattr(inference, "create_encoder", _narrow(inference.create_encoder))
+    options = ["--seconds=0.2", "--rounds=4", "--precisions", "fp32", "int8", "bf16", f"--output={tmp_path}"]
+    inference.main(["bl_resnet22", *options, "--json"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    found = {(row["runtime"], row["precision"]) for row in rows if row["network"] == "bl_resnet22"}
+    assert found == {
+        *(("torch", each) for each in ("fp32", "bf16")),
+        *(("onnxruntime", each) for each in ("fp32", "int8")),
+        *(("openvino", each) for each in ("fp32", "bf16", "int8")),
+    }
+    assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows if "ratio" in row)
+    assert sum("ratio" in row for row in rows) * 2 == len(rows)
+    assert (tmp_path / "times.svg").stat().st_size and "| bl_resnet22 | openvino | int8 |" in (
+        tmp_path / "table.md"
+    ).read_text()
+
+
+def _narrow(create: Any) -> Any:
+    return lambda name, **options: create(name, **{"channels": (4, 8, 8, 16), **options})

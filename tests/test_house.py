@@ -39,12 +39,12 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 PACKAGE = "biglittle_asr"
 FLOORS: tuple[dict[str, str], ...] = (
-    {"messages": "", "moved": "", "threads": ""},
+    {"extras": "", "messages": "", "moved": "", "threads": ""},
     {PACKAGE: "", "files": "", "shards": "fsspec"},
     {
         "audio": "numpy soundfile",
         "nnet": "numpy torch",
-        "scoring": "jiwer numpy",
+        "scoring": "jiwer numpy whisper_normalizer",
         "tokens": "sentencepiece",
     },
     {
@@ -53,8 +53,8 @@ FLOORS: tuple[dict[str, str], ...] = (
         "models": "numpy safetensors speechbrain torch",
     },
     {"decoding": "flashlight kaldi_decoder kaldi_native_io kaldifst kaldilm numpy speechbrain torch torchaudio"},
-    {"profiling": "matplotlib torch"},
-    {"inference": "numpy ruamel safetensors speechbrain torch tqdm"},
+    {"export": "numpy onnx onnxruntime torch", "profiling": "matplotlib torch"},
+    {"inference": "huggingface_hub numpy onnxruntime openvino ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy ruamel", "tasks/engine": "matplotlib numpy ruamel speechbrain torch"},
     {
@@ -63,7 +63,7 @@ FLOORS: tuple[dict[str, str], ...] = (
         "tasks/speech": "numpy speechbrain torch torchaudio",
     },
     {"tasks/hybrid": "numpy speechbrain torch"},
-    {"commands": "ruamel torch tqdm"},
+    {"commands": "packaging ruamel shtab soundfile torch torchaudio tqdm"},
     {"cli": ""},
 )
 """Rooms, lowest floor first, and the other packages that each may import. A room imports only from floors below it."""
@@ -197,7 +197,12 @@ def test_a_name_means_one_thing() -> None:
 HEAVY = ("matplotlib", "pandas", "speechbrain", "torchaudio", "torchvision")
 WITHOUT_TORCH = ("torch", *HEAVY)
 PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "the list of commands": ("from biglittle_asr.cli import _parser\n_parser()", ("numpy", *WITHOUT_TORCH)),
+    "the list of commands": (
+        "from biglittle_asr.cli import command_parser\ncommand_parser().format_help()",
+        ("numpy", *WITHOUT_TORCH),
+    ),
+    "the list of networks": ("from biglittle_asr.cli import main\nassert main(['models']) == 0", WITHOUT_TORCH),
+    "completion": ("from biglittle_asr.cli import main\nassert main(['completion', 'bash']) == 0", WITHOUT_TORCH),
     "the cost of a network": (
         "from biglittle_asr.cli import main\nassert main(['profile', 'bl_resnet22', '--runs', '0']) == 0",
         HEAVY,

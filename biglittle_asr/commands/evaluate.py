@@ -9,17 +9,21 @@ from typing import Any
 
 from biglittle_asr.commands.networks import override
 from biglittle_asr.commands.shared import (
+    MODEL,
     add_batch_seconds,
     add_bootstrap,
     add_corpus,
     add_decoding,
     add_json,
     add_model,
+    add_normalizer,
+    add_runtime,
     check_folder,
     check_output,
     count,
     decoding_settings,
     find_manifest,
+    open_model,
     positive_count,
     print_score,
     set_decoding,
@@ -28,14 +32,14 @@ from biglittle_asr.commands.shared import (
 
 BATCH_SIZE = 64
 """Default number of images per batch."""
-ONLY_SPEECH = ("corpus", "by_utterance", "output")
+ONLY_SPEECH = ("corpus", "by_utterance", "output", "normalizer")
 ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
 """Options that apply to only one kind of model."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    add_model(parser, "model folder, or name of an image model, such as bl_resnet50")
+    add_model(parser, f"{MODEL}, or of an image model, such as bl_resnet50")
     parser.add_argument(
         "words",
         metavar="[KEY=VALUE ...] DATA",
@@ -50,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", "--batch_size", type=positive_count, help=f"images per batch (default: {BATCH_SIZE})"
     )
     parser.add_argument("--workers", type=count, help="processes that read images (default: 0, this process)")
+    add_runtime(parser)
     add_corpus(parser, "test")
     parser.add_argument(
         "--by-utterance",
@@ -61,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, help="file to write, with counts and the alignment of every utterance, errors marked"
     )
+    add_normalizer(parser)
     add_bootstrap(parser)
     add_batch_seconds(parser)
     add_decoding(parser)
@@ -74,6 +80,8 @@ def run(options: argparse.Namespace) -> None:
 
     check_output(options.output)
     images = is_classifier(str(options.model))
+    if images and options.runtime != "torch":
+        raise ValueError(f"{options.model}: classifies images, which run in torch only; leave --runtime out.")
     if not images and options.weights is None:
         check_folder(options.model)
     options.data, options.overrides = _split(options.words)
@@ -147,15 +155,16 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
 
 def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     from biglittle_asr.corpora.manifest import read_manifest
-    from biglittle_asr.inference import load_model
     from biglittle_asr.inference.evaluation import EVALUATION_COLUMNS, evaluate, evaluate_nist, find_references
     from biglittle_asr.inference.transcription import Failure, audio_progress
-    from biglittle_asr.nnet.devices import usable_device
-    from biglittle_asr.scoring import NistScore, Score
+    from biglittle_asr.scoring import NistScore, Score, load_normalizer
 
     rows = read_manifest(manifest, EVALUATION_COLUMNS)
     references = None if options.by_utterance else find_references(manifest)
-    recognizer = load_model(options.model, usable_device(options.device))
+    normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
+    if normalizer is not None and references is not None:
+        raise ValueError(f"--normalizer: is for texts, but {references[0]} is scored as NIST does; add --by-utterance.")
+    recognizer = open_model(options)
     set_decoding(recognizer, options)
     failures: list[Failure] = []
 
@@ -167,13 +176,14 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
     with audio_progress("evaluating") as progress:
         given = {"batch_seconds": options.batch_seconds, "bootstrap": options.bootstrap, "progress": progress}
         if references is None:
-            score = evaluate(recognizer, rows, **given, report=report)
+            score = evaluate(recognizer, rows, **given, report=report, normalizer=normalizer)
         else:
             tell(f"scoring as NIST does, by {' and '.join(path.name for path in references if path is not None)}.")
             score, _ = evaluate_nist(recognizer, rows, *references, **given, report=report)
     if options.output is not None:
-        score.write(options.output, f"{options.model} on {options.data}")
-    print_score(score, options)
+        rules = "" if normalizer is None else f", normalizer {normalizer.name}"
+        score.write(options.output, f"{options.model} on {options.data}{rules}")
+    print_score(score, options, normalizer=normalizer)
     if failures:
         fate = "are not scored" if references is None else "count as deletions"
         raise ValueError(f"{len(failures)} of {len(rows)} utterances could not be transcribed, and {fate}.")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biglittle_asr.commands.shared import add_bootstrap, add_json, check_output, print_score, tell
+from biglittle_asr.commands.shared import add_bootstrap, add_json, add_normalizer, check_output, print_score, tell
 from biglittle_asr.messages import visible
 
 if TYPE_CHECKING:
-    from biglittle_asr.scoring import NistScore, Score
+    from biglittle_asr.scoring import NistScore, Normalizer, Score
     from biglittle_asr.scoring.alignment import AlignedUtterance
 
 ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
@@ -60,6 +61,7 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="file with lines `ID speaker`, for kaldi, or for trn to replace the speakers in IDs",
     )
     parser.add_argument("--case-sensitive", action="store_true", help="count Yes and yes as two words")
+    add_normalizer(parser)
     parser.add_argument(
         "--missing-as-empty",
         action="store_true",
@@ -91,21 +93,31 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     check_output(options.alignments)
-    score, format = score_files(options, options.hyp)
-    title, remark = "", ""
-    more: dict[str, Any] = {"format": format}
-    written = f"{options.hyp} against {options.ref} ({format})"
-    if format == "stm":
+    scored = score_files(options, options.hyp)
+    score, normalizer = scored.score, scored.normalizer
+    title, remark, more = "", "", {"format": scored.format}
+    rules = "" if normalizer is None else f", normalizer {normalizer.name}"
+    written = f"{options.hyp} against {options.ref} ({scored.format}{rules})"
+    if scored.format == "stm":
         title, written = options.hyp.name, f"{options.hyp} against {options.ref}"
     if options.compare is not None:
-        other = _score_nist(options, options.compare)
-        remark = _compare(score, other, options, more)
+        remark = _compare(score, _score_nist(options, options.compare), options, more)
     if options.alignments is not None:
         score.write(options.alignments, written)
     if options.filtered is not None:
         _write_filtered(score, options)
     _tell_look_alikes(score.utterances)
-    print_score(score, options, title, remark, more)
+    print_score(score, options, title, remark, more, normalizer)
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """The score of a file of recognized words."""
+
+    score: Score
+    format: str
+    """Format of the files; "stm" is scored by NIST's method."""
+    normalizer: Normalizer | None = None
 
 
 def is_nist(options: argparse.Namespace, hypotheses: Path) -> bool:
@@ -116,7 +128,7 @@ def is_nist(options: argparse.Namespace, hypotheses: Path) -> bool:
     return options.format == "stm" or (options.format == "auto" and named)
 
 
-def score_files(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
+def score_files(options: argparse.Namespace, hypotheses: Path) -> ScoredFiles:
     """Score a file of recognized words against the references.
 
     Arguments
@@ -126,24 +138,19 @@ def score_files(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, s
     hypotheses : pathlib.Path
         The recognized words.
 
-    Returns
-    -------
-    score : Score or NistScore
-    format : str
-        The files' format; "stm" is scored by NIST's method.
-
     Raises
     ------
     OSError, ValueError
         If a file cannot be read or scored, or an option is of another format.
     """
-    if is_nist(options, hypotheses):
-        return _score_nist(options, hypotheses), "stm"
-    return _score_texts(options, hypotheses)
+    nist = is_nist(options, hypotheses)
+    if options.normalizer is not None and options.case_sensitive:
+        raise ValueError("--normalizer: writes all words in lower case; leave out --case-sensitive.")
+    return ScoredFiles(_score_nist(options, hypotheses), "stm") if nist else _score_texts(options, hypotheses)
 
 
-def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
-    from biglittle_asr.scoring import read_pair, read_utt2spk, score_texts
+def _score_texts(options: argparse.Namespace, hypotheses: Path) -> ScoredFiles:
+    from biglittle_asr.scoring import load_normalizer, read_pair, read_utt2spk, score_texts
     from biglittle_asr.scoring.nist.marks import has_marks, optional_word
 
     def refuse(names: Sequence[str], purpose: str, formats: str) -> None:
@@ -154,6 +161,7 @@ def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, 
             )
 
     refuse(ONLY_STM, "an STM against a CTM", "stm")
+    normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
     pair = read_pair(options.ref, hypotheses, options.format, options.case_sensitive)
     if pair.format != "trn":
         refuse(ONLY_NIST, "NIST's files", "trn or stm")
@@ -168,26 +176,35 @@ def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, 
         speakers = read_utt2spk(options.utt2spk)
     # Only trn files can have NIST's marks.
     texts = [*pair.references.texts.values(), *pair.hypotheses.texts.values()] if pair.format == "trn" else []
+    marked = next((text for text in texts if has_marks(text)), None)
+    if normalizer is not None and (marked is not None or options.optional or options.fragments):
+        marks = "--optional and --fragments" if marked is None else f"marks, as in '{visible(marked)}'"
+        raise ValueError(f"--normalizer: knows no {marks}, which are NIST's; leave one of them out.")
     optional = optional_word(texts)
-    if optional and options.optional is None:
+    if optional and options.optional is None and normalizer is None:
         tell(f"{visible(optional)} counts as a word with its brackets; to let it be deleted, use --optional.")
+    said, heard = pair.references.texts, pair.hypotheses.texts
+    if normalizer is not None:
+        said, heard = normalizer(said), normalizer(heard)
     score = score_texts(
-        pair.references.texts,
-        pair.hypotheses.texts,
+        said,
+        heard,
         speakers,
         bootstrap=options.bootstrap,
         case_sensitive=options.case_sensitive,
         missing_as_empty=options.missing_as_empty,
-        marks=bool(options.optional or options.fragments or any(map(has_marks, texts))),
+        marks=bool(options.optional or options.fragments or marked is not None),
         optional=bool(options.optional),
         fragments=bool(options.fragments),
     )
-    return score, pair.format
+    return ScoredFiles(score, pair.format, normalizer)
 
 
 def _score_nist(options: argparse.Namespace, hypotheses: Path) -> NistScore:
     from biglittle_asr.scoring import read_ctm, read_glm, read_stm, score_nist, without_hesitations
 
+    if options.normalizer is not None:
+        raise ValueError("--normalizer: is for texts; an STM and a CTM are mapped by rules of NIST's (--glm).")
     if options.utt2spk is not None:
         raise ValueError(f"{options.utt2spk}: an STM names the speakers itself; leave --utt2spk out.")
     stm = read_stm(options.ref)

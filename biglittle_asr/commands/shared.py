@@ -15,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
-    from biglittle_asr.scoring import Score
+    from biglittle_asr.scoring import Normalizer, Score
+
+
+MODEL = "model folder, or the name of one on Hugging Face's hub (org/name)"
+"""What MODEL is, in the help of commands."""
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -23,10 +27,34 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
-def add_model(parser: argparse.ArgumentParser, description: str = "model folder") -> None:
+def add_model(parser: argparse.ArgumentParser, description: str = MODEL) -> None:
     """Declare MODEL, and the device to run it on."""
     parser.add_argument("model", metavar="MODEL", type=Path, help=description)
     parser.add_argument("--device", default="cpu", help="device to run on, such as cuda (default: %(default)s)")
+
+
+def add_runtime(parser: argparse.ArgumentParser) -> None:
+    """Declare --runtime and --precision."""
+    parser.add_argument(
+        "--runtime",
+        choices=("torch", "onnxruntime", "openvino"),
+        default="torch",
+        help="what runs the network (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("fp32", "int8"),
+        default="fp32",
+        help="numbers that it computes with; int8 needs a file from `biglittle export --int8` (default: %(default)s)",
+    )
+
+
+def open_model(options: argparse.Namespace) -> Recognizer:
+    """Load the speech model that MODEL names, for --device, --runtime and --precision."""
+    from biglittle_asr.inference import load_model
+    from biglittle_asr.nnet.devices import usable_device
+
+    return load_model(options.model, usable_device(options.device), options.runtime, options.precision)
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +76,16 @@ def add_bootstrap(parser: argparse.ArgumentParser) -> None:
         default=1000,
         metavar="N",
         help="sets of speakers drawn for the 95 %% interval of the WER (default: %(default)s; 0 for no interval)",
+    )
+
+
+def add_normalizer(parser: argparse.ArgumentParser) -> None:
+    """Declare --normalizer."""
+    parser.add_argument(
+        "--normalizer",
+        choices=("english", "basic"),
+        help="write references and recognized words alike before they are compared, by Whisper's rules for English, or "
+        "by those for any language (case, punctuation, brackets)",
     )
 
 
@@ -230,8 +268,12 @@ def print_score(
     title: str = "",
     remark: str = "",
     more: Mapping[str, Any] | None = None,
+    normalizer: Normalizer | None = None,
 ) -> None:
     """Print a score as a table with a title and a remark, or with --json as JSON, with the keys of `more`."""
+    if normalizer is not None:
+        title = "\n".join(filter(None, [title, f"normalizer: {normalizer.name}"]))
+        more = {**(more or {}), "normalizer": normalizer.name}
     if options.bootstrap and score.all.wer_low is None:
         tell("no interval for the WER: that takes two speakers or more, and reference words.")
     counted = score.all

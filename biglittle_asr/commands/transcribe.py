@@ -10,6 +10,8 @@ from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_decoding,
     add_model,
+    add_runtime,
+    open_model,
     positive_count,
     positive_seconds,
     set_decoding,
@@ -20,6 +22,7 @@ from biglittle_asr.commands.shared import (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_model(parser)
+    add_runtime(parser)
     parser.add_argument(
         "audio",
         metavar="AUDIO",
@@ -28,9 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=("text", "json", "ctm", "srt"),
+        choices=("text", "json", "ctm", "srt", "vtt", "tsv"),
         default="text",
-        help="output format; json, ctm and srt have word times, json and ctm also confidences (default: %(default)s)",
+        help="output format: json and ctm have the times and confidences of words; srt, vtt and tsv the times of "
+        "captions (default: %(default)s)",
     )
     parser.add_argument("--json", action="store_const", const="json", dest="format", help="short for --format json")
     parser.add_argument(
@@ -72,14 +76,12 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from biglittle_asr.inference import load_model
     from biglittle_asr.inference.inputs import find_recordings
     from biglittle_asr.inference.transcription import Failure, audio_progress, transcribe
     from biglittle_asr.inference.transcripts import TranscriptWriter
-    from biglittle_asr.nnet.devices import usable_device
     from biglittle_asr.profiling import Stopwatch
 
-    recognizer = load_model(options.model, usable_device(options.device))
+    recognizer = open_model(options)
     set_decoding(recognizer, options)
     if recognizer.search is not None and recognizer.search.settings.nbest > 1 and options.format != "json":
         raise ValueError("--nbest: only JSON holds several texts of a recording; take --format json.")
@@ -126,15 +128,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _transcribe_stream(options: argparse.Namespace) -> None:
-    from biglittle_asr.inference import load_model
     from biglittle_asr.inference.inputs import find_stream
     from biglittle_asr.inference.streaming import transcribe_stream
     from biglittle_asr.inference.transcripts import word_object
-    from biglittle_asr.nnet.devices import usable_device
 
     if len(options.audio) != 1 or options.format not in ("text", "json") or options.output is not None:
         raise ValueError("--stream prints the words of one recording: take one, as text or JSON, without --output.")
-    recognizer = load_model(options.model, usable_device(options.device))
+    recognizer = open_model(options)
     set_decoding(recognizer, options)
     between = ""
     words = transcribe_stream(recognizer, find_stream(options.audio[0], options.channel))

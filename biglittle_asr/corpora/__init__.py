@@ -29,6 +29,9 @@ CORPORA = {
 }
 """Module of each corpus, imported on demand."""
 
+LANGUAGES = {name: "en" for name in CORPORA if name != "folder"}
+"""Language of each corpus, by ISO 639-1, where it is known."""
+
 VALUES = {bool: "True or False", int: "a whole number"}
 """Allowed types of an option, by the type of its default."""
 

@@ -4,7 +4,7 @@ Preprocessing for evaluation equals that of the published networks to the pixel:
 by PIL's bilinear filter (which averages when shrinking), a central crop of 224 x 224 pixels, and ImageNet's mean and
 standard deviation. EXIF orientation is ignored, as it was when those networks were trained and evaluated.
 
-Needs torchvision: `pip install 'biglittle_asr[images]'`. The package does not import this module, so that speech does
+Needs torchvision: `pip install 'biglittle-asr[images]'`. The package does not import this module, so that speech does
 not need torchvision.
 """
 
@@ -21,6 +21,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from biglittle_asr.extras import missing_extra
 from biglittle_asr.files import LFS_POINTER, refuse_pointer
 from biglittle_asr.messages import first_line
 
@@ -28,7 +29,7 @@ try:
     from PIL import Image
     from torchvision import transforms
 except ImportError as error:
-    raise ValueError(f"images need torchvision and Pillow ({error}): pip install 'biglittle_asr[images]'.") from error
+    raise ValueError(missing_extra("images need torchvision and Pillow", "images", error)) from error
 
 MEAN = (0.485, 0.456, 0.406)
 """Mean of ImageNet's training images (red, green, blue), with full scale 1."""

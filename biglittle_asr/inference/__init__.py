@@ -5,7 +5,7 @@
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words and error rates
 - `tuning.py`: the weights of a beam search
-- `transcripts.py`: transcripts as text, JSON, CTM and SRT
+- `transcripts.py`: transcripts as text, JSON, CTM, SRT, WebVTT and TSV
 - `classification.py`: image classifiers, and their accuracy
 """
 

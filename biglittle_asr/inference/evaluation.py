@@ -19,7 +19,7 @@ from biglittle_asr.inference.transcription import (
     transcribe,
 )
 from biglittle_asr.inference.transcripts import timed_words
-from biglittle_asr.scoring import NistScore, Score, TimedWord, read_glm, read_stm, score_nist, score_texts
+from biglittle_asr.scoring import NistScore, Normalizer, Score, TimedWord, read_glm, read_stm, score_nist, score_texts
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -49,6 +49,7 @@ def evaluate(
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
     unreadable: Unreadable = "left out",
+    normalizer: Normalizer | None = None,
 ) -> Score:
     """Transcribe the utterances of a manifest and score them against the reference transcripts.
 
@@ -67,6 +68,8 @@ def evaluate(
         Called for each utterance that could not be transcribed.
     unreadable : "left out" or "deletions"
         See :data:`Unreadable`.
+    normalizer : Normalizer, optional
+        Applied to references and transcripts, such as `biglittle_asr.scoring.load_normalizer("english")`.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def evaluate(
         If all utterances are left out.
     """
     results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
-    return score_by_utterance(rows, results, bootstrap=bootstrap, unreadable=unreadable)
+    return score_by_utterance(rows, results, bootstrap=bootstrap, unreadable=unreadable, normalizer=normalizer)
 
 
 def find_references(manifest: Path) -> tuple[Path, Path | None] | None:
@@ -175,7 +178,12 @@ def _window_seconds(recognizer: Recognizer) -> float:
 
 
 def score_by_utterance(
-    rows: Sequence[Row], results: Sequence[Result], *, bootstrap: int = 1000, unreadable: Unreadable = "left out"
+    rows: Sequence[Row],
+    results: Sequence[Result],
+    *,
+    bootstrap: int = 1000,
+    unreadable: Unreadable = "left out",
+    normalizer: Normalizer | None = None,
 ) -> Score:
     """Score transcripts against references, utterance by utterance; see :func:`evaluate`.
 
@@ -184,7 +192,7 @@ def score_by_utterance(
     rows : sequence of mapping
     results : sequence of Transcript or Failure
         One per row, in the same order.
-    bootstrap, unreadable
+    bootstrap, unreadable, normalizer
         As in :func:`evaluate`.
 
     Raises
@@ -201,6 +209,8 @@ def score_by_utterance(
         raise ValueError(f"not one of {len(rows)} utterances could be transcribed, so that there is nothing to score.")
     references = {row["ID"]: row["wrd"] for row, _ in scored}
     hypotheses = {row["ID"]: text for row, text in scored}
+    if normalizer is not None:
+        references, hypotheses = normalizer(references), normalizer(hypotheses)
     speakers = {row["ID"]: row["spk_id"] for row, _ in scored} if all("spk_id" in row for row in rows) else None
     return score_texts(references, hypotheses, speakers, bootstrap=bootstrap)
 

@@ -13,6 +13,8 @@ from biglittle_asr.features import LogMel
 from biglittle_asr.inference.audio import AudioSource, Recording
 from biglittle_asr.inference.folder.kinds import kind_of
 from biglittle_asr.inference.folder.searches import Report
+from biglittle_asr.inference.runtimes import RuntimeNetwork, RuntimeStream
+from biglittle_asr.inference.streaming import ModelStream
 from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
 from biglittle_asr.profiling import Stopwatch
 from biglittle_asr.tokens.tokenizer import Tokenizer
@@ -99,6 +101,8 @@ class Recognizer(nn.Module):
         self.search = search
         if search is None:
             self.set_search()
+        self.network: RuntimeNetwork | None = None
+        """The network in another runtime, which takes the place of `model`; see :func:`run_elsewhere`."""
         self.stopwatch = Stopwatch(enabled=False)
         """Measures where time goes; assign an enabled one to use it."""
         self.eval()
@@ -265,4 +269,10 @@ class Recognizer(nn.Module):
     def outputs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The part of :meth:`forward` after feature normalization: takes features (B, T, F), frames (B,)."""
         with self.stopwatch("encoder"):
+            if self.network is not None:
+                return self.network.outputs(features, frames)
             return self.kind.outputs(self.model, features, frames)
+
+    def stream(self) -> ModelStream | RuntimeStream:
+        """Begin a stream of normalized features through the network."""
+        return ModelStream(self.model) if self.network is None else self.network.stream()

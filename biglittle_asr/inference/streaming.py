@@ -54,7 +54,7 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     >>> words = [word.text for word in transcribe_stream(recognizer, Recording("a", path))]
     """
     check_streams(recognizer)
-    compute, model = recognizer.compute_features, recognizer.model
+    compute = recognizer.compute_features
     normalize: Any = recognizer.normalize
     device = device_of(recognizer)
     samples = 0
@@ -62,16 +62,37 @@ def transcribe_stream(recognizer: Recognizer, recording: Recording) -> Iterator[
     @torch.inference_mode()
     def log_probs() -> Iterator[Tensor]:
         nonlocal samples
-        waveform, network = compute.initial_state(), model.initial_state()
+        waveform, network = compute.initial_state(), recognizer.stream()
         for block in recording.blocks(recognizer.sample_rate, STEP_SECONDS):
             samples += len(block)
             features, waveform = compute.step(torch.from_numpy(block)[None].to(device), waveform)
-            frames, network = model.step(normalize.step(features), network)
-            yield frames[0]
-        frames, _ = model.step(normalize.step(compute.finish(waveform)), network)
-        yield frames[0]
+            yield network.step(normalize.step(features))
+        yield network.finish(normalize.step(compute.finish(waveform)))
 
     yield from decode(recognizer.decoder(), log_probs(), lambda: samples / recognizer.sample_rate)
+
+
+class ModelStream:
+    """A stream through a causal model.
+
+    Arguments
+    ---------
+    model : CTCModel or HybridModel
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._state = model.initial_state()
+
+    def step(self, features: Tensor) -> Tensor:
+        """Outputs (T', V) of the frames that the next features (1, T, F) complete."""
+        outputs, self._state = self.model.step(features, self._state)
+        found: Tensor = outputs[0]
+        return found
+
+    def finish(self, features: Tensor) -> Tensor:
+        """Outputs (T', V) of the last features (1, T, F)."""
+        return self.step(features)
 
 
 @torch.inference_mode()

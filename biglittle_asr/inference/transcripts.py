@@ -1,12 +1,13 @@
-"""Transcripts as text, JSON, NIST's CTM and SubRip's SRT."""
+"""Transcripts as text, JSON, NIST's CTM, SubRip's SRT, WebVTT and Whisper's TSV."""
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -94,16 +95,54 @@ def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
 
 
 def format_srt(transcript: Transcript) -> str:
-    """Format captions, numbered from 1."""
-    captions = _captions(transcript.words)
-    lines = []
-    for number, (words, following) in enumerate(zip(captions, [*captions[1:], None], strict=True), start=1):
-        end = max(words[-1].end, words[0].start + CAPTION_SECONDS[0])
-        if following is not None:
-            end = min(end, following[0].start)
-        text = textwrap.fill(_joined(words), CAPTION_LINE, break_long_words=False, break_on_hyphens=False)
-        lines.append(f"{number}\n{_clock(words[0].start)} --> {_clock(end)}\n{text}\n")
-    return "\n".join(lines)
+    """Format captions for SubRip, numbered from 1."""
+    return "\n".join(
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+        for number, (start, end, text) in enumerate(_displayed(transcript.words), start=1)
+    )
+
+
+def format_vtt(transcript: Transcript) -> str:
+    r"""Format captions as WebVTT (W3C), whose cues are text in which `&`, `<` and `>` are escaped.
+
+    Example
+    -------
+    >>> from biglittle_asr.inference.audio import Recording
+    >>> words = (Word("R&B", 0.25, 0.75, 0.9), Word("<UNK>", 3600.0, 3602.0, 0.9))
+    >>> print(format_vtt(Transcript(Recording("a", Path("a.wav")), 3602.0, words)))
+    WEBVTT
+    <BLANKLINE>
+    00:00:00.250 --> 00:00:01.250
+    R&amp;B
+    <BLANKLINE>
+    01:00:00.000 --> 01:00:02.000
+    &lt;UNK&gt;
+    <BLANKLINE>
+    """
+    cues = (
+        f"\n{_clock(start)} --> {_clock(end)}\n{html.escape(text, quote=False)}\n"
+        for start, end, text in _displayed(transcript.words)
+    )
+    return "".join(["WEBVTT\n", *cues])
+
+
+def format_tsv(transcript: Transcript) -> str:
+    r"""Format captions as Whisper's table: start and end in milliseconds, and the text, separated by tabs.
+
+    Times are those of the words, not of the display.
+
+    Example
+    -------
+    >>> from biglittle_asr.inference.audio import Recording
+    >>> words = (Word("YES", 0.25, 0.75, 0.9), Word("NO", 0.9, 1.2, 0.9))
+    >>> format_tsv(Transcript(Recording("a", Path("a.wav")), 2.0, words))
+    'start\tend\ttext\n250\t1200\tYES NO\n'
+    """
+    rows = [["start", "end", "text"]]
+    for words in _captions(transcript.words):
+        times = (round(1000 * time) for time in (words[0].start, words[-1].end))
+        rows.append([*map(str, times), _joined(words).replace("\t", " ")])
+    return "".join("\t".join(row) + "\n" for row in rows)
 
 
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
@@ -166,6 +205,8 @@ FORMATS = {
     "json": Format(".json", format_json, _several_json),
     "ctm": Format(".ctm", format_ctm, _several_ctm),
     "srt": Format(".srt", format_srt, None),
+    "vtt": Format(".vtt", format_vtt, None),
+    "tsv": Format(".tsv", format_tsv, None),
 }
 """Formats by their name in `biglittle transcribe --format`."""
 
@@ -321,8 +362,19 @@ def _joined(words: Sequence[Word]) -> str:
     return " ".join(word.text for word in words)
 
 
-def _clock(seconds: float) -> str:
-    """Format a time, as in 00:01:02,345."""
-    milliseconds = round(seconds * 1000)
+def _displayed(words: Sequence[Word]) -> Iterator[tuple[int, int, str]]:
+    """Yield the display of each caption: start and end in milliseconds, and the text in lines."""
+    captions = _captions(words)
+    for shown, following in zip(captions, [*captions[1:], None], strict=True):
+        start = round(1000 * shown[0].start)
+        end = max(round(1000 * shown[-1].end), start + round(1000 * CAPTION_SECONDS[0]))
+        if following is not None:
+            # A caption lasts, even if the next begins with it: transducers can emit many words in one frame.
+            end = max(min(end, round(1000 * following[0].start)), start + 1)
+        yield start, end, textwrap.fill(_joined(shown), CAPTION_LINE, break_long_words=False, break_on_hyphens=False)
+
+
+def _clock(milliseconds: int, point: str = ".") -> str:
+    """Format a time, as in 00:01:02.345."""
     minutes, milliseconds = divmod(milliseconds, 60_000)
-    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02},{milliseconds % 1000:03}"
+    return f"{minutes // 60:02}:{minutes % 60:02}:{milliseconds // 1000:02}{point}{milliseconds % 1000:03}"

@@ -84,8 +84,10 @@ class TransducerModel(nn.Module):
 
     def project(self, encoded: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """The part of :meth:`encode` after the encoder: takes its frames (B, T', D) and their numbers (B,)."""
+        if not torch.compiler.is_exporting():  # an exported graph knows no values, and has no padding
+            encoded = encoded[:, : int(frames.max())]
         with torch.autocast(encoded.device.type, enabled=False):
-            return self.project_encoded(self.dropout(encoded[:, : int(frames.max())].float())), frames
+            return self.project_encoded(self.dropout(encoded.float())), frames
 
     def predict(self, tokens: Tensor) -> Tensor:
         """Compute projected predictions (B, U + 1, J), before the first and after each of the tokens (B, U)."""

@@ -18,6 +18,7 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import did_you_mean, explain_failure
 from biglittle_asr.nnet.devices import usable_device
 from biglittle_asr.recipe.settings import Settings
@@ -112,7 +113,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         If the file is malformed, lacks a value, or has a value of a wrong type; if the file or the command line has a
         key that nothing reads; if torchrun started more processes than there are GPUs.
     ValueError
-        If the device cannot be used.
+        If the device cannot be used, or the model card's facts are not valid.
     FileNotFoundError
         If the file is missing.
     """
@@ -134,6 +135,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, ImportError, YAMLError) as error:
         raise RecipeError(explain(path, error)) from error
+    HubFacts.of(hparams.get("card", {}))
     if hparams.get("device") and not run_opts.device and get_local_rank() is None:
         usable_device(hparams["device"])
     output_folder = Path(hparams["output_folder"])

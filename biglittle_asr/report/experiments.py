@@ -18,7 +18,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.files import read_json, read_text
+from biglittle_asr.files import read_json, read_text, text_lines
 from biglittle_asr.messages import first_line, visible
 from biglittle_asr.scoring import (
     AlignedUtterance,
@@ -48,6 +48,8 @@ NO_SETTINGS = frozenset(
     "output_folder save_folder train_log modules epoch_counter checkpointer train_logger tensorboard_logger".split()
 )
 """Keys of a recipe's YAML file that say where its output goes, or repeat other keys."""
+NORMALIZER = re.compile(r", normalizer (\w+ \([^()]*\))\)?$")
+"""In the first line of the file of a score, the normalizer of the texts."""
 LONGEST_SETTING = 200
 """Largest number of characters of a setting that is shown."""
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy")
@@ -157,15 +159,15 @@ def read_experiments(paths: Sequence[Path], wanted: str | None = None, bootstrap
     ]
 
 
-def scored_experiment(name: str, score: Score) -> Experiment:
-    """The experiment of which only a score is known."""
+def scored_experiment(name: str, score: Score, settings: Mapping[str, str] | None = None) -> Experiment:
+    """The experiment of which only a score is known, and settings such as a normalizer of the texts."""
     audio = {}
     if isinstance(score, NistScore):
         audio = {
             utterance.id: Audio(segment.end - segment.start)
             for utterance, segment in zip(score.utterances, score.scored, strict=True)
         }
-    return Experiment(name, score=score, totals={"": score.all.to_dict()}, audio=audio)
+    return Experiment(name, score=score, totals={"": score.all.to_dict()}, audio=audio, settings=settings or {})
 
 
 def with_manifest(experiment: Experiment, manifest: Path) -> Experiment:
@@ -220,7 +222,11 @@ def _sets_of(folder: Path) -> list[str]:
 
 
 def _read_file(path: Path, name: str, bootstrap: int) -> Experiment:
-    return scored_experiment(name, read_score(path, bootstrap))
+    score = read_score(path, bootstrap)
+    # What `biglittle evaluate` and `score` write behind the names of the files.
+    _, title = next(iter(text_lines(path)))
+    normalizer = NORMALIZER.search(title)
+    return scored_experiment(name, score, {"normalizer": normalizer[1]} if normalizer else {})
 
 
 def _read_folder(folder: Path, name: str, shown: str | None, bootstrap: int) -> Experiment:

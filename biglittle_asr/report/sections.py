@@ -31,9 +31,9 @@ from biglittle_asr.report.experiments import Experiment
 from biglittle_asr.report.formats import NO_ENTRY, plural, probability, rate, whole
 from biglittle_asr.report.recordings import LONGEST, embed, link
 from biglittle_asr.report.statistics import (
-    Comparison,
+    Difference,
     LengthGroup,
-    compare,
+    compare_experiments,
     count_confusions,
     differing_settings,
     group_by_length,
@@ -59,6 +59,7 @@ HEADLINES = {
     "number_of_epochs": "{} epochs",
     "precision": "{}",
     "seed": "seed {}",
+    "normalizer": "normalizer {}",
 }
 """Settings in the overview, and how they are written."""
 HEADLINE_VERSIONS = ("biglittle_asr", "torch", "commit")
@@ -140,18 +141,18 @@ def _headlines(experiment: Experiment) -> Iterable[str]:
             yield f"{name} {experiment.versions[name]}"
 
 
-# Comparison
+# Difference
 
 
 def show_comparison(numbered: Sequence[Numbered], scored: Sequence[Numbered]) -> Section:
     """The matched-pairs test of each pair of experiments, and in how many utterances they differ."""
     if len(scored) < 2:
         return None
-    found: list[Comparison] = []
+    found: list[Difference] = []
     remarks: list[str] = []
     experiments = [each.experiment for each in numbered]
     for first, second in itertools.combinations(scored, 2):
-        comparison = compare(experiments, first.number, second.number)
+        comparison = compare_experiments(experiments, first.number, second.number)
         if comparison is None:
             remarks.append(f"{first.letter} and {second.letter} have no utterance in common, so they are not compared.")
             continue
@@ -183,7 +184,7 @@ def show_comparison(numbered: Sequence[Numbered], scored: Sequence[Numbered]) ->
     return {"rows": rows, "remarks": remarks}
 
 
-def _verdict(numbered: Sequence[Numbered], comparison: Comparison) -> str:
+def _verdict(numbered: Sequence[Numbered], comparison: Difference) -> str:
     """State in a sentence which experiment has fewer errors, and whether that is significant."""
     first, second = numbered[comparison.first].letter, numbered[comparison.second].letter
     pairs = comparison.pairs

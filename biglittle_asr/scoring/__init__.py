@@ -9,6 +9,7 @@ Shared by both kinds of scoring:
 
 Utterances by ID, aligned with the fewest errors:
 - `texts.py`: plain text, Kaldi text and NIST trn files
+- `normalizers.py`: ways of writing that do not count as errors (whisper-normalizer)
 - `alignment.py`: word-by-word alignment (jiwer)
 - `score.py`: `score_texts`, from texts by utterance ID to a `Score`
 
@@ -27,12 +28,14 @@ from biglittle_asr.scoring.nist.glm import Glm, read_glm
 from biglittle_asr.scoring.nist.matched_pairs import MatchedPairs, compare_systems, compare_utterances
 from biglittle_asr.scoring.nist.score import Hub5Score, NistScore, score_hub5, score_nist
 from biglittle_asr.scoring.nist.stm import Segment, Stm, read_stm, write_stm
+from biglittle_asr.scoring.normalizers import NORMALIZERS, Normalizer, load_normalizer
 from biglittle_asr.scoring.saved import read_score
 from biglittle_asr.scoring.score import Score, score_texts
 from biglittle_asr.scoring.texts import FORMATS, Transcripts, read_pair, read_utt2spk
 
 __all__ = [
     "FORMATS",
+    "NORMALIZERS",
     "AlignedUtterance",
     "Alternatives",
     "Counts",
@@ -40,6 +43,7 @@ __all__ = [
     "Hub5Score",
     "NistScore",
     "MatchedPairs",
+    "Normalizer",
     "Score",
     "Segment",
     "Stm",
@@ -47,6 +51,7 @@ __all__ = [
     "Transcripts",
     "compare_systems",
     "compare_utterances",
+    "load_normalizer",
     "read_ctm",
     "read_glm",
     "read_pair",

@@ -15,14 +15,15 @@ CONFIDENCE = 0.95
 
 
 def wer_interval(
-    errors: Sequence[int], words: Sequence[int], samples: int = 1000, seed: int = 0
+    errors: Sequence[float], words: Sequence[int], samples: int = 1000, seed: int = 0
 ) -> tuple[float, float] | None:
     """Estimate the range of WERs, in percent, that other speakers of the same kind would give.
 
     Arguments
     ---------
-    errors, words : sequences of int
-        Word errors and reference words of each speaker; both have the same length.
+    errors, words : sequences of float and of int
+        Word errors and reference words of each speaker; both have the same length. Errors may be means of several
+        trainings, or differences between two systems.
     samples : int
         Number of sets of speakers to draw.
     seed : int

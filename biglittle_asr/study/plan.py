@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ DEFAULTS: dict[str, Any] = {
     "test": False,
 }
 """Keys of a run other than its name, with values for keys that neither the run nor the file's `defaults` sets."""
+
+MARGIN = 0.5
+"""Default margin of a comparison, in absolute points of WER."""
 
 OWN_OPTIONS = ("seed", "data_folder", "output_folder", "skip_test")
 """Options of a recipe that the queue sets itself."""
@@ -96,12 +100,29 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Two networks of a study, of which the first should be no worse than the second."""
+
+    run: str
+    """Name of the network that is judged, such as a Big-Little one."""
+    against: str
+    """Name of the network that it is compared with, such as its plain twin."""
+    margin: float = MARGIN
+    """Points of WER, absolute, by which it may be worse and still count as not inferior."""
+
+
+@dataclass(frozen=True)
 class Study:
     """Content of a study file."""
 
     name: str
     runs: list[Run]
     """Runs in the order of the file, with one run per seed of each entry."""
+    comparisons: tuple[Comparison, ...] = ()
+
+    def seeds(self, name: str) -> dict[int, Run]:
+        """Runs of a name, by seed."""
+        return {run.seed: run for run in self.runs if run.name == name}
 
     @property
     def data(self) -> list[str]:
@@ -115,12 +136,13 @@ def read_study(path: Path) -> Study:
     Arguments
     ---------
     path : pathlib.Path
-        YAML file with the key `runs`, a list, and the optional keys `name` and `defaults`; see docs/studies.md.
+        YAML file with the key `runs`, a list, and the optional keys `name`, `defaults` and `comparisons`; see
+        docs/studies.md.
 
     Raises
     ------
     StudyError
-        If it is malformed, or two runs have the same name and seed.
+        If it is malformed, two runs have the same name and seed, or compared runs differ in seeds or data.
     FileNotFoundError
         If it does not exist.
 
@@ -145,7 +167,7 @@ def read_study(path: Path) -> Study:
         raise StudyError(f"{where}: is not valid YAML ({getattr(error, 'problem', None) or error}).") from error
     if not isinstance(tree, dict) or not isinstance(tree.get("runs"), list) or not tree["runs"]:
         raise StudyError(f"{path}: has no list of runs; write 'runs:' and '- {{name: NAME, ...}}' below it.")
-    _check_keys(tree, {"name", "defaults", "runs"}, str(path))
+    _check_keys(tree, {"name", "defaults", "runs", "comparisons"}, str(path))
     defaults = tree.get("defaults") or {}
     _check_keys(defaults, set(DEFAULTS), f"{path}, defaults")
     runs: list[Run] = []
@@ -156,7 +178,14 @@ def read_study(path: Path) -> Study:
         if run.folder in seen:
             raise StudyError(f"{path}: has {run.label} twice; give one of them another name or seed.")
         seen.add(run.folder)
-    return Study(str(tree.get("name") or path.stem), runs)
+    study = Study(str(tree.get("name") or path.stem), runs)
+    comparisons = tree.get("comparisons") or []
+    if not isinstance(comparisons, list):
+        raise StudyError(
+            f"{path}: comparisons are {comparisons!r}, but must be a list of {{run: NAME, against: NAME}}."
+        )
+    read = [_read_comparison(each, study, f"{path}, comparison {number}") for number, each in enumerate(comparisons, 1)]
+    return replace(study, comparisons=tuple(read))
 
 
 def can_skip_test(hparams: Path) -> bool:
@@ -195,6 +224,23 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
     data = None if settings["data"] is None else str(settings["data"])
     for seed in seeds:
         yield Run(name, seed, str(settings["recipe"]), str(settings["hparams"]), data, settings["test"], overrides)
+
+
+def _read_comparison(entry: Any, study: Study, where: str) -> Comparison:
+    _check_keys(entry, {"run", "against", "margin"}, where)
+    margin = entry.get("margin", MARGIN)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < math.inf:
+        raise StudyError(f"{where}: margin is {margin!r}, but must be a number of points of WER, such as {MARGIN}.")
+    sides = []
+    for key in ("run", "against"):
+        runs = study.seeds(str(entry.get(key)))
+        if not runs:
+            names = ", ".join(dict.fromkeys(run.name for run in study.runs))
+            raise StudyError(f"{where}: {key} is {entry.get(key)!r}, but must be one of: {names}.")
+        sides.append(({run.data for run in runs.values()}, runs.keys()))
+    if sides[0] != sides[1]:
+        raise StudyError(f"{where}: {entry['run']} and {entry['against']} must have the same seeds and data.")
+    return Comparison(str(entry["run"]), str(entry["against"]), float(margin))
 
 
 def _mapping(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ from biglittle_asr.study.results import (
     read_scores,
     read_times,
 )
+from biglittle_asr.study.utterances import collect_utterances
 
 POLL_SECONDS = 0.1
 """Interval between checks of the processes."""
@@ -345,6 +346,11 @@ class Queue:
             **read_times(places.out),
             **(read_scores(places.out) or {}),
         }
+        try:
+            # Before the row, after which no queue takes up this run again.
+            collect_utterances(self.results, run, places.out)
+        except StudyError as error:
+            self.tell(f"{run.label}: {error}")
         self.results.add(run, facts)
         errors = [f"{name.removesuffix('_wer')} WER {value:.2f} %" for name, value in facts.items() if "_wer" in name]
         if "dev_top1_error" in facts:

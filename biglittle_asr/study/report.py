@@ -1,13 +1,15 @@
-"""Reports of a study: a Markdown table, and plots of error against cost."""
+"""Reports of studies: a Markdown table, and plots of error against cost."""
 
 from __future__ import annotations
 
 import itertools
+import math
+import re
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from biglittle_asr.files import write_atomically
 from biglittle_asr.study.plan import Study, StudyError
@@ -27,7 +29,7 @@ ERRORS = {
 """Columns of errors in the table of results, with their names in reports."""
 
 DRAWN = ("dev_wer", "test_wer", "hub5_test_wer", "dev_top1_error")
-"""Errors that are plotted."""
+"""Errors that are plotted. A picture of comparisons has the last that is known."""
 
 FORMATS = (".png", ".svg")
 
@@ -85,8 +87,8 @@ class Summary:
 
     @property
     def big_little(self) -> bool:
-        """Whether the name is that of a Big-Little network, by the rule of `biglittle profile --plot`."""
-        return self.name.startswith("bl_")
+        """Whether the name is that of a Big-Little network: it has the part `bl`, as in bl_resnet22 or an4_ctc_bl."""
+        return "bl" in re.split("[_.+-]", self.name)
 
 
 def summarize(study: Study, results: Results) -> list[Summary]:
@@ -132,6 +134,8 @@ def write_report(study: Study, results: Results, folder: Path, tell: Callable[[s
     StudyError
         If no run of the study is in the table.
     """
+    from biglittle_asr.profiling import save_drawing
+
     summaries = summarize(study, results)
     missing = [run.label for run in study.runs if not results.has(run)]
     if missing:
@@ -141,14 +145,34 @@ def write_report(study: Study, results: Results, folder: Path, tell: Callable[[s
     write_atomically(table, summary_table(summaries))
     written = [table]
     for error in DRAWN:
-        points = [each for each in summaries if each.values(error).all and each.values("macs").all]
-        if points:
-            figure = draw(points, error, tell)
-            for suffix in FORMATS:
-                path = folder / f"{error}{suffix}"
-                figure.savefig(path)
-                written.append(path)
+        columns = plan_plots(study, summaries, error, tell)
+        if columns:
+            figure = draw(columns)
+            written += [folder / f"{error}{suffix}" for suffix in FORMATS]
+            for path in written[-len(FORMATS) :]:
+                save_drawing(figure, path)
     return written
+
+
+def draw_comparisons(studies: Sequence[tuple[Study, Results]], path: Path, tell: Callable[[str], None]) -> None:
+    """Draw the networks that studies compare into one picture, PNG or SVG, with a column for the data of each study.
+
+    Raises
+    ------
+    StudyError
+        If no comparison has results of both networks.
+    """
+    from biglittle_asr.profiling import save_drawing
+
+    columns: list[list[Plot]] = []
+    for study, results in studies:
+        names = {name for each in study.comparisons for name in (each.run, each.against)}
+        summaries = [each for each in summarize(study, results) if each.name in names]
+        found = [each for error in DRAWN for each in plan_plots(study, summaries, error, tell) if each[0].pairs]
+        columns += {each[0].data: each for each in found}.values()
+    if not columns:
+        raise StudyError(f"{studies[0][0].name}: has no comparison with results of both networks.")
+    save_drawing(draw(columns), path)
 
 
 # Table
@@ -169,15 +193,28 @@ def summary_table(summaries: Sequence[Summary]) -> str:
     }
     cells = {head: [cell(each) for each in summaries] for head, cell in columns.items()}
     cells = {head: column for head, column in cells.items() if any(column)}
-    rows = [list(cells), ["---"] * len(cells), *map(list, zip(*cells.values(), strict=True))]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    commits = sorted({row["commit"][:12] for each in summaries for row in each.rows})
+    table = markdown_table([list(cells), *zip(*cells.values(), strict=True)])
+    commits = sorted({row["commit"][:12] for each in summaries for row in each.rows} - {""})
     remarks = ["Mean over the seeds, and in brackets the lowest and highest; a single run has no range."]
     if speech:
         remarks.append("Parameters and MACs include the output layer.")
     remarks += [f"Computed on: {machine}." for machine in _machines(summaries)]
-    remarks.append(f"Commit {', '.join(commits)}.")
-    return "\n".join([*lines, "", "\n".join(remarks), ""])
+    remarks += [f"Commit {', '.join(commits)}."] if commits else []
+    return "\n".join([table, *remarks, ""])
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table; its head is the first row.
+
+    Example
+    -------
+    >>> print(markdown_table([["network", "WER"], ["small", "9.5"]]), end="")
+    | network | WER |
+    | --- | --- |
+    | small | 9.5 |
+    """
+    head, *others = rows
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, ["---"] * len(head), *others))
 
 
 def time_label(speech: bool) -> str:
@@ -204,7 +241,7 @@ def _whole(summary: Summary, column: str) -> str:
 
 def _machines(summaries: Sequence[Summary]) -> list[str]:
     found: dict[str, list[str]] = {}
-    for each, row in ((summary, row) for summary in summaries for row in summary.rows):
+    for each, row in ((summary, row) for summary in summaries for row in summary.rows if row["cpu"]):
         threads = f"{row['threads']} thread{'s' if row['threads'] != '1' else ''} each"
         beside = "alone" if row["jobs"] == "1" else f"up to {row['jobs']} side by side"
         what = f"{row['cpu']} ({row['cpu_flags'] or 'no known flags'}), {row['cores']} cores"
@@ -217,41 +254,96 @@ def _machines(summaries: Sequence[Summary]) -> list[str]:
 # Pictures
 
 
-def draw(summaries: Sequence[Summary], error: str, tell: Callable[[str], None] = print) -> Figure:
-    """Plot error against MACs and, if measured, against time. The lower left corner is best.
+class Plot(NamedTuple):
+    """One plot: error against one cost, of networks that were scored on the same data."""
+
+    data: str
+    error: str
+    """Column of the error."""
+    cost: str
+    """Column of the cost."""
+    label: str
+    """What the cost is called."""
+    summaries: list[Summary]
+    pairs: list[tuple[Summary, Summary]]
+    """Networks that are joined by an arrow, from the first to the second."""
+    machine: tuple[str, ...] | None
+    """Machine whose times are shown; None for a cost that no machine changes."""
+
+    def values(self, summary: Summary) -> tuple[Values, Values]:
+        """Cost and error of a network."""
+        return summary.values(self.cost, self.machine), summary.values(self.error)
+
+    def place(self, summary: Summary) -> tuple[float, float]:
+        """Mean cost and mean error of a network."""
+        x, y = self.values(summary)
+        return x.mean, y.mean
+
+
+def plan_plots(
+    study: Study, summaries: Sequence[Summary], error: str, tell: Callable[[str], None] = print
+) -> list[list[Plot]]:
+    """Plan the plots of an error: for each data set one against MACs and, if measured, one against time.
 
     Arguments
     ---------
+    study : Study
+        Its comparisons become arrows.
     summaries : sequence of Summary
-        Summaries that have the error and MACs.
+        Those without the error, or without MACs, are left out.
     error : str
         A key of :data:`ERRORS`.
     tell : callable
         Called with a message about times left out, since only the machine with most measurements is shown.
     """
+    by_data: dict[str, dict[str, Summary]] = {}
+    for each in summaries:
+        if each.values(error).all and each.values("macs").all:
+            by_data.setdefault(each.rows[0]["data"], {})[each.name] = each
+    columns = []
+    for data, named in by_data.items():
+        shown = list(named.values())
+        names = [(each.against, each.run) for each in study.comparisons]
+        pairs = [(named[one], named[other]) for one, other in names if {one, other} <= named.keys()]
+        speech = any(each.values("encoder_macs").all for each in shown)
+        label = f"multiply-accumulates per {'second of audio' if speech else 'image'}"
+        columns.append([Plot(data, error, "macs", label, shown, pairs, None)])
+        timed, machine = _timed(shown, tell)
+        if timed:
+            pairs = [pair for pair in pairs if all(each in timed for each in pair)]
+            columns[-1].append(Plot(data, error, "latency_ms", time_label(speech), timed, pairs, machine))
+    return columns
+
+
+def draw(columns: Sequence[Sequence[Plot]]) -> Figure:
+    """Draw plots: those of one data set side by side, those of several in a column each. The lower left is best."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    speech = any(each.values("encoder_macs").all for each in summaries)
-    timed, machine = _timed(summaries, tell)
-    panels: list[tuple[str, str, Sequence[Summary], tuple[str, ...] | None]] = [
-        ("macs", f"multiply-accumulates per {'second of audio' if speech else 'image'}", summaries, None)
-    ]
-    if timed:
-        panels.append(("latency_ms", time_label(speech), timed, machine))
-    figure = Figure(figsize=(0.7 + 5.6 * len(panels), 4.8), layout="constrained", facecolor="white", dpi=150)
+    alone = len(columns) == 1
+    most = max(map(len, columns))
+    size = (0.7 + 5.6 * most, 4.8) if alone else (0.7 + 4.2 * len(columns), 3.6 * most)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white", dpi=150)
     canvas = FigureCanvasAgg(figure)
-    every: Any = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    for axes, (cost, label, shown, where) in zip(every, panels, strict=True):
-        _panel(axes, shown, cost, error, where)
-        axes.set_xlabel(label, color=INK)
-    every[0].set_ylabel(ERRORS[error], color=INK)
-    _legend(every[-1], summaries)
+    shape = (1, most) if alone else (most, len(columns))
+    grid: Any = figure.subplots(*shape, sharey="row" if alone else "col", squeeze=False)
+    drawn: list[tuple[Axes, Plot]] = []
+    for column, places in zip(columns, grid if alone else grid.T, strict=True):
+        for plot, axes in itertools.zip_longest(column, places):
+            if plot is None:
+                axes.remove()
+                continue
+            _draw_plot(axes, plot)
+            drawn.append((axes, plot))
+            if axes is places[0] or not alone:
+                axes.set_ylabel(ERRORS[plot.error], color=INK)
+        places[0].set_title(column[0].data, color=INK, loc="left", fontsize=11)
+    _legend(figure, [summary for column in columns for summary in column[0].summaries])
     canvas.draw()
     # Labels are placed on the finished axes, so the layout must not change afterwards.
     figure.set_layout_engine("none")
-    for axes, (cost, _, shown, where) in zip(every, panels, strict=True):
-        _place_names(axes, shown, cost, error, where, canvas.get_renderer())
+    for axes, plot in drawn:
+        _place_names(axes, plot, canvas.get_renderer())
     return figure
 
 
@@ -270,11 +362,15 @@ def _timed(summaries: Sequence[Summary], tell: Callable[[str], None]) -> tuple[l
     return by_machine[machine], machine
 
 
-def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None) -> None:
+def _draw_plot(axes: Axes, plot: Plot) -> None:
+    from matplotlib.patches import FancyArrowPatch
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-    for each in summaries:
-        x, y = each.values(cost, machine), each.values(error)
+    style: dict[str, Any] = {"arrowstyle": "-|>", "mutation_scale": 11, "shrinkA": 7, "shrinkB": 7}
+    for pair in plot.pairs:
+        axes.add_patch(FancyArrowPatch(*map(plot.place, pair), color=FAINT, linewidth=1.2, zorder=1, **style))
+    for each in plot.summaries:
+        x, y = plot.values(each)
         colour = BIG_LITTLE if each.big_little else PLAIN
         for value in y.all if len(y.all) > 1 else ():
             axes.plot(x.mean, value, "_", color=colour, markersize=9, markeredgewidth=1.4, alpha=0.55, zorder=2)
@@ -284,7 +380,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, mach
             x.mean, y.mean, vertical, horizontal, fmt="o", color=colour, elinewidth=1.4, capsize=0,
             markersize=8, markerfacecolor=fill, markeredgewidth=1.8, zorder=3,
         )  # fmt: skip
-    means = [each.values(cost, machine).mean for each in summaries]
+    means = [plot.place(each)[0] for each in plot.summaries]
     if max(means) > WIDE * min(means):
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -292,6 +388,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, mach
     else:
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, position: short(value)))
+    axes.set_xlabel(plot.label, color=INK)
     axes.margins(x=0.2, y=0.18)
     axes.grid(color="#e4e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -300,7 +397,7 @@ def _panel(axes: Axes, summaries: Sequence[Summary], cost: str, error: str, mach
     axes.tick_params(colors=INK, labelsize=9)
 
 
-def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
+def _legend(figure: Figure, summaries: Sequence[Summary]) -> None:
     """Add a legend of the colours, if there are two, and of the error bars, if there are any."""
     from matplotlib.lines import Line2D
 
@@ -312,12 +409,10 @@ def _legend(axes: Axes, summaries: Sequence[Summary]) -> None:
     if any(len(each.rows) > 1 for each in summaries):
         handles.append(Line2D([], [], color=FAINT, marker="|", label="lowest to highest seed"))
     if handles:
-        axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=len(handles), frameon=False)
+        figure.legend(handles=handles, loc="outside upper right", ncols=len(handles), frameon=False)
 
 
-def _place_names(
-    axes: Axes, summaries: Sequence[Summary], cost: str, error: str, machine: tuple[str, ...] | None, renderer: Any
-) -> None:
+def _place_names(axes: Axes, plot: Plot, renderer: Any) -> None:
     """Write each name next to its point, where it overlaps least with points, bars, lines and other names."""
     import numpy as np
     from matplotlib.text import Text
@@ -325,8 +420,11 @@ def _place_names(
 
     unit = renderer.points_to_pixels(1.0)
     taken: list[Bbox] = []
-    for each in summaries:
-        x, y = each.values(cost, machine), each.values(error)
+    for pair in plot.pairs:
+        start, end = (axes.transData.transform(plot.place(each)) for each in pair)
+        taken += _along(start, end, unit) + _along(end, start, unit)
+    for each in plot.summaries:
+        x, y = plot.values(each)
         left, bottom = axes.transData.transform((min(x.all), min(y.all)))
         right, top = axes.transData.transform((max(x.all), max(y.all)))
         across, up = axes.transData.transform((x.mean, y.mean))
@@ -335,8 +433,8 @@ def _place_names(
         taken.append(Bbox([[left, up - 2 * unit], [right, up + 2 * unit]]))
         taken.append(Bbox([[across - 5 * unit, bottom - 2 * unit], [across + 5 * unit, top + 2 * unit]]))
     inside = axes.get_window_extent(renderer)
-    for each in summaries:
-        place = each.values(cost, machine).mean, each.values(error).mean
+    for each in plot.summaries:
+        place = plot.place(each)
         point = axes.transData.transform(place)
         colour = BIG_LITTLE if each.big_little else PLAIN
         best: tuple[float, Text, list[Bbox]] | None = None
@@ -367,9 +465,11 @@ def _place_names(
 
 def _along(start: Any, end: Any, unit: float) -> list[Any]:
     """Make small boxes along a line, without its beginning at the point."""
+    import numpy as np
     from matplotlib.transforms import Bbox
 
-    middles = [start + part / 12 * (end - start) for part in range(4, 12)]
+    count = max(12, round(math.dist(start, end) / (3 * unit)))
+    middles = start + np.arange(count // 3, count)[:, None] / count * (end - start)
     return [Bbox([middle - unit, middle + unit]) for middle in middles]
 
 

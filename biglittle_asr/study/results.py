@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -84,7 +84,11 @@ class Results:
         return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
     def has(self, run: Run) -> bool:
-        """Whether the table has the result of a run, including test if the run scores it.
+        """Whether the table has the result of a run, including test if the run scores it; see :meth:`row`."""
+        return self.row(run) is not None
+
+    def row(self, run: Run) -> Row | None:
+        """Return the row of a run, the last one if test was scored later; None if the table does not have it.
 
         Raises
         ------
@@ -123,7 +127,7 @@ class Results:
         return True
 
 
-def _find(rows: list[Any], run: Run, path: Path) -> bool:
+def _find(rows: Sequence[Row], run: Run, path: Path) -> Row | None:
     found = [row for row in rows if (row["name"], row["seed"]) == (run.name, str(run.seed))]
     for row in found:
         for key, value in run.settings().items():
@@ -131,7 +135,7 @@ def _find(rows: list[Any], run: Run, path: Path) -> bool:
                 raise StudyError(
                     f"{path}: has {run.label} with {key} '{row[key]}', not '{value}'; give other settings another name."
                 )
-    return any(not run.test or row["test"] == _truth(True) for row in found)
+    return next((row for row in reversed(found) if not run.test or row["test"] == _truth(True)), None)
 
 
 def _truth(value: bool | None) -> str:

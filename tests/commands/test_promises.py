@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import soundfile
 import torch
 from torch import nn
 
+from biglittle_asr import __version__
 from biglittle_asr.cli import COMMANDS, main
 from biglittle_asr.commands import profile
 from biglittle_asr.corpora import prepare
@@ -29,13 +32,16 @@ from biglittle_asr.recipe.yaml import read_tree
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.engine.schedule import ByEpoch
 from biglittle_asr.tokens.tokenizer import SentencePieceTokenizer
-from support import image_recipe, speech_recipes
+from support import image_recipe, speech_recipes, verdicts
 from support.corpora import SAMPLE_RATE, make_an4, make_librispeech, make_speechocean762, make_telephone
 from support.ctc_recipe import write_tones
 from support.model_folders import make
 from support.recipe_files import RECIPE_FILES, settings_of
 from support.recognizers import babble, make_recognizer
 from support.repository import REPOSITORY
+
+sys.path.insert(0, str(REPOSITORY / "recipes"))
+import study  # noqa: E402  (a script, in no package)
 
 PAGE = REPOSITORY / "docs" / "json.md"
 TYPES: dict[str, Callable[[Any], bool]] = {
@@ -46,6 +52,7 @@ TYPES: dict[str, Callable[[Any], bool]] = {
     "list": lambda value: isinstance(value, list),
     "object": lambda value: isinstance(value, dict),
     "null": lambda value: value is None,
+    "boolean": lambda value: isinstance(value, bool),
 }
 
 
@@ -128,6 +135,25 @@ def check_tuning(value: Any) -> None:
         check(trial, "Trial", "Counts")
 
 
+def check_models(value: Any) -> None:
+    check(value, "Models")
+    for network in (*value["encoders"], *value["images"]):
+        check(network, "Network")
+    for file in (*value["recipes"], *value["pretrained"]):
+        check(file, "Listed file")
+
+
+def check_doctor(value: Any) -> None:
+    check(value, "Doctor")
+    titles = {"threads": "Threads", "cpu": "Processor", "audio": "Decoders"}
+    for key, title in titles.items():
+        check(value[key], title)
+    for gpu in value["gpus"]:
+        check(gpu, "GPU")
+    for extra in value["extras"].values():
+        check(extra, "Extra")
+
+
 def check_sets(title: str) -> Callable[[Any], None]:
     return lambda value: [check(each, title) for each in value.values()] and None
 
@@ -161,12 +187,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 PRINTED: dict[str, tuple[str, Callable[[Any], None]]] = {
     "score": ("score --ref ref.txt --hyp hyp.txt --utt2spk utt2spk", check_score),
     "score without speakers": ("score --ref ref.txt --hyp hyp.txt --bootstrap 0", check_score),
+    "score normalized": ("score --ref ref.txt --hyp hyp.txt --normalizer english", check_score),
     "score by time": ("score --ref ref.stm --hyp hyp.ctm --compare other.ctm", check_score),
     "evaluate": ("evaluate model dev.csv", check_score),
     "evaluate images": (
         "evaluate resnet18 images --weights net.pt",
         lambda value: check(value, "Images"),
     ),
+    "models": ("models", check_models),
+    "doctor": ("doctor", check_doctor),
     "profile": ("profile bl_resnet22 --layers --seconds 0.1 --runs 1", check_profile),
     "profile of two": ("profile model resnet18 --runs 0 --convention micronet", check_profile),
     "sweep": ("profile bl_resnet22 bl_resnet50 --sweep", check_sweep),
@@ -199,6 +228,22 @@ def test_json_is_what_its_page_says(case: str, files: Path, monkeypatch: pytest.
     check_all(json.loads(printed))
 
 
+@pytest.mark.parametrize("missing", [False, True])
+def test_the_json_of_a_verdict_is_what_its_page_says(missing: bool, tmp_path: Path, capsys: Any) -> None:
+    recognized: dict[Any, Any] = verdicts.invent(random.Random(1), seeds=[1])
+    recognized |= {("twin", 2): [], ("bl", 2): []} if missing else {}
+    pairs = [{"run": "bl", "against": "twin"}, {"run": "twin", "against": "bl"}]
+    verdicts.write(tmp_path, recognized, comparisons=pairs)
+    assert study.main([str(tmp_path / "claim.yaml"), "--verdict", "--json"]) == int(missing)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    for each in json.loads(printed)["comparisons"]:
+        check(each, "Verdict")
+        assert bool(each["missing"]) is missing
+        for test in each["matched_pairs"]:
+            check(test, "Matched pairs")
+
+
 def test_every_command_with_json_is_on_the_page() -> None:
     with_json = set()
     for command in COMMANDS:
@@ -207,7 +252,15 @@ def test_every_command_with_json_is_on_the_page() -> None:
         if any("--json" in action.option_strings for action in parser._actions):
             with_json.add(command.name)
     assert with_json == {words.split()[0] for words, _ in PRINTED.values()}
-    assert {name for name in with_json if f"`biglittle {name}" in PAGE.read_text()} == with_json
+    page = PAGE.read_text()
+    rows = dict(re.findall(r"^\| `biglittle (\w+)` \| (.*) \|$", page, re.MULTILINE))
+    assert set(rows) == with_json and list(rows) == sorted(rows)
+    # As GitHub makes them of headings.
+    headings = [re.sub(r"[^\w\- ]", "", line.lstrip("# ")).lower() for line in page.splitlines() if line[:1] == "#"]
+    anchors = {heading.replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]*)\)", page)) <= anchors
+    assert all(f"`biglittle {name}" in page.split("\n## ", 1)[1] for name in with_json)
+    assert f"version {__version__}" in page
 
 
 @pytest.mark.slow

@@ -662,5 +662,5 @@ def test_synthesis_refuses(tmp_path, monkeypatch):
         synthesize(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "precious"
     monkeypatch.setitem(sys.modules, "espeakng_loader", None)
-    with pytest.raises(ImportError, match="pip install espeakng-loader"):
+    with pytest.raises(ImportError, match=r"pip install 'biglittle-asr\[demo\]'"):
         synthesize(tmp_path / "corpus")

@@ -242,7 +242,7 @@ def test_storage_that_cannot_be_read_is_told_in_a_sentence(location: str, messag
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
     with pytest.raises(ShardError) as error:
         read_index(location, "train", "wav")
-    assert (message or "pip install 'biglittle_asr[storage]'") in sentence(error)
+    assert (message or "pip install 'biglittle-asr[storage]'") in sentence(error)
 
 
 def test_a_cut_off_shard_is_named_and_the_rest_of_it_read(manifest: Path, tmp_path: Path, caplog: Any) -> None:

@@ -45,6 +45,25 @@ def test_evaluate_scores_a_corpus_and_its_manifest_alike(model_folder, tiny_libr
     assert str(bad) in err and "1 of 6 utterances could not be transcribed" in err
 
 
+def test_evaluate_compares_normalized_texts(model_folder, recognizer, recordings, tmp_path, capsys):
+    rows = ["ID,wav,wrd"]
+    for path in recordings[1:]:
+        heard = recognizer.transcribe(path).text
+        rows.append(f"{path.stem},{path},{heard.capitalize()}!")
+    (tmp_path / "test.csv").write_text("\n".join(rows) + "\n")
+    words = ["evaluate", str(model_folder), str(tmp_path / "test.csv")]
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["all"]["errors"] == len(rows) - 1
+    assert main([*words, "--json", "--normalizer", "basic", "--output", str(tmp_path / "wer.txt")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["all"]["errors"] == 0 < found["all"]["words"] and found["normalizer"].startswith("basic (")
+    assert "normalizer basic (" in (tmp_path / "wer.txt").read_text().splitlines()[0]
+    (tmp_path / "test.stm").write_text("r1 A s 0 1 x\n")
+    assert main([*words, "--normalizer", "basic"]) == 1
+    assert "is scored as NIST does; add --by-utterance." in capsys.readouterr().err
+    assert main([*words, "--normalizer", "basic", "--by-utterance"]) == 0
+
+
 def test_evaluate_refuses_what_is_no_data(model_folder, tiny_librispeech, tmp_path, capsys):
     (tmp_path / "list.csv").write_text("ID,wav\na,a.wav\n")
     (tmp_path / "missing.csv").write_text("ID,wav,wrd\na,a.wav,A\n")

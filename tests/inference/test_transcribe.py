@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import re
 import shutil
 import sys
 from contextlib import redirect_stderr
@@ -16,6 +15,8 @@ import pytest
 import soundfile
 import torch
 
+from biglittle_asr.cli import command_parser
+from biglittle_asr.decoding import Word
 from biglittle_asr.features import FORMS, LogMel, SentenceNormalization
 from biglittle_asr.inference import Recognizer, load_model, save_model
 from biglittle_asr.inference.audio import Recording
@@ -28,6 +29,7 @@ from biglittle_asr.tokens.tokenizer import CharacterTokenizer, SentencePieceToke
 from support.corpora import SAMPLE_RATE
 from support.recognizers import TOKENIZER, babble, make_recognizer, run, words
 from support.terminal import Terminal
+from support.transcript_formats import READERS, WORDS
 
 # Batches
 
@@ -214,45 +216,61 @@ def test_profile_shows_where_time_goes_and_changes_no_word(model_folder, recordi
         assert f"\n{activity} " in profiled.err
 
 
-def test_json_ctm_and_srt_say_the_same(model_folder, recordings, tmp_path, capsys):
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_says_what_was_recognized(model_folder, recognizer, recordings, tmp_path, form):
+    assert run(model_folder, *recordings, "--format", form, "--output", f"{tmp_path}/out/") == 0
+    for path in recordings:
+        spoken = recognizer.transcribe(path)
+        spans = READERS[form]((tmp_path / "out" / f"{path.stem}{FORMATS[form].suffix}").read_text())
+        assert " ".join(text for _, _, text in spans) == spoken.text
+        if form in WORDS:
+            assert [text for _, _, text in spans] == [word.text for word in spoken.words]
+            found = [time for span in spans for time in span[:2]]
+            assert found == pytest.approx([time for word in spoken.words for time in (word.start, word.end)])
+
+
+def test_a_table_of_several_recordings_has_all(model_folder, recordings, capsys):
     assert run(model_folder, *recordings, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert found["failures"] == []
     assert [each["name"] for each in found["transcripts"]] == [path.stem for path in recordings]
     assert run(model_folder, *recordings, "--format", "ctm") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert run(model_folder, *recordings, "--format", "srt", "--output", f"{tmp_path}/captions/") == 0
-    for transcript in found["transcripts"]:
-        spoken = transcript["words"]
-        assert transcript["text"] == " ".join(word["word"] for word in spoken)
-        times = [time for word in spoken for time in (word["start"], word["end"])]
-        assert times == sorted(times) and all(0 <= time <= transcript["duration"] for time in times)
-        assert all(0 <= word["confidence"] <= 1 for word in spoken)
-        ctm = [line for line in lines if line[0] == transcript["name"]]
-        assert [line[1] for line in ctm] == ["1"] * len(spoken) and [line[4] for line in ctm] == [
-            word["word"] for word in spoken
-        ]
-        for line, word in zip(ctm, spoken, strict=True):
-            assert float(line[2]) == word["start"]
-            assert float(line[2]) + float(line[3]) == pytest.approx(word["end"])
-            assert float(line[5]) == word["confidence"]
-        captions = read_srt((tmp_path / "captions" / f"{transcript['name']}.srt").read_text())
-        assert " ".join(text for _, _, text in captions) == transcript["text"]
-        times = [time for start, end, _ in captions for time in (start, end)]
-        assert times == sorted(times)
+    assert [(line[0], line[4]) for line in lines] == [
+        (each["name"], word["word"]) for each in found["transcripts"] for word in each["words"]
+    ]
 
 
-def read_srt(text: str) -> list[tuple[float, float, str]]:
-    captions = []
-    for number, block in enumerate(filter(None, text.split("\n\n")), start=1):
-        head, clock, *lines = block.strip().split("\n")
-        assert head == str(number) and len(lines) <= 2 and all(len(line) <= 42 for line in lines)
-        found = re.fullmatch(r"(\d\d):(\d\d):(\d\d),(\d{3}) --> (\d\d):(\d\d):(\d\d),(\d{3})", clock)
-        h, m, s, ms, *end = map(int, found.groups())
-        start_seconds = 3600 * h + 60 * m + s + ms / 1000
-        h, m, s, ms = end
-        captions.append((start_seconds, 3600 * h + 60 * m + s + ms / 1000, " ".join(lines)))
-    return captions
+ODD = ("A", "R&B", "<UNK>", "-->", "&amp;", "Ä", "日本", "O'ER", "#0", "A-B", "\u00a0x", "ANTIDISESTABLISHMENTARIANISM")
+"""Words with what formats use for themselves, and with letters of two to four bytes."""
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("form", FORMATS)
+def test_formats_keep_every_word_and_their_times_increase(form, seed):
+    rng = np.random.default_rng(seed)
+    words, time = [], 3600.0 * (seed % 3)
+    for _ in range(rng.integers(0, 60)):
+        # Pauses, words that touch, and words of transducers that have no duration.
+        time += rng.choice([0.0, 0.04, 0.4, 2.0, 9.0], p=[0.3, 0.3, 0.2, 0.1, 0.1])
+        duration = rng.choice([0.0, 0.04, 0.3])
+        words.append(Word(str(rng.choice(ODD)), round(time, 3), round(time + duration, 3), 0.5))
+        time += duration
+    transcript = Transcript(Recording("a", Path("a.wav")), time + 0.1, tuple(words))
+    spans = READERS[form](FORMATS[form].one(transcript))
+    assert " ".join(text for _, _, text in spans) == transcript.text
+    starts, ends = [start for start, _, _ in spans], [end for _, end, _ in spans]
+    assert starts == sorted(starts) and ends == sorted(ends)
+    assert all(start <= end for start, end in zip(starts, ends, strict=True))
+    if form != "text":
+        first = {word.start for word in words}
+        assert all(any(start == pytest.approx(time) for time in first) for start in starts)
+
+
+def test_every_format_can_be_read_and_asked_for():
+    assert list(READERS) == list(FORMATS)
+    for form in FORMATS:
+        assert command_parser().parse_args(["transcribe", "MODEL", "a.wav", "--format", form]).format == form
 
 
 @pytest.mark.slow

@@ -2,11 +2,13 @@
 
 import json
 import random
+import sys
+from importlib import metadata
 
 import pytest
 
-from biglittle_asr.cli import main
-from biglittle_asr.scoring import FORMATS, read_pair, read_utt2spk, score_texts
+from biglittle_asr.cli import command_parser, main
+from biglittle_asr.scoring import FORMATS, NORMALIZERS, load_normalizer, read_pair, read_utt2spk, score_texts
 from biglittle_asr.scoring.alignment import Counts
 from biglittle_asr.scoring.bootstrap import wer_interval
 from biglittle_asr.scoring.lookalikes import count_look_alikes
@@ -563,3 +565,65 @@ def test_utt2spk(tmp_path):
 
 def test_rates_of_nothing_are_undefined():
     assert (Counts().wer, Counts().cer, Counts().ser) == (None, None, None)
+
+
+# Normalizers
+
+NORMALIZED = {
+    "english": ("Mr. Smith's colours won't cost twenty-two dollars, um.", "mister smith is colors will not cost $22"),
+    "basic": ("\u00c4pfel, [Husten] Birnen!", "\u00e4pfel birnen"),
+}
+"""A text of each normalizer, and what it is to write."""
+
+
+def test_every_normalizer_can_be_asked_for():
+    assert set(NORMALIZED) == set(NORMALIZERS)
+    for command in (["score", "--ref", "r", "--hyp", "h"], ["evaluate", "MODEL", "test.csv"]):
+        for name in NORMALIZERS:
+            assert command_parser().parse_args([*command, "--normalizer", name]).normalizer == name
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+def test_a_normalizer_writes_both_sides_alike_and_is_named(name, tmp_path, capsys):
+    said, written = NORMALIZED[name]
+    (tmp_path / "ref.txt").write_text(f"jane-1 {said}\njoe-1 well\n")
+    (tmp_path / "hyp.txt").write_text(f"jane-1 {written}\njoe-1 bell\n")
+    words = ["score", "--ref", str(tmp_path / "ref.txt"), "--hyp", str(tmp_path / "hyp.txt"), "--normalizer", name]
+    alignments = tmp_path / "errors.txt"
+    assert main([*words, "--json", "--alignments", str(alignments)]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["all"]["errors"] == 1 and found["all"]["words"] == len(written.split()) + 1
+    version = metadata.version("whisper-normalizer")
+    assert found["normalizer"] == f"{name} (whisper-normalizer {version})"
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith(f"normalizer: {found['normalizer']}\n")
+    assert f"(kaldi, normalizer {found['normalizer']})" in alignments.read_text().splitlines()[0]
+    assert main([*words[:-2], "--json"]) == 0
+    assert "normalizer" not in json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    "suffix, text, options, message",
+    [
+        (".txt", "a-1 yes\n", ["--case-sensitive"], "leave out --case-sensitive"),
+        (".stm", "", [], "an STM and a CTM are mapped by rules of NIST's"),
+        (".trn", "{ um / uh } yes (a-1)\n", [], "knows no marks, as in '{ um / uh } yes'"),
+        (".trn", "yes (a-1)\n", ["--optional"], "knows no --optional and --fragments"),
+    ],
+)
+def test_what_a_normalizer_would_spoil_is_refused(suffix, text, options, message, tmp_path, capsys):
+    path = tmp_path / f"words{suffix}"
+    path.write_text(text)
+    assert main(["score", "--ref", str(path), "--hyp", str(path), "--normalizer", "english", *options]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and message in err.splitlines()[-1]
+
+
+def test_without_its_package_a_normalizer_is_refused_in_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "whisper_normalizer.english", None)
+    with pytest.raises(
+        ValueError, match=r"^--normalizer needs whisper-normalizer \(.*'biglittle-asr\[normalizer\]'\.$"
+    ):
+        load_normalizer("english")
+    with pytest.raises(ValueError, match="unknown normalizer 'englisch': did you mean 'english'"):
+        load_normalizer("englisch")

@@ -21,8 +21,9 @@ from biglittle_asr.inference import load_model
 from biglittle_asr.profiling import encoder_costs
 from biglittle_asr.study import Results, Run, Study, read_study, summarize, write_report
 from biglittle_asr.study.plan import StudyError, can_skip_test
-from biglittle_asr.study.report import draw
+from biglittle_asr.study.report import draw, plan_plots
 from biglittle_asr.study.results import COLUMNS
+from biglittle_asr.study.utterances import read_utterances
 from support import studying
 from support.recipe_files import RECIPE_FILES, settings_of
 from support.repository import REPOSITORY
@@ -78,6 +79,9 @@ def test_every_run_is_a_row_in_the_order_of_the_file(repository: Path, tmp_path:
     assert {name: first[name] for name in expected} == expected
     last = next(row for row in rows if row["name"] == "a")
     assert last["test_wer"] == "" and json.loads(last["overrides"]) == {"meet": jobs, "errors": 4, "quotes": 'a, "b"'}
+    letters = [each.operations for each in read_utterances(Results(output / "results.csv"), read_study(study).runs[0])]
+    assert letters == 2 * ["C" * 85 + "S" * 15]
+    assert {path.name for path in output.glob("results_utterances/*")} == {"b_1.csv", "b_2.csv"}
     assert len({row["commit"] for row in rows}) == 1 and all(row["cpu"] and row["torch"] for row in rows)
     started = [line for line in text.splitlines() if line.endswith("starts")]
     assert [line.split(maxsplit=1)[1] for line in started] == [
@@ -208,6 +212,14 @@ def test_test_can_be_scored_later(repository: Path, tmp_path: Path) -> None:
     assert [row["test_wer"] for row in rows_of(output / "results.csv")] == ["", "15.0"]
 
 
+def test_utterances_that_do_not_add_up_are_told_and_lose_no_row(repository: Path, tmp_path: Path) -> None:
+    study = studying.write_study(tmp_path, [{"name": "a", "test": True, "overrides": {"lost": 1}}])
+    status, text = studying.finish(studying.command(repository, study, tmp_path / "out"))
+    assert status == 0 and "has 100 words, but the scores of a, seed 2 have 200" in text
+    assert len(rows_of(tmp_path / "out" / "results.csv")) == 2
+    assert not list(tmp_path.glob("out/results_utterances/*"))
+
+
 def test_edits_of_the_work_tree_do_not_reach_the_runs(repository: Path, tmp_path: Path) -> None:
     recipe = repository / "recipes" / "train.py"
     before, study = recipe.read_text(), studying.write_study(tmp_path, [{"name": "a", "seeds": 1}])
@@ -305,6 +317,10 @@ def test_a_real_recipe_ends_in_a_row(tmp_path: Path, tiny_an4: Path) -> None:
     (row,) = rows_of(tmp_path / "out" / "results.csv")
     out = tmp_path / "out" / "runs" / "tiny" / "3" / "out"
     assert f"WER {float(row['test_wer']):.2f} %" in (out / "wer_test.txt").read_text()
+    utterances = read_utterances(Results(tmp_path / "out" / "results.csv"), read_study(study).runs[0])
+    assert sum(each.errors for each in utterances) / int(row["test_words"]) == pytest.approx(
+        float(row["test_wer"]) / 100
+    )
     model = load_model(out / "model").model
     assert int(row["parameters"]) == sum(parameter.numel() for parameter in model.parameters())
     assert int(row["encoder_macs"]) == encoder_costs(model.encoder).macs
@@ -364,7 +380,7 @@ def test_a_report_gives_means_and_ranges_and_calls_a_single_run_so(
 
 
 def test_names_in_a_picture_cover_neither_points_nor_one_another(three_networks: tuple[Study, Results]) -> None:
-    figure = draw(summarize(*three_networks), "dev_wer")
+    figure = draw(plan_plots(three_networks[0], summarize(*three_networks), "dev_wer"))
     assert len(figure.axes) == 2
     for axes in figure.axes:
         assert [text.get_text() for text in axes.texts] == ["bl_small", "small", "bl_large"]
@@ -393,6 +409,6 @@ def test_times_of_two_machines_are_not_drawn_together(three_networks: tuple[Stud
         writer.writeheader()
         writer.writerows(rows)
     messages: list[str] = []
-    macs, times = draw(summarize(study, results), "dev_wer", messages.append).axes
+    macs, times = draw(plan_plots(study, summarize(study, results), "dev_wer", messages.append)).axes
     assert len(macs.texts) == 3 and len(times.texts) == 2
     assert messages == ["not in the plot of times, as they were not measured on CPU: bl_large"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,18 @@ def make_recognizer(
     normalization: str = "SentenceNormalization",
     deltas: bool = False,
     form: str = "hamming",
+    n_mels: int = 20,
+    n_fft: int = 400,
+    normalization_arguments: Mapping[str, float] | None = None,
     **encoder: object,
 ) -> Recognizer:
     """A small network with random weights that says many words."""
     torch.manual_seed(0)
-    compute_features = LogMel(n_mels=20, n_fft=400, deltas=deltas, form=form)
+    compute_features = LogMel(n_mels=n_mels, n_fft=n_fft, deltas=deltas, form=form)
     samples = torch.from_numpy(babble(4, seed=99))
     features, frames = compute_features(samples[None], torch.tensor([len(samples)]))
     arguments = [] if normalization == "SentenceNormalization" else [compute_features.output_size]
-    normalize = NORMALIZATIONS[normalization](*arguments)
+    normalize = NORMALIZATIONS[normalization](*arguments, **(normalization_arguments or {}))
     # In training mode still, so that a normalization that learns has done so.
     features = normalize(features, frames)
     encoder = create_encoder(

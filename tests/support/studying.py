@@ -71,6 +71,10 @@ def score(errors):
 scores = {"dev": score(20 + int(options["seed"]) + int(options.get("errors", 0)))}
 if options["skip_test"] == "False":
     scores["test"] = score(30)
+    words = f"REF:{' a' * 100}\\nHYP:{' a' * 85 + ' b' * 15}\\nOP:\\n\\n"
+    ids = ("a", "b")[int(options.get("lost", 0)) :]
+    blocks = (f"{each} (speaker {each}): 100 words, 15 errors\\n{words}" for each in ids)
+    (out / "wer_test.txt").write_text("".join(blocks))
 partial = out / ".scores.json"
 partial.write_text(json.dumps(scores))
 note(f"{time.monotonic()} end")
@@ -173,7 +177,9 @@ def kill_and_check(
     """
     # Longer than the longest wait before a kill, on fast machines too.
     slowly = {"epoch_seconds": 0.4}
-    study = write_study(folder, [{"name": f"r{number}", "seeds": 1} for number in range(runs)], overrides=slowly)
+    study = write_study(
+        folder, [{"name": f"r{number}", "seeds": 1} for number in range(runs)], overrides=slowly, test=True
+    )
     output = folder / "out"
     argv = command(repository, study, output, "--jobs", "2", "--retry")
     killed = _kill_now_and_then(argv, kills, rng)
@@ -183,6 +189,9 @@ def kill_and_check(
         names = [row["name"] for row in csv.DictReader(file, strict=True)]
     if sorted(names) != sorted(f"r{number}" for number in range(runs)):
         problems.append(f"the table has the rows {names}")
+    utterances = sorted(path.name for path in output.glob("results_utterances/*"))
+    if utterances != sorted(f"r{number}_1.csv" for number in range(runs)):
+        problems.append(f"there are utterances of {utterances}")
     for path in sorted(output.glob("runs/*/1/out/journal.txt")):
         notes = path.read_text().splitlines()
         if {"two at once", "trained twice"} & set(notes) or not notes[-1].endswith(" end"):

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.signal import resample_poly
 
+from biglittle_asr.extras import missing_extra
+
 AUDIO_OUTPUT_SYNCHRONOUS = 2
 INITIALIZE_DONT_EXIT = 0x8000
 CHARS_UTF8 = 1
@@ -55,9 +57,7 @@ class Espeak:
         try:
             import espeakng_loader
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "Speech synthesis needs the package espeakng-loader; run: pip install espeakng-loader"
-            ) from error
+            raise ModuleNotFoundError(missing_extra("speech synthesis needs espeakng-loader", "demo", error)) from error
         self._data_path = espeakng_loader.get_data_path().encode()
         self._library = _load_copy(espeakng_loader.get_library_path())
         self._chunks: list[npt.NDArray[np.int16]] = []

@@ -25,6 +25,7 @@ from biglittle_asr.decoding.ctc.lexicon import SpelledWords, examples, read_word
 from biglittle_asr.decoding.lm.language_model import LanguageModel, load_kenlm, open_language_model
 from biglittle_asr.decoding.lm.sentences import token_names
 from biglittle_asr.decoding.settings import DecodingSettings
+from biglittle_asr.extras import missing_extra
 from biglittle_asr.tokens.tokenizer import BLANK, CharacterTokenizer, Tokenizer
 from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS, Token
 
@@ -97,9 +98,7 @@ class BeamSearch:
         try:
             import flashlight.lib.text.decoder  # noqa: F401
         except ImportError as error:
-            raise ValueError(
-                "a beam search needs the package flashlight-text; install it with pip install 'biglittle-asr[lm]'."
-            ) from error
+            raise ValueError(missing_extra("a beam search needs flashlight-text", "lm", error)) from error
         self.tokenizer = tokenizer
         hotwords = spellable_hotwords(settings.hotwords, tokenizer, report)
         self.settings = settings = dataclasses.replace(settings, hotwords=hotwords)

@@ -8,7 +8,7 @@
 An input label is an output of the network plus 1; 0 marks arcs that consume no frame. A state entered by a label has a
 self-loop with that label.
 
-Needs kaldifst and kaldilm: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldifst and kaldilm: `pip install 'biglittle-asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ import numpy as np
 import numpy.typing as npt
 
 from biglittle_asr.decoding.hmm.tying import Integers, Tying
+from biglittle_asr.extras import missing_extra
 from biglittle_asr.tokens.lexicon import Lexicon, Pronunciation
 
 try:
     import kaldifst
     import kaldilm  # noqa: F401  (used in a process of its own)
 except ImportError as error:
-    raise ValueError(
-        f"decoding graphs need kaldifst and kaldilm ({error}): pip install 'biglittle_asr[hybrid]'."
-    ) from error
+    raise ValueError(missing_extra("decoding graphs need kaldifst and kaldilm", "hybrid", error)) from error
 
 EPSILON = 0
 BACKOFF, SENTENCE_START, SENTENCE_END = "#0", "<s>", "</s>"

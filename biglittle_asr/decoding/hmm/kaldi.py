@@ -1,6 +1,6 @@
 """Readers of Kaldi's decoding graphs and alignments, which map transition-ids to outputs.
 
-Needs kaldifst and kaldi-native-io: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldifst and kaldi-native-io: `pip install 'biglittle-asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ import numpy as np
 
 from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
 from biglittle_asr.decoding.hmm.tying import Integers
+from biglittle_asr.extras import missing_extra
 from biglittle_asr.files import read_lines
 
 try:
     import kaldi_native_io
     import kaldifst
 except ImportError as error:
-    raise ValueError(
-        f"Kaldi's files need kaldifst and kaldi-native-io ({error}): pip install 'biglittle_asr[hybrid]'."
-    ) from error
+    raise ValueError(missing_extra("Kaldi's files need kaldifst and kaldi-native-io", "hybrid", error)) from error
 
 STATE = re.compile(r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d+))(?: self-loop-pdf = (?P<loop>\d+))?$")
 TRANSITION = re.compile(r"Transition-id = (?P<id>\d+) (?P<rest>.*)")

@@ -1,6 +1,6 @@
 """Graph search: the best word sequence, or the n best, for a network's output.
 
-Needs kaldi-decoder: `pip install 'biglittle_asr[hybrid]'`.
+Needs kaldi-decoder: `pip install 'biglittle-asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import numpy as np
 
 from biglittle_asr.decoding.hmm.graph import Graph
 from biglittle_asr.decoding.hmm.tying import Reals
+from biglittle_asr.extras import missing_extra
 
 try:
     import kaldi_decoder
     import kaldifst
 except ImportError as error:
-    raise ValueError(f"decoding needs kaldi-decoder ({error}): pip install 'biglittle_asr[hybrid]'.") from error
+    raise ValueError(missing_extra("decoding needs kaldi-decoder", "hybrid", error)) from error
 
 
 MIN_ACTIVE = 20

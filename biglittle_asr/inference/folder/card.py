@@ -10,6 +10,7 @@ import torch
 
 from biglittle_asr.features import SentenceNormalization
 from biglittle_asr.inference.classification import Classifier, ImageScore
+from biglittle_asr.inference.folder.head import IMAGES, SPEECH, HubFacts, format_head
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.models import EncoderConfig
 from biglittle_asr.profiling import count_costs, encoder_costs
@@ -36,6 +37,8 @@ class ModelCard:
     """Decoding used for the scores, if it is not the folder's default."""
     start: str = ""
     """Model folder from whose weights the training started, if any."""
+    hub: HubFacts = HubFacts()
+    """Facts for model hubs."""
 
     def training(self) -> dict[str, str]:
         """The facts that config.json keeps, for programs."""
@@ -47,7 +50,7 @@ NOT_KNOWN = "Not recorded."
 
 
 def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:
-    """Format the Markdown of README.md.
+    """Format README.md: a head in YAML, which model hubs read, and Markdown.
 
     Arguments
     ---------
@@ -57,22 +60,33 @@ def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:
     """
     training = {"## Trained on": card.data or NOT_KNOWN, "## Trained with": _training(card)}
     if isinstance(model, Classifier):
+        name, task = model.name, IMAGES
+        scores = {split: score.top1 for split, score in card.scores.items() if isinstance(score, ImageScore)}
         sections = {
-            f"# {model.name}, {model.model.config.num_classes} classes": _image_facts(model),
+            f"# {name}, {model.model.config.num_classes} classes": _image_facts(model),
             **training,
             "## Accuracy": _accuracy(card),
             "## Limits": "- The accuracy says nothing about images unlike that data.",
             "## Use": USE_IMAGES,
         }
     else:
+        name = f"{describe_encoder(model.model.encoder.config)}, {model.kind.title}"
+        task = SPEECH
+        scores = {
+            split: counts.wer
+            for split, counts in card.scores.items()
+            if isinstance(counts, OverallCounts) and counts.wer is not None
+        }
         sections = {
-            f"# {describe_encoder(model.model.encoder.config)}, {model.kind.title}": _facts(model),
+            f"# {name}": _facts(model),
             **training,
             "## Word error rate": _scores(card, model.kind.searching.describe(model.search_settings)),
             "## Limits": _limits(model),
             "## Use": USE.format(interface=model.kind.interface),
         }
-    return "\n\n".join(f"{head}\n\n{body.strip(NEW_LINE)}" for head, body in sections.items()) + NEW_LINE
+    head = format_head(name, task, card.hub, scores)
+    parts = [head, *(f"{title}\n\n{body.strip(NEW_LINE)}" for title, body in sections.items())]
+    return "\n\n".join(parts) + NEW_LINE
 
 
 def describe_encoder(config: EncoderConfig) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.folder.config import CLASSIFIER_FORMAT
-from biglittle_asr.inference.folder.store import content_of_folder, find_folder, read_model, save_model
+from biglittle_asr.inference.folder.store import content_of_folder, existing_folder, find_folder, read_model, save_model
 from biglittle_asr.models import ImageClassifier, create_model, list_models
 from biglittle_asr.models.checkpoints import load_checkpoint, read_checkpoint
 
@@ -64,4 +64,9 @@ def _with_weights(name: str, weights: Path, overrides: Mapping[str, Any]) -> Ima
 
 def is_classifier(model: str) -> bool:
     """Whether `model` names an image model or the folder of one."""
-    return model in list_models() or content_of_folder(find_folder(model)) == CLASSIFIER_FORMAT
+    if model in list_models():
+        return True
+    try:
+        return content_of_folder(find_folder(existing_folder(model))) == CLASSIFIER_FORMAT
+    except OSError:
+        return False

@@ -18,6 +18,7 @@ from torch import nn
 from biglittle_asr.features import NORMALIZATIONS, LogMel
 from biglittle_asr.files import read_json
 from biglittle_asr.inference.folder.card import ModelCard
+from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.inference.folder.kinds import KINDS, Kind
 from biglittle_asr.inference.folder.store import (
     CARD,
@@ -140,6 +141,7 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
         precision=str(tree.get("precision") or ""),
         weights=f"checkpoint of epoch {meta.get('epoch', 'unknown')}{step}{wer}",
         start=started_from(experiment / SAVE),
+        hub=HubFacts.of(_plain(tree.get("card") or {})),
     )
     return recognizer, card
 

@@ -5,6 +5,7 @@
     README.md            the model card, for people
     tokenizer.json       its tokens (speech only)
     hyperparams.yaml     for SpeechBrain's inference interfaces only, never read here (speech only)
+    onnx/                the network for other runtimes, if it was exported (`biglittle export`)
 
 Loading reads config.json, model.safetensors and tokenizer.json, trusts none of them, and executes nothing.
 """
@@ -22,8 +23,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from biglittle_asr.export.files import FLOAT, INT8, STREAMING, TOKENS
 from biglittle_asr.files import parse_json, refuse_pointer, replacing_folder
 from biglittle_asr.inference.classification import Classifier
+from biglittle_asr.inference.exporting import ONNX, SNAPSHOTS, run_elsewhere
 from biglittle_asr.inference.folder.card import ModelCard, format_card
 from biglittle_asr.inference.folder.config import (
     FORMAT,
@@ -33,8 +36,10 @@ from biglittle_asr.inference.folder.config import (
     content_of,
     recognizer_config,
 )
+from biglittle_asr.inference.folder.hub import download, is_hub_name
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
+from biglittle_asr.inference.runtimes import TORCH
 from biglittle_asr.messages import did_you_mean, first_line
 from biglittle_asr.models import list_models
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
@@ -42,12 +47,12 @@ from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 MODEL = "model"
 """Name of the model folder in an experiment folder."""
-SNAPSHOTS = "snapshots"
-"""Folder of the revisions in a Hugging Face hub cache."""
 CARD, SPEECHBRAIN = "README.md", "hyperparams.yaml"
 NEEDED = (CONFIG, WEIGHTS, TOKENIZER)
 """Files read from a speech folder; a classifier's folder has no tokenizer."""
 FILES = (*NEEDED, CARD, SPEECHBRAIN)
+EXPORTED = (FLOAT, INT8, STREAMING, TOKENS)
+"""Files in the folder `onnx`; replacing a model folder removes them, since they are of its weights."""
 LARGEST_FILE = 32 << 20
 """Size limit in bytes of files other than weights; a tokenizer of 32,000 word pieces takes 1 MB."""
 
@@ -162,14 +167,22 @@ def write_card(folder: str | Path, model: Model, card: ModelCard) -> None:
     partial.replace(place / CARD)
 
 
-def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recognizer:
+def load_model(
+    folder: str | Path, device: str | torch.device = "cpu", runtime: str = TORCH, precision: str = "fp32"
+) -> Recognizer:
     """Load a speech model folder; nothing in it is executed, so it need not be trusted.
 
     Arguments
     ---------
     folder : path
-        A model folder, an experiment folder that has one, or a model's folder in a Hugging Face hub cache.
+        A model folder, an experiment folder that has one, a model's folder in a Hugging Face hub cache, or the name of
+        one on the hub, `org/name`, if there is no folder `org` here. Only the files of a model folder are downloaded.
     device : str or torch.device
+    runtime : "torch", "onnxruntime" or "openvino"
+        What runs the network. Files for runtimes other than PyTorch are in the folder `onnx` of the model folder; a
+        missing one is made. They run on the CPU.
+    precision : "fp32" or "int8"
+        Of runtimes other than PyTorch. The int8 file is not made here, since that takes audio: see `biglittle export`.
 
     Returns
     -------
@@ -182,11 +195,17 @@ def load_model(folder: str | Path, device: str | torch.device = "cpu") -> Recogn
         If there is no such folder, or it lacks a file.
     ValueError
         If a file is not valid (the message names it), the folder holds an image classifier, which
-        :func:`~biglittle_asr.inference.load_classifier` loads, or there is no such device.
+        :func:`~biglittle_asr.inference.load_classifier` loads, there is no such device, or the runtime cannot be used.
     """
     model = read_model(folder, device)
     if isinstance(model, Classifier):
         raise ValueError(f"{folder}: classifies images; load it with load_classifier, or use `biglittle evaluate`.")
+    if runtime != TORCH:
+        if torch.device(device).type != "cpu":
+            raise ValueError(f"device '{device}': {runtime} runs on the CPU; leave the device out.")
+        run_elsewhere(model, find_folder(existing_folder(folder)), runtime, precision)
+    elif precision != "fp32":
+        raise ValueError(f"precision {precision}: is of other runtimes than torch, such as onnxruntime.")
     return model
 
 
@@ -202,7 +221,7 @@ def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Check that a folder exists, and return its path.
+    """Check that a folder exists, and return its path; one on Hugging Face's hub is downloaded.
 
     Raises
     ------
@@ -214,6 +233,8 @@ def existing_folder(folder: str | Path) -> Path:
         return folder
     if folder.exists():
         raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    if is_hub_name(folder):
+        return download(folder.as_posix(), (*NEEDED, CARD))
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
     hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *list_models()])
     raise FileNotFoundError(f"{folder}: no such model folder{f'; {hint}' if hint else '.'}")
@@ -322,7 +343,8 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.is_dir():
         raise FileExistsError(f"{folder}: is a file; choose another name for the model folder.")
     names = {path.name for path in folder.iterdir()}
-    foreign = sorted(names - set(FILES))
+    exported = {path.name for path in (folder / ONNX).iterdir()} if (folder / ONNX).is_dir() else set()
+    foreign = sorted(names - {*FILES, ONNX}) or sorted(exported - {*EXPORTED})
     if foreign:
         raise FileExistsError(f"{folder}: holds {foreign[0]}, so it is not replaced; choose another name.")
     if names and content_of_folder(folder) is None:

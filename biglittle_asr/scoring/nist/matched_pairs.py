@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,10 @@ WORDS_BETWEEN = 2
 """Number of consecutive words, correct in both systems, that separate two pieces."""
 SIGNIFICANCE = 0.05
 """A difference with a p-value below this is significant."""
+
+
+Steps = Sequence[tuple[str, int]]
+"""Operation and reference position of each column of an alignment; position 0 means no reference word."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,23 @@ def compare_systems(score: NistScore, other: NistScore) -> MatchedPairs:
         raise ValueError(
             "The two systems were scored against different references; score both against the same STM file."
         )
+    places = (score.alignments.places, other.alignments.places)
+    return compare_alignments(*(map(of, range(score.all.segments)) for of in places))
+
+
+def compare_alignments(alignments: Iterable[Steps], other_alignments: Iterable[Steps]) -> MatchedPairs:
+    """Test whether a system's errors differ from another's, by their alignments with the same references.
+
+    Example
+    -------
+    >>> good, bad = [("", 1), ("", 2)], [("S", 1), ("", 2)]
+    >>> compare_alignments([good, bad], [bad, bad])
+    MatchedPairs(pieces=2, mean=-0.5, z=-1.0, p=0.31731050786291415)
+    """
     differences = [
         errors - other_errors
-        for index in range(score.all.segments)
-        for errors, other_errors in pieces(score.alignments.places(index), other.alignments.places(index))
+        for steps, other_steps in zip(alignments, other_alignments, strict=True)
+        for errors, other_errors in pieces(steps, other_steps)
     ]
     return _test(differences)
 
@@ -139,10 +156,6 @@ def _test(differences: Sequence[int]) -> MatchedPairs:
     deviation = statistics.stdev(differences) if len(differences) > 1 else 0.0
     z = mean / (deviation / math.sqrt(len(differences))) if deviation else 0.0
     return MatchedPairs(len(differences), mean, z, math.erfc(abs(z) / math.sqrt(2)))
-
-
-Steps = Sequence[tuple[str, int]]
-"""Operation and reference position of each column of an alignment; position 0 means no reference word."""
 
 
 def pieces(steps: Steps, other_steps: Steps) -> Iterator[tuple[int, int]]:

@@ -36,6 +36,8 @@ class BaseRecipe(Settings):
     """Batches between checkpoints inside epochs; 0: none by count."""
     profile: bool = False
     """Measure where the time goes; --profile is short for it."""
+    card: Mapping[str, Any] = yaml_default("{}")
+    """Facts for the head of the model card, such as {language: en, license: apache-2.0}; see docs/models.md."""
     sparsity: Mapping[str, Any] | None = None
     """Weights to prune, such as {rate: 0.9, dense: [encoder.head]}; see docs/costs.md."""
     train_dataloader_opts: Mapping[str, Any] = yaml_default("{num_workers: 0}")

@@ -12,6 +12,7 @@ from biglittle_asr.tasks.hybrid.kaldi_start import KaldiStart
 from biglittle_asr.tasks.hybrid.settings import HybridRecipe
 from biglittle_asr.tasks.hybrid.training import HybridTraining
 from biglittle_asr.tasks.speech.evaluation import remove_scores
+from biglittle_asr.tasks.speech.model_folder import known_facts
 
 
 def train_hybrid(argv: Sequence[str], corpus: str) -> None:
@@ -20,6 +21,7 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     Arguments and errors are those of :func:`~biglittle_asr.tasks.speech.train.train_recognizer`.
     """
     hparams, run_opts = load_recipe(argv, HybridRecipe)
+    hparams["card"] = known_facts(corpus, hparams)
     remove_scores(Path(hparams["output_folder"]))
     manifests = prepare_manifests(corpus, hparams)
     start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart

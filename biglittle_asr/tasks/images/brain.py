@@ -26,6 +26,7 @@ from biglittle_asr.features.images import ImageFiles, UnreadableImageError
 from biglittle_asr.files import write_atomically
 from biglittle_asr.inference import Classifier, ModelCard, save_model
 from biglittle_asr.inference.classification import ImageScore, count_top, read_image_anywhere
+from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import some
 from biglittle_asr.models import ImageClassifier
 from biglittle_asr.nnet.sparse import freeze
@@ -310,6 +311,7 @@ class ImageBrain(ResumableBrain):
             precision=self.precision,
             weights=f"{kind} of epoch {epoch}, the last",
             scores={"val": score},
+            hub=HubFacts.of(self.hparams.card, Path(self.hparams.data_folder).name),
         )
 
     @property

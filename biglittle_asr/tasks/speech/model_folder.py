@@ -11,8 +11,10 @@ from typing import Any
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
+from biglittle_asr.corpora import LANGUAGES
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
 from biglittle_asr.inference.folder.config import check_parts
+from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.inference.folder.kinds import ForeignPartError
 from biglittle_asr.inference.folder.packing import started_from
 from biglittle_asr.tasks.speech.brain import UtteranceBrain
@@ -31,16 +33,30 @@ def make_card(brain: UtteranceBrain, datasets: Datasets, hparams: Mapping[str, A
     datasets : Datasets
         The sets, whose sizes go into the card.
     hparams : mapping
-        Reads data_folder, whose last part goes into the card, and save_folder.
+        Reads card, data_folder, whose last part goes into the card, and save_folder.
     """
+    corpus = Path(hparams["data_folder"]).name
     return ModelCard(
-        data=describe_data(Path(hparams["data_folder"]).name, datasets),
+        data=describe_data(corpus, datasets),
         command=shlex.join([Path(sys.executable).name, *(word for word in sys.argv if word != "--test_only")]),
         precision=brain.precision,
         weights=brain.weights,
         decoding=brain.decoding,
         start=started_from(Path(hparams["save_folder"])),
+        hub=HubFacts.of(hparams["card"], corpus),
     )
+
+
+def known_facts(corpus: str, hparams: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts for model hubs: what the recipe gives, and the language of the corpus unless it gives another.
+
+    Example
+    -------
+    >>> known_facts("an4", {"card": {"license": "mit"}})
+    {'language': 'en', 'license': 'mit'}
+    """
+    language = {"language": LANGUAGES[corpus]} if corpus in LANGUAGES else {}
+    return {**language, **hparams["card"]}
 
 
 def write_model_folder(folder: Path, recognizer: Recognizer, card: ModelCard) -> bool:

@@ -9,6 +9,7 @@ from biglittle_asr.tasks.speech.brain import RecognitionBrain
 from biglittle_asr.tasks.speech.data import build_datasets
 from biglittle_asr.tasks.speech.evaluation import evaluate_recipe, remove_scores
 from biglittle_asr.tasks.speech.init_from import find_start
+from biglittle_asr.tasks.speech.model_folder import known_facts
 from biglittle_asr.tasks.speech.settings import CTCRecipe, TokenRecipe
 
 
@@ -34,6 +35,7 @@ def train_recognizer(
         With a message for the user.
     """
     hparams, run_opts = load_recipe(argv, settings)
+    hparams["card"] = known_facts(corpus, hparams)
     remove_scores(Path(hparams["output_folder"]))
     start = find_start(hparams, hparams["checkpointer"])
     manifests = prepare_manifests(corpus, hparams)
