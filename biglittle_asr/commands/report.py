@@ -12,7 +12,16 @@ from biglittle_asr.files import write_atomically
 MEGABYTE = 1_000_000
 AUDIO_LIMIT = 10
 """Default size of the audio in a page, in MB."""
-ONLY_FILES = ("utt2spk", "glm", "fragments", "optional", "drop_hesitations", "case_sensitive", "missing_as_empty")
+ONLY_FILES = (
+    "utt2spk",
+    "normalizer",
+    "glm",
+    "fragments",
+    "optional",
+    "drop_hesitations",
+    "case_sensitive",
+    "missing_as_empty",
+)
 """Options that apply only to --ref and --hyp."""
 
 
@@ -68,8 +77,9 @@ def run(options: argparse.Namespace) -> None:
 
     experiments = read_experiments(options.experiments, options.set, options.bootstrap)
     for name, path in zip(short_names(options.hyp), options.hyp, strict=True):
-        score, _ = score_files(options, path)
-        experiments.append(scored_experiment(name, score))
+        scored = score_files(options, path)
+        rules = {} if scored.normalizer is None else {"normalizer": scored.normalizer.name}
+        experiments.append(scored_experiment(name, scored.score, rules))
     if options.manifest is not None:
         experiments = [with_manifest(experiment, options.manifest) for experiment in experiments]
     limit = MEGABYTE * (options.audio_limit or AUDIO_LIMIT) if options.audio else 0

@@ -18,7 +18,7 @@ from ruamel.yaml import YAML, YAMLError
 
 from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.files import read_json, read_text
+from biglittle_asr.files import read_json, read_text, text_lines
 from biglittle_asr.messages import first_line, visible
 from biglittle_asr.scoring import (
     AlignedUtterance,
@@ -30,6 +30,7 @@ from biglittle_asr.scoring import (
     read_stm,
     score_nist,
 )
+from biglittle_asr.scoring.saved import COMPARED
 from biglittle_asr.study.queue import Places
 from biglittle_asr.study.results import read_epochs
 
@@ -47,6 +48,8 @@ NO_SETTINGS = frozenset(
     "output_folder save_folder train_log modules epoch_counter checkpointer train_logger tensorboard_logger".split()
 )
 """Keys of a recipe's YAML file that say where its output goes, or repeat other keys."""
+NORMALIZER = re.compile(r", normalizer (\w+ \([^()]*\))\)?$")
+"""In the first line of the file of a score, the normalizer of the texts."""
 LONGEST_SETTING = 200
 """Largest number of characters of a setting that is shown."""
 PACKAGES = ("torch", "torchaudio", "speechbrain", "numpy")
@@ -156,15 +159,15 @@ def read_experiments(paths: Sequence[Path], wanted: str | None = None, bootstrap
     ]
 
 
-def scored_experiment(name: str, score: Score) -> Experiment:
-    """The experiment of which only a score is known."""
+def scored_experiment(name: str, score: Score, settings: Mapping[str, str] | None = None) -> Experiment:
+    """The experiment of which only a score is known, and settings such as a normalizer of the texts."""
     audio = {}
     if isinstance(score, NistScore):
         audio = {
             utterance.id: Audio(segment.end - segment.start)
             for utterance, segment in zip(score.utterances, score.scored, strict=True)
         }
-    return Experiment(name, score=score, totals={"": score.all.to_dict()}, audio=audio)
+    return Experiment(name, score=score, totals={"": score.all.to_dict()}, audio=audio, settings=settings or {})
 
 
 def with_manifest(experiment: Experiment, manifest: Path) -> Experiment:
@@ -213,22 +216,31 @@ def _sets_of(folder: Path) -> list[str]:
             f"{folder}: is no recipe's output folder, for it has neither epochs.csv nor scores; name such a folder, or "
             "a file of `biglittle evaluate --output`."
         )
-    return [name for name, file in SETS.items() if (folder / file).is_file()]
+    # Without scores.json, which recipes write last, the files may be those of an earlier run.
+    totals = _totals(folder / "scores.json")
+    return [name for name, file in SETS.items() if name in totals and (folder / file).is_file()]
 
 
 def _read_file(path: Path, name: str, bootstrap: int) -> Experiment:
-    return scored_experiment(name, read_score(path, bootstrap))
+    score = read_score(path, bootstrap)
+    # What `biglittle evaluate` and `score` write behind the names of the files.
+    _, title = next(iter(text_lines(path)))
+    normalizer = NORMALIZER.search(title)
+    return scored_experiment(name, score, {"normalizer": normalizer[1]} if normalizer else {})
 
 
 def _read_folder(folder: Path, name: str, shown: str | None, bootstrap: int) -> Experiment:
-    totals: dict[str, Mapping[str, Any]] = {}
-    if (folder / "scores.json").is_file():
-        totals = _totals(folder / "scores.json")
+    totals = _totals(folder / "scores.json")
     score: Score | None = None
     audio: Mapping[str, Audio] = {}
     if shown is not None:
         score, audio = _read_set(folder, shown, bootstrap)
-        totals = {**totals, shown: score.all.to_dict()}
+        counted = score.all.to_dict()
+        if any(totals[shown].get(name) != counted[name] for name in COMPARED):
+            raise ValueError(
+                f"{folder}: scores.json and {SETS[shown]} are not of the same run; run the recipe with --test_only."
+            )
+        totals = {**totals, shown: counted}
     return Experiment(
         name,
         shown or next((each for each in SETS if each in totals), ""),
@@ -274,6 +286,9 @@ def _audio_of_row(row: Mapping[str, str]) -> Audio:
 
 
 def _totals(path: Path) -> dict[str, Mapping[str, Any]]:
+    """Counts of all utterances by set; none before the end of a training."""
+    if not path.is_file():
+        return {}
     scores = read_json(path)
     try:
         # Fails for anything but an object.

@@ -31,9 +31,9 @@ from biglittle_asr.report.experiments import Experiment
 from biglittle_asr.report.formats import NO_ENTRY, plural, probability, rate, whole
 from biglittle_asr.report.recordings import LONGEST, embed, link
 from biglittle_asr.report.statistics import (
-    Comparison,
+    Difference,
     LengthGroup,
-    compare,
+    compare_experiments,
     count_confusions,
     differing_settings,
     group_by_length,
@@ -53,6 +53,17 @@ SET_NAMES = {"dev": "dev", "test": "test", "hub5_test": "test, as NIST scores", 
 KINDS = {"S": "Substitutions", "D": "Deletions", "I": "Insertions"}
 COUNTS = {"S": "substitutions", "D": "deletions", "I": "insertions"}
 RATE_NAMES = {"wer": "WER", "cer": "CER", "top1_error": "top-1 error", "top5_error": "top-5 error"}
+
+HEADLINES = {
+    "encoder.name": "{}",
+    "number_of_epochs": "{} epochs",
+    "precision": "{}",
+    "seed": "seed {}",
+    "normalizer": "normalizer {}",
+}
+"""Settings in the overview, and how they are written."""
+HEADLINE_VERSIONS = ("biglittle_asr", "torch", "commit")
+"""Versions in the overview."""
 
 Section = dict[str, Any] | None
 
@@ -91,6 +102,7 @@ def show_overview(numbered: Sequence[Numbered], bootstrap: int) -> dict[str, Any
             "counts": each.experiment.counts,
             "set": SET_NAMES[each.experiment.set],
             "interval": _interval_text(each.experiment.counts, bootstrap),
+            "settings": ", ".join(_headlines(each.experiment)),
         }
         for each in numbered
     ]
@@ -120,18 +132,27 @@ def _interval_text(counts: Mapping[str, Any] | None, bootstrap: int) -> str:
     return "No interval: that takes two speakers or more." if bootstrap else "No interval was asked for."
 
 
-# Comparison
+def _headlines(experiment: Experiment) -> Iterable[str]:
+    for name, text in HEADLINES.items():
+        if experiment.settings.get(name):
+            yield text.format(experiment.settings[name])
+    for name in HEADLINE_VERSIONS:
+        if name in experiment.versions:
+            yield f"{name} {experiment.versions[name]}"
+
+
+# Difference
 
 
 def show_comparison(numbered: Sequence[Numbered], scored: Sequence[Numbered]) -> Section:
     """The matched-pairs test of each pair of experiments, and in how many utterances they differ."""
     if len(scored) < 2:
         return None
-    found: list[Comparison] = []
+    found: list[Difference] = []
     remarks: list[str] = []
     experiments = [each.experiment for each in numbered]
     for first, second in itertools.combinations(scored, 2):
-        comparison = compare(experiments, first.number, second.number)
+        comparison = compare_experiments(experiments, first.number, second.number)
         if comparison is None:
             remarks.append(f"{first.letter} and {second.letter} have no utterance in common, so they are not compared.")
             continue
@@ -163,7 +184,7 @@ def show_comparison(numbered: Sequence[Numbered], scored: Sequence[Numbered]) ->
     return {"rows": rows, "remarks": remarks}
 
 
-def _verdict(numbered: Sequence[Numbered], comparison: Comparison) -> str:
+def _verdict(numbered: Sequence[Numbered], comparison: Difference) -> str:
     """State in a sentence which experiment has fewer errors, and whether that is significant."""
     first, second = numbered[comparison.first].letter, numbered[comparison.second].letter
     pairs = comparison.pairs
@@ -280,7 +301,7 @@ def show_speakers(scored: Sequence[Numbered], bootstrap: int) -> Section:
         for value in (each.counts.wer, *(each.interval or ()))
         if value is not None
     ]
-    axis = linear_axis(values, 3.0, 97.0, most=5)
+    axis = linear_axis(values, 3.0, 95.0, most=5)
     rows = []
     for name in names:
         found = [by_name.get(name) for by_name in rates]

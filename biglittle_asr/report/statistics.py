@@ -133,7 +133,7 @@ def group_by_length(
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Difference:
     """How two experiments differ in the utterances that both have."""
 
     first: int
@@ -156,7 +156,7 @@ class Comparison:
     """Error rates of both in these utterances, in percent."""
 
 
-def compare(experiments: Sequence[Experiment], first: int, second: int) -> Comparison | None:
+def compare_experiments(experiments: Sequence[Experiment], first: int, second: int) -> Difference | None:
     """Compare two experiments; None if no utterance is in both."""
     scores = [experiments[number].score for number in (first, second)]
     sides = [utterances_by_id(experiments[number]) for number in (first, second)]
@@ -171,7 +171,7 @@ def compare(experiments: Sequence[Experiment], first: int, second: int) -> Compa
         # Knows which alternatives of the references the systems have matched; refuses other references.
         with suppress(ValueError):
             pairs, other_references = compare_systems(scores[0], scores[1]), 0
-    return Comparison(
+    return Difference(
         first,
         second,
         pairs,

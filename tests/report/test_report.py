@@ -525,6 +525,9 @@ def test_a_training_that_has_not_ended_is_shown(tmp_path: Path) -> None:
     assert "The training has not ended" in page.one("article").text
     assert len(page.one("section", id="learning").one("table").one("tbody").all("tr")) == 3
     assert "running" in page.one("h1").text
+    # A training that goes on has the alignments of its last run, but no scores.
+    score_texts(*texts(1)).write(tmp_path / "running" / "out" / "wer_test.txt")
+    assert page.all() == report(tmp_path / "report.html", tmp_path / "running" / "out").all()
     write_recipe(tmp_path / "done" / "out", score_texts(*texts(1)))
     page = report(tmp_path / "report.html", tmp_path / "running" / "out", tmp_path / "done" / "out")
     check_structure(page)
@@ -571,6 +574,7 @@ BAD: dict[str, Callable[[Path], list[object]]] = {
     "an empty folder": lambda folder: [folder / "empty"],
     "before the first epoch": lambda folder: [folder / "started"],
     "costs of a study": lambda folder: [folder / "study" / "out"],
+    "scores of another run": lambda folder: [folder / "other run"],
     "no set in common": lambda folder: [folder / "good", folder / "dev"],
     "another set": lambda folder: [folder / "good", "--set", "dev"],
     "a set of a file": lambda folder: [folder / "wer.txt", "--set", "dev"],
@@ -599,6 +603,8 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name.replace("/", "-") / name).write_text(text)
     shutil.copytree(folder / "good", folder / "study" / "out")
     (folder / "study" / "costs.json").write_text('{"parameters": null}')
+    shutil.copytree(folder / "good", folder / "other run")
+    score_texts(*texts(2)).write(folder / "other run" / "wer_test.txt")
     (folder / "empty").mkdir()
     (folder / "started").mkdir()
     (folder / "started" / "epochs.csv").write_text("epoch,dev_wer,seconds\n")

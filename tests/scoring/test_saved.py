@@ -44,7 +44,7 @@ WORDS = [
 ]
 WORDS += ["\u0301", "你好", "größe", "(uh)", "x:", "<script>", "\\u00e9"]
 
-NAMES = ["a", "b (c)", "u1: 3 words, correct", "anna maria", "你"]
+NAMES = ["a", "b (c)", "u1: 3 words, correct", "(s) 1: 2 words", "anna maria", "你"]
 
 
 def random_score(seed: int, **options: bool) -> Score:
