@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from biglittle_asr.commands.shared import add_bootstrap, add_json, add_normalize
 from biglittle_asr.messages import visible
 
 if TYPE_CHECKING:
-    from biglittle_asr.scoring import NistScore, Score
+    from biglittle_asr.scoring import NistScore, Normalizer, Score
     from biglittle_asr.scoring.alignment import AlignedUtterance
 
 ONLY_STM = ("glm", "drop_hesitations", "compare", "filtered")
@@ -91,26 +92,32 @@ def add_scoring(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
-    from biglittle_asr.scoring import load_normalizer
-
     check_output(options.alignments)
-    score, format = score_files(options, options.hyp)
-    title, remark = "", ""
-    more: dict[str, Any] = {"format": format}
-    normalizer = None if options.normalizer is None else load_normalizer(options.normalizer)
+    scored = score_files(options, options.hyp)
+    score, normalizer = scored.score, scored.normalizer
+    title, remark, more = "", "", {"format": scored.format}
     rules = "" if normalizer is None else f", normalizer {normalizer.name}"
-    written = f"{options.hyp} against {options.ref} ({format}{rules})"
-    if format == "stm":
+    written = f"{options.hyp} against {options.ref} ({scored.format}{rules})"
+    if scored.format == "stm":
         title, written = options.hyp.name, f"{options.hyp} against {options.ref}"
     if options.compare is not None:
-        other = _score_nist(options, options.compare)
-        remark = _compare(score, other, options, more)
+        remark = _compare(score, _score_nist(options, options.compare), options, more)
     if options.alignments is not None:
         score.write(options.alignments, written)
     if options.filtered is not None:
         _write_filtered(score, options)
     _tell_look_alikes(score.utterances)
     print_score(score, options, title, remark, more, normalizer)
+
+
+@dataclass(frozen=True)
+class ScoredFiles:
+    """The score of a file of recognized words."""
+
+    score: Score
+    format: str
+    """Format of the files; "stm" is scored by NIST's method."""
+    normalizer: Normalizer | None = None
 
 
 def is_nist(options: argparse.Namespace, hypotheses: Path) -> bool:
@@ -121,7 +128,7 @@ def is_nist(options: argparse.Namespace, hypotheses: Path) -> bool:
     return options.format == "stm" or (options.format == "auto" and named)
 
 
-def score_files(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
+def score_files(options: argparse.Namespace, hypotheses: Path) -> ScoredFiles:
     """Score a file of recognized words against the references.
 
     Arguments
@@ -131,25 +138,18 @@ def score_files(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, s
     hypotheses : pathlib.Path
         The recognized words.
 
-    Returns
-    -------
-    score : Score or NistScore
-    format : str
-        The files' format; "stm" is scored by NIST's method.
-
     Raises
     ------
     OSError, ValueError
         If a file cannot be read or scored, or an option is of another format.
     """
+    nist = is_nist(options, hypotheses)
     if options.normalizer is not None and options.case_sensitive:
         raise ValueError("--normalizer: writes all words in lower case; leave out --case-sensitive.")
-    if is_nist(options, hypotheses):
-        return _score_nist(options, hypotheses), "stm"
-    return _score_texts(options, hypotheses)
+    return ScoredFiles(_score_nist(options, hypotheses), "stm") if nist else _score_texts(options, hypotheses)
 
 
-def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, str]:
+def _score_texts(options: argparse.Namespace, hypotheses: Path) -> ScoredFiles:
     from biglittle_asr.scoring import load_normalizer, read_pair, read_utt2spk, score_texts
     from biglittle_asr.scoring.nist.marks import has_marks, optional_word
 
@@ -183,12 +183,12 @@ def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, 
     optional = optional_word(texts)
     if optional and options.optional is None and normalizer is None:
         tell(f"{visible(optional)} counts as a word with its brackets; to let it be deleted, use --optional.")
-    references, recognized = pair.references.texts, pair.hypotheses.texts
+    said, heard = pair.references.texts, pair.hypotheses.texts
     if normalizer is not None:
-        references, recognized = normalizer(references), normalizer(recognized)
+        said, heard = normalizer(said), normalizer(heard)
     score = score_texts(
-        references,
-        recognized,
+        said,
+        heard,
         speakers,
         bootstrap=options.bootstrap,
         case_sensitive=options.case_sensitive,
@@ -197,7 +197,7 @@ def _score_texts(options: argparse.Namespace, hypotheses: Path) -> tuple[Score, 
         optional=bool(options.optional),
         fragments=bool(options.fragments),
     )
-    return score, pair.format
+    return ScoredFiles(score, pair.format, normalizer)
 
 
 def _score_nist(options: argparse.Namespace, hypotheses: Path) -> NistScore:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from biglittle_asr.files import read_table, write_table
+from biglittle_asr.scoring import AlignedUtterance, read_score
 from biglittle_asr.scoring.alignment import CORRECT
 from biglittle_asr.scoring.nist.matched_pairs import Steps
-from biglittle_asr.scoring.saved import read_score
 from biglittle_asr.study.plan import Run, StudyError
 from biglittle_asr.study.results import Results, read_scores
 
@@ -32,6 +32,12 @@ class ScoredUtterance(NamedTuple):
     speaker: str
     operations: str
     """A letter per column of the alignment: C correct, S substitution, D deletion, I insertion."""
+
+    @classmethod
+    def of(cls, utterance: AlignedUtterance) -> ScoredUtterance:
+        """The row of an aligned utterance."""
+        operations = "".join(pair.operation or "C" for pair in utterance.pairs)
+        return cls(utterance.id, utterance.speaker or "", operations)
 
     @property
     def words(self) -> int:
@@ -90,10 +96,7 @@ def collect_utterances(results: Results, run: Run, folder: Path) -> Path | None:
     counts = results.row(run) or read_scores(folder)
     if not run.test or counts is None or not alignments.is_file():
         return None
-    utterances = sorted(
-        ScoredUtterance(each.id, each.speaker or "", "".join(pair.operation or "C" for pair in each.pairs))
-        for each in read_score(alignments, bootstrap=0).utterances
-    )
+    utterances = sorted(map(ScoredUtterance.of, read_score(alignments, bootstrap=0).utterances))
     _check_sums(utterances, counts, alignments, run)
     path = utterances_path(results, run)
     path.parent.mkdir(exist_ok=True)

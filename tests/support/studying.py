@@ -71,9 +71,13 @@ def score(errors):
 scores = {"dev": score(20 + int(options["seed"]) + int(options.get("errors", 0)))}
 if options["skip_test"] == "False":
     scores["test"] = score(30)
-    words = f"REF:{' a' * 100}\\nHYP:{' a' * 85 + ' b' * 15}\\nOP:\\n\\n"
+    marks = " ".join([" "] * 85 + ["S"] * 15)
+    words = f"REF: {' a' * 100}\\nHYP: {' a' * 85 + ' b' * 15}\\nOP:  {marks}\\n\\n"
     ids = ("a", "b")[int(options.get("lost", 0)) :]
-    blocks = (f"{each} (speaker {each}): 100 words, 15 errors\\n{words}" for each in ids)
+    many = len(ids)
+    counts = f"{15 * many} errors in {100 * many} words: {15 * many} sub, 0 del, 0 ins"
+    summary = f"WER 15.00 % ({counts}), SER 100.00 % ({many} of {many} utterances)\\n\\n"
+    blocks = [summary, *(f"{each} (speaker {each}): 100 words, 15 errors\\n{words}" for each in ids)]
     (out / "wer_test.txt").write_text("".join(blocks))
 partial = out / ".scores.json"
 partial.write_text(json.dumps(scores))
