@@ -36,12 +36,13 @@ EXTRAS = {
     "export": ["onnx>=1.17", "onnxscript>=0.3", "onnxruntime>=1.20"],
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
-    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features.
+    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; hypothesis damages files.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "mypy>=1.11",
+        "hypothesis>=6.100",
         "kaldi-native-fbank>=1.22",
         *IMAGES,
         *DEMO,

@@ -160,9 +160,7 @@ def test_a_manifest_whose_segments_are_no_numbers(recording: Path, tmp_path: Pat
 
     for row in ("a,1.0,x.wav,A,0.5", "a,1.0,x.wav,1,half", "a,1.0,x.wav,1,nan", "a,,x.wav,1,0.5"):
         (tmp_path / "a.csv").write_text(f"ID,duration,wav,channel,start\n{row}\n")
-        with pytest.raises(
-            ValueError, match=r"a\.csv:2: (channel|start|duration) is .*, but must be a number"
-        ):
+        with pytest.raises(ValueError, match=r"a\.csv:2: (channel|start|duration) is .*, but must be a number"):
             find_recordings([str(tmp_path / "a.csv")], tmp_path)
 
 
