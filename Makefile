@@ -2,13 +2,14 @@
 # make check                       lint, types, and the tests that are quick: for every save
 # make test                        lint, types, all tests
 # make lint                        lint and types only
+# make fuzz [FUZZ_SECONDS=900]     give every reader of files damaged ones; faults are in results/fuzz
 # make install                     the virtual environment that all of these make for themselves, in .venv
 #
 # PYTHON=/path/to/python chooses the Python (3.10 or newer) of a new .venv.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lint
+.PHONY: help install demo check test lint fuzz
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -36,6 +37,9 @@ lint: $(INSTALLED)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+fuzz: $(INSTALLED)
+	PYTHONPATH=tests OMP_NUM_THREADS=1 $(PY) -m support.fuzzing --seconds $(or $(FUZZ_SECONDS),300)
 
 # The stamp comes last: an install that was interrupted is taken up again, a finished one needs no network.
 $(INSTALLED): setup.py

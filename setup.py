@@ -48,13 +48,14 @@ EXTRAS = {
     "serve": SERVE,
     "demo": DEMO,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
-    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; sherpa-onnx and
-    # onnx-asr run our exported models; openai's client talks to our server.
+    # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; hypothesis damages
+    # files; sherpa-onnx and onnx-asr run our exported models; openai's client talks to our server.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
         "ruff>=0.6",
         "mypy>=1.11",
+        "hypothesis>=6.100",
         "kaldi-native-fbank>=1.22",
         *IMAGES,
         *DEMO,

@@ -151,7 +151,7 @@ def read_lines(path: str | os.PathLike[str], advice: str = "check the data folde
 
 
 def read_table(
-    path: str | os.PathLike[str], columns: Iterable[str] = (), advice: str = "check the path"
+    path: str | os.PathLike[str], columns: Iterable[str] = (), advice: str = "check the path", numbers: bool = False
 ) -> list[dict[str, str]]:
     r"""Read the rows of a CSV file, by the column names in its first line.
 
@@ -161,13 +161,16 @@ def read_table(
         As in :func:`read_text`.
     columns : iterable of str
         Required columns.
+    numbers : bool
+        Whether all values must be numbers; the word nan is one.
 
     Raises
     ------
     FileNotFoundError, OSError
         As in :func:`read_text`.
     ValueError
-        If it is not a CSV file in UTF-8, lacks a column, or a row has more or fewer values than there are columns.
+        If it is not a CSV file in UTF-8, lacks a column, a row has more or fewer values than there are columns, or a
+        value is not a number where all must be.
 
     Example
     -------
@@ -186,10 +189,22 @@ def read_table(
             if None in row or None in row.values():
                 place = f"{os.fspath(path)}:{reader.line_num}"
                 raise ValueError(f"{place}: does not have one value per column; correct the line.")
+            strange = [name for name, value in row.items() if numbers and not _is_number(value)]
+            if strange:
+                value = show(row[strange[0]])
+                raise ValueError(f"{place}: {strange[0]} is {value}, but must be a number; correct the line.")
             rows.append(row)
     except csv.Error as error:
         raise ValueError(f"{os.fspath(path)}: not a CSV file ({error}); replace the file.") from error
     return rows
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def read_json(path: str | os.PathLike[str], what: str = "file", advice: str = "check the path") -> Any:

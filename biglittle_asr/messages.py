@@ -76,6 +76,17 @@ def first_line(error: Exception) -> str:
     return "".join(filter(str.isprintable, line)) or type(error).__name__
 
 
+def sentence(text: object) -> str:
+    """A text with a full stop at its end, unless it ends a sentence already.
+
+    Example
+    -------
+    >>> sentence("no such key"), sentence("did you mean 'alpha'?")
+    ('no such key.', "did you mean 'alpha'?")
+    """
+    return str(text) if str(text).endswith((".", "?", "!")) else f"{text}."
+
+
 def explain_failure(error: BaseException) -> str | None:
     """What to tell the user of an error that ends a program; None for one that only its traceback explains.
 

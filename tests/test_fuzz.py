@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from support.fuzz_regressions import REGRESSIONS
 from support.fuzz_targets import TARGETS
-from support.fuzzing import fault, fuzz
+from support.fuzzing import fault, fuzz, read_in_process
 from support.repository import REPOSITORY
 
 FILES = 25
@@ -24,6 +25,12 @@ def test_damaged_files_end_in_a_value_or_a_sentence(name: str) -> None:
     report = fuzz(TARGETS[name], examples=FILES)
     assert report.files >= FILES
     assert not report.findings, "\n".join(f"{each.what}\n{each.content!r}\n{each.trace}" for each in report.findings)
+
+
+@pytest.mark.parametrize("case", REGRESSIONS)
+def test_faults_that_fuzzing_has_found_stay_mended(case: str) -> None:
+    name, change = REGRESSIONS[case]
+    assert not read_in_process(TARGETS[name], change)
 
 
 # No reader is missed

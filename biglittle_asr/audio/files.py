@@ -376,7 +376,7 @@ class AudioFile:
             yield block
         if place < stop:
             raise self._cut_off(place, self.num_samples)
-        if first == 0 and place == self.num_samples:
+        if first == 0 and place == self.num_samples and not self._is_pipe:
             self._check_end()
 
     def _check_end(self) -> None:

@@ -16,7 +16,7 @@ from ruamel.yaml.tag import Tag
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.files import InvalidYAML, parse_yaml, read_yaml
-from biglittle_asr.messages import did_you_mean
+from biglittle_asr.messages import did_you_mean, sentence
 
 INCLUDE = "!include:"
 RETIRED_KEYS = frozenset({"test_dataloader_opts"})
@@ -137,4 +137,4 @@ def explain(path: Path, error: Exception) -> str:
     if placeholder:
         key = placeholder[1]
         return f"{path}: {key} has no value; give it on the command line: --{key} VALUE."
-    return f"{path}: {text}"
+    return sentence(f"{path}: {text}")

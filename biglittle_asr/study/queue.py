@@ -387,9 +387,11 @@ def find_places(folder: Path, run: Run) -> Places:
 def read_record(path: Path) -> dict[str, Any] | None:
     """Read a JSON object; None if the file does not exist."""
     try:
-        record: dict[str, Any] = read_json(path)
+        record: Any = read_json(path)
     except FileNotFoundError:
         return None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path}: is not the record that was written there; remove it.")
     return record
 
 

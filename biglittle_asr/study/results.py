@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from biglittle_asr.files import InvalidJSON, read_json, read_table, write_table
+from biglittle_asr.messages import first_line
 from biglittle_asr.study.locks import locked_folder
 from biglittle_asr.study.plan import Run, Study, StudyError
 
@@ -149,19 +151,45 @@ def is_finished(run: Run, folder: Path) -> bool:
 
 
 def read_scores(folder: Path) -> dict[str, Any] | None:
-    """Read the final scores in a recipe's output folder, by column; None if the recipe has not finished."""
+    """Read the final scores in a recipe's output folder, by column; None if the recipe has not finished.
+
+    Raises
+    ------
+    StudyError
+        If the file of scores is not what a recipe writes.
+    """
     scores = _read_json(folder / "scores.json")
     if scores is not None:
-        return {f"{name}_{count}": scores[name]["all"][count] for name in SETS if name in scores for count in COUNTS}
+        with _as_written(folder / "scores.json"):
+            return {
+                f"{name}_{count}": scores[name]["all"][count] for name in SETS if name in scores for count in COUNTS
+            }
     images = _read_json(folder / "score.json")
     if images is not None:
-        values = (100 - images["top1"], 100 - images["top5"], images["images"])
-        return dict(zip(IMAGE_SCORES, values, strict=True))
+        with _as_written(folder / "score.json"):
+            values = (100 - images["top1"], 100 - images["top5"], images["images"])
+            return dict(zip(IMAGE_SCORES, values, strict=True))
     return None
 
 
+@contextmanager
+def _as_written(path: Path) -> Iterator[None]:
+    """Refuse a file whose values are not those that this project writes."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise StudyError(f"{path}: is not as it was written ({reason}); restore it, or remove it.") from error
+
+
 def read_times(folder: Path) -> dict[str, Any]:
-    """Read the number of epochs and the minutes of a finished training, with alignment but without final scoring."""
+    """Read the number of epochs and the minutes of a finished training, with alignment but without final scoring.
+
+    Raises
+    ------
+    ValueError
+        If a table has something else than numbers, or no column `seconds`.
+    """
     epochs = read_epochs(folder)
     rows = _read_table(folder / "iterations.csv") or epochs
     return {"epochs": len(epochs), "minutes": round(sum(float(row["seconds"]) for row in rows) / 60, 2)}
@@ -174,13 +202,20 @@ def read_epochs(folder: Path) -> list[dict[str, str]]:
 
 
 def read_costs(path: Path) -> dict[str, Any]:
-    """Read parameters, MACs and latency from the output of `biglittle profile --json`; empty if there is none."""
+    """Read parameters, MACs and latency from the output of `biglittle profile --json`; empty if there is none.
+
+    Raises
+    ------
+    StudyError
+        If the file is not what the command writes.
+    """
     facts = _read_json(path) or {}
     names = ("parameters", "macs", "encoder_macs", "head_macs")
-    costs = {name: facts[name] for name in names if name in facts}
-    if facts.get("latency_ms"):
-        costs["latency_ms"] = round(facts["latency_ms"]["median"], 2)
-        costs["latency_low_ms"] = round(facts["latency_ms"]["low"], 2)
+    with _as_written(path):
+        costs = {name: facts[name] for name in names if name in facts}
+        if facts.get("latency_ms"):
+            costs["latency_ms"] = round(facts["latency_ms"]["median"], 2)
+            costs["latency_low_ms"] = round(facts["latency_ms"]["low"], 2)
     return costs
 
 
@@ -205,9 +240,9 @@ def describe_machine() -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV file; none if the file does not exist."""
+    """Read the rows of a training's table of numbers; none if the file does not exist."""
     try:
-        return read_table(path)
+        return read_table(path, ("seconds",), "restore it, or remove it", numbers=True)
     except FileNotFoundError:
         return []
 

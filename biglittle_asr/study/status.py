@@ -100,7 +100,7 @@ def _find_state(run: Run, folder: Path, row: Mapping[str, str] | None, results: 
     failure = read_record(places.failure)
     remark = ""
     if failure is not None:
-        state, remark = "failed", str(failure["reason"])
+        state, remark = "failed", str(failure.get("reason", ""))
     elif is_finished(run, places.out):
         state = "trained"
     elif is_locked(places.lock):

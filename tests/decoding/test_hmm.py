@@ -351,7 +351,7 @@ def test_a_graph_of_kaldis_decodes_as_ours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="which .*words.txt lacks"):
         read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same)
     (tmp_path / "HCLG.fst").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="is not an OpenFst graph"):
+    with pytest.raises(ValueError, match="is not a whole OpenFst graph"):
         read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same)
 
 

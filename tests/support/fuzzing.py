@@ -404,6 +404,23 @@ def fuzz(target: Target, number: int = 0, examples: int = ROUND, seconds: float 
                 return report
 
 
+def read_in_process(target: Target, change: Callable[[bytes], bytes]) -> list[Finding]:
+    """Read the good contents with a change in a process of its own: the faults."""
+    with tempfile.TemporaryDirectory(prefix="fuzz") as temporary:
+        folder = Path(temporary)
+        contents = [change(content) for content in target.prepare(folder)]
+
+        def work(tell: Callable[[object], None]) -> None:
+            for content in contents:
+                finding = fault(target, folder, content)
+                tell(None if finding is None else [finding.what, finding.key, finding.trace])
+
+        process, messages = start(work)
+        findings = [Finding(*message[:2], b"", message[2]) for message in messages if message]
+        death = finish(process)
+        return findings if death is None else [*findings, Finding(f"kills the process: {death}", death, b"")]
+
+
 def start(work: Callable[[Callable[[object], None]], None]) -> tuple[int, Iterator[Any]]:
     """Fork a process with limits that does some work and sends messages: its number, and the messages as they come."""
     reading, writing = os.pipe()

@@ -1,6 +1,6 @@
 """Readers of Kaldi's decoding graphs and alignments, which map transition-ids to outputs.
 
-Needs kaldifst and kaldi-native-io: `pip install 'biglittle-asr[hybrid]'`.
+Needs kaldi-native-io: `pip install 'biglittle-asr[hybrid]'`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from biglittle_asr.decoding.hmm.graph import EPSILON, Arcs, Graph
+from biglittle_asr.decoding.hmm.graph import EPSILON, Graph
+from biglittle_asr.decoding.hmm.openfst import read_arcs
 from biglittle_asr.decoding.hmm.tying import Integers
 from biglittle_asr.extras import missing_extra
 from biglittle_asr.files import read_lines
 
 try:
     import kaldi_native_io
-    import kaldifst
 except ImportError as error:
-    raise ValueError(missing_extra("Kaldi's files need kaldifst and kaldi-native-io", "hybrid", error)) from error
+    raise ValueError(missing_extra("Kaldi's files need kaldi-native-io", "hybrid", error)) from error
 
 STATE = re.compile(
     r"Transition-state \d+: .*?(?:pdf = (?P<pdf>\d{1,9}))(?: self-loop-pdf = (?P<loop>\d{1,9}))?$", re.ASCII
@@ -100,12 +100,7 @@ def read_graph(graph: str | PathLike[str], words: str | PathLike[str], transitio
         If a file is invalid, or the files do not match.
     """
     table = _read_words(Path(words))
-    if not Path(graph).is_file():
-        raise FileNotFoundError(f"{graph}: no such graph; check the path.")
-    fst = kaldifst.StdFst.read(str(graph))
-    if fst is None:
-        raise ValueError(f"{graph}: is not an OpenFst graph (vector or const, standard arcs); check the path.")
-    arcs = Arcs.of(fst)
+    arcs = read_arcs(graph)
     if arcs.inputs.max(initial=0) >= len(transitions):
         raise ValueError(
             f"{graph}: has transition-id {arcs.inputs.max()}, but the model has only {len(transitions) - 1}; "
@@ -150,21 +145,29 @@ def read_alignments(specifier: str, transitions: Integers | None = None) -> Iter
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such alignments; check the path, and unpack .gz files.")
     found = False
-    with kaldi_native_io.SequentialInt32VectorReader(specifier) as reader:
-        for name, ids in reader:
-            found = True
-            states = np.asarray(ids, np.int32)
-            if transitions is None:
-                yield name, states
-                continue
-            if states.size and not 0 < states.min() <= states.max() < len(transitions):
-                raise ValueError(
-                    f"{path}: utterance {name} has transition-ids that the model lacks; take the alignments and the "
-                    "transitions of the same model."
-                )
-            yield name, transitions[states]
+    for name, states in _read_vectors(specifier, path):
+        found = True
+        if transitions is None:
+            yield name, states
+            continue
+        if states.size and not 0 < states.min() <= states.max() < len(transitions):
+            raise ValueError(
+                f"{path}: utterance {name} has transition-ids that the model lacks; take the alignments and the "
+                "transitions of the same model."
+            )
+        yield name, transitions[states]
     if not found:
         raise ValueError(f"{path}: holds no alignments; check the path.")
+
+
+def _read_vectors(specifier: str, path: str) -> Iterator[tuple[str, Integers]]:
+    try:
+        with kaldi_native_io.SequentialInt32VectorReader(specifier) as reader:
+            for name, ids in reader:
+                yield name, np.asarray(ids, np.int32)
+    # The reader documents no list of what a damaged file raises; its messages tell places in its source.
+    except Exception as error:
+        raise ValueError(f"{path}: is no whole archive of alignments; check the path, or write it again.") from error
 
 
 def _read_words(path: Path) -> tuple[str, ...]:

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from biglittle_asr.messages import first_line
 
 Integers = npt.NDArray[np.int32]
 Reals = npt.NDArray[np.float32]
@@ -136,10 +139,41 @@ def read_tying(path: str | PathLike[str]) -> Tying:
     ValueError
         If it is not such a file.
     """
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return Tying(tuple(map(str, arrays["phones"])), arrays["table"].astype(np.int32))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise ValueError(f"{path}: holds no tied states ({error}); restore it, or train again.") from error
+    phones, table = read_arrays(path, "tied states", "phones", "table")
+    if table.ndim != 4 or phones.shape != table.shape[:1] or {*table.shape[2:]} != {*phones.shape}:
+        raise ValueError(f"{path}: holds no tied states; restore it, or train again.")
+    return Tying(tuple(map(str, phones)), table.astype(np.int32))
+
+
+def read_arrays(path: str | PathLike[str], what: str, *names: str) -> list[npt.NDArray[Any]]:
+    """Read arrays of a file of NumPy's savez; no code in it is executed.
+
+    Arguments
+    ---------
+    path : path
+    what : str
+        What the file holds, for messages.
+    *names : str
+        The arrays' names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or lacks an array.
+
+    Example
+    -------
+    >>> path = getfixture("tmp_path") / "a.npz"
+    >>> np.savez(path, ids=np.array(["a"]))
+    >>> read_arrays(path, "alignments", "ids")[0].tolist()
+    ['a']
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                return [arrays[name] for name in names]
+        # NumPy and zipfile document no list of what a damaged file raises.
+        except Exception as error:
+            raise ValueError(f"{path}: holds no {what} ({first_line(error)}); restore it, or train again.") from error

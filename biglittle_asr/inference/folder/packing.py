@@ -246,10 +246,9 @@ def _is_number(value: Any) -> bool:
 
 def _load_weights(module: nn.Module, path: Path) -> None:
     """Load a checkpoint file; it is a pickle, from which only tensors are read."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict({plain: state[name] for name, plain in plain_names(state).items()})
-    except OSError:
-        raise
-    except Exception as error:  # torch documents no list of what a broken file raises
-        raise ValueError(f"{path}: does not hold the weights of this network and nothing else.") from error
+    with path.open("rb") as file:
+        try:
+            state = torch.load(file, map_location="cpu", weights_only=True)
+            module.load_state_dict({plain: state[name] for name, plain in plain_names(state).items()})
+        except Exception as error:  # torch documents no list of what a broken file raises
+            raise ValueError(f"{path}: does not hold the weights of this network and nothing else.") from error

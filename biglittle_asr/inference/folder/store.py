@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from biglittle_asr.export.files import FLOAT, INT8, STREAMING, TOKENS
-from biglittle_asr.files import parse_json, refuse_pointer, replacing_folder
+from biglittle_asr.files import parse_json, read_text, refuse_pointer, replacing_folder
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.exporting import ONNX, SNAPSHOTS, run_elsewhere
 from biglittle_asr.inference.folder.card import ModelCard, format_card
@@ -40,7 +40,7 @@ from biglittle_asr.inference.folder.hub import download, is_hub_name
 from biglittle_asr.inference.folder.weights import read_weights
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.runtimes import TORCH
-from biglittle_asr.messages import did_you_mean, first_line
+from biglittle_asr.messages import did_you_mean, first_line, sentence
 from biglittle_asr.models import list_models
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
@@ -257,7 +257,7 @@ def find_folder(folder: str | Path) -> Path:
     snapshots = sorted((folder / SNAPSHOTS).glob("*/"))
     main = folder / "refs" / "main"
     if len(snapshots) > 1 and main.is_file():
-        snapshots = [path for path in snapshots if path.name == main.read_text(encoding="utf-8").strip()]
+        snapshots = [path for path in snapshots if path.name == read_text(main).strip()]
     if len(snapshots) == 1:
         return find_folder(snapshots[0])
     return folder / MODEL if os.path.lexists(folder / MODEL / CONFIG) else folder
@@ -393,7 +393,7 @@ def _checked(path: Path, load: Callable[[], Result]) -> Result:
     try:
         return load()
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        raise ValueError(sentence(f"{path}: {error}")) from error
 
 
 def _dump(data: object) -> bytes:

@@ -55,7 +55,7 @@ class EpochHistory:
         self.columns = tuple(columns)
         self.rows: list[dict[str, float]] = []
         if path.is_file():
-            self.rows = [{name: float(value) for name, value in row.items()} for row in read_table(path)]
+            self.rows = [{name: float(value) for name, value in row.items()} for row in read_table(path, numbers=True)]
 
     def add(self, row: dict[str, float]) -> None:
         """Append an epoch; rows of the same and later epochs from an interrupted run are dropped."""

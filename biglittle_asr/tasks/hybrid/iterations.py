@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.decoding.hmm.tying import Integers, Tying
+from biglittle_asr.decoding.hmm.tying import Integers, Tying, read_arrays
 from biglittle_asr.files import read_table, replacing, write_table
 from biglittle_asr.recipe.yaml import RecipeError
 
@@ -85,8 +85,13 @@ class Table:
         self.rows: list[Row] = []
         if path.is_file():
             kinds = {field.name: int if field.type == "int" else float for field in fields(Row)}
-            for row in read_table(path):
-                values: dict[str, Any] = {name: kind(row[name]) for name, kind in kinds.items()}
+            for row in read_table(path, kinds, "remove it, or restore it", numbers=True):
+                try:
+                    values: dict[str, Any] = {name: kind(float(row[name])) for name, kind in kinds.items()}
+                except (OverflowError, ValueError) as error:
+                    raise ValueError(
+                        f"{path}: is not as it was written ({error}); remove it, or restore it."
+                    ) from error
                 self.rows.append(Row(**values))
 
     def is_trained(self, iteration: int) -> bool:
@@ -154,10 +159,22 @@ def write_alignments(path: Path, states: Mapping[str, Integers]) -> None:
 
 
 def read_alignments(path: Path) -> dict[str, Integers]:
-    """Read the file that :func:`write_alignments` wrote; nothing in it is executed."""
-    with np.load(path, allow_pickle=False) as arrays:
-        parts = np.split(arrays["states"], np.cumsum(arrays["lengths"])[:-1])
-        return dict(zip(map(str, arrays["ids"]), parts, strict=True))
+    """Read the file that :func:`write_alignments` wrote; nothing in it is executed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged.
+    """
+    ids, lengths, states = read_arrays(path, "alignments", "ids", "lengths", "states")
+    whole = (
+        lengths.dtype.kind == states.dtype.kind == "i" and ids.shape == lengths.shape and ids.ndim == states.ndim == 1
+    )
+    if not whole or (lengths < 0).any() or lengths.sum() != len(states):
+        raise ValueError(f"{path}: holds no alignments; restore it, or train again.")
+    return dict(zip(map(str, ids), np.split(states, np.cumsum(lengths)[:-1]), strict=True))
 
 
 def change(tying: Tying, before: Mapping[str, Integers], after: Mapping[str, Integers]) -> float:

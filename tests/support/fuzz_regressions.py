@@ -1,0 +1,56 @@
+"""Damaged files that readers once did not take as they should, as small as they could be made.
+
+Kind of file in `fuzz_targets.py`, and a change of its good contents, or a content in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Change = Callable[[bytes], bytes]
+
+
+def instead(content: bytes) -> Change:
+    """The same content whatever the good one is."""
+    return lambda good: content
+
+
+def replace(old: bytes, new: bytes) -> Change:
+    """Something else in one place."""
+
+    def change(good: bytes) -> bytes:
+        assert old in good
+        return good.replace(old, new, 1)
+
+    return change
+
+
+MANY_DIGITS = b"9" * 5000
+REGRESSIONS: dict[str, tuple[str, Change]] = {
+    # Audio: sizes and places in headers.
+    "W64, size of a chunk": ("W64", lambda good: good[:56] + b"\xff" * 7 + b"\x7f" + good[64:]),
+    "AU, samples within the header": ("AU", lambda good: good[:4] + bytes(8) + good[12:]),
+    "MP3, cut off in its first frame": ("MP3", instead(b"\xff\xf3\x88\xc4" + bytes(9) + b"Xing")),
+    # Language models.
+    "ARPA, count": ("ARPA", replace(b"ngram 1=4", b"ngram 1=" + MANY_DIGITS)),
+    "ARPA, n-gram in another encoding": ("ARPA", replace(b"YES NO", b"\xebU")),
+    "ARPA, compressed, cut off": ("ARPA, compressed", lambda good: good[:-30]),
+    "ARPA, compressed, checksum": ("ARPA, compressed", lambda good: good[:-8] + bytes(4) + good[-4:]),
+    "ARPA, compressed, block": ("ARPA, compressed", lambda good: good[:-10] + b"\0" + good[-9:]),
+    "ARPA, compressed, something behind it": ("ARPA, compressed", lambda good: good + b"more"),
+    # Values of other types, and texts that are not to be printed.
+    "decoding settings, line feed in a key": ("decoding settings", instead(b'{"\\n": 3}')),
+    "decoding settings, long key": ("decoding settings", instead(b'{"%s": 3}' % (b"a" * 5000))),
+    "study, number as a key": ("study", replace(b"{lr: 0.1}", b"{lr: 0.1, 1: 2}")),
+    "study, control character": ("study", replace(b"widths", b"wid\xc2\x94ths")),
+    "study, long name": ("study", replace(b"small,", b"[" * 5000 + b",")),
+    "STM, unusual line end": ("STM", replace(b"1.0 2.5", b"\xe2\x80\xa8 2.5")),
+    # Manifests and lists.
+    "manifest, duration": ("manifest", replace(b"a,1.0", b"a,one")),
+    "manifest, no duration": ("manifest", replace(b"ID,duration", b"ID,")),
+    "manifest, long path": ("manifest, shards", replace(b"x.tar#0:9", b"x.tar#" + MANY_DIGITS)),
+    "list, home of nobody": ("list, its recordings", replace(b"a.wav", b"~nobody at all/a.wav")),
+    "speechocean762, age": ("speechocean762, ages", replace(b"\t6", b"\t" + MANY_DIGITS)),
+    "transitions, number": ("transitions", replace(b"pdf = 4", b"pdf = 99999999999")),
+    "graph, number of a word": ("graph, words", replace(b"YES 1", b"YES " + MANY_DIGITS)),
+}
