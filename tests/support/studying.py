@@ -71,10 +71,12 @@ def score(errors):
 scores = {"dev": score(20 + int(options["seed"]) + int(options.get("errors", 0)))}
 if options["skip_test"] == "False":
     scores["test"] = score(30)
-    words = f"REF:{' a' * 100}\\nHYP:{' a' * 85 + ' b' * 15}\\nOP:\\n\\n"
+    words = f"REF:{' a' * 100}\\nHYP:{' a' * 85 + ' b' * 15}\\nOP: {'  ' * 85 + ' S' * 15}\\n\\n"
     ids = ("a", "b")[int(options.get("lost", 0)) :]
     blocks = (f"{each} (speaker {each}): 100 words, 15 errors\\n{words}" for each in ids)
-    (out / "wer_test.txt").write_text("".join(blocks))
+    counts = f"{15 * len(ids)} errors in {100 * len(ids)} words: {15 * len(ids)} sub, 0 del, 0 ins"
+    summary = f"WER 15.00 % ({counts}), SER 100.00 % ({len(ids)} of {len(ids)} utterances)\\n\\n"
+    (out / "wer_test.txt").write_text("".join(["wer_test.txt\\n", summary, *blocks]))
 partial = out / ".scores.json"
 partial.write_text(json.dumps(scores))
 note(f"{time.monotonic()} end")
