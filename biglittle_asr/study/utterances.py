@@ -90,13 +90,18 @@ def collect_utterances(results: Results, run: Run, folder: Path) -> Path | None:
     Raises
     ------
     StudyError
-        If the utterances do not add up to the run's row, or to the recipe's scores. Nothing is written then.
+        If the recipe's alignments cannot be read, or the utterances do not add up to the run's row, or to the recipe's
+        scores. Nothing is written then.
     """
     alignments = folder / "wer_test.txt"
     counts = results.row(run) or read_scores(folder)
     if not run.test or counts is None or not alignments.is_file():
         return None
-    utterances = sorted(map(ScoredUtterance.of, read_score(alignments, bootstrap=0).utterances))
+    try:
+        score = read_score(alignments, bootstrap=0)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+    utterances = sorted(map(ScoredUtterance.of, score.utterances))
     _check_sums(utterances, counts, alignments, run)
     path = utterances_path(results, run)
     path.parent.mkdir(exist_ok=True)
