@@ -123,7 +123,9 @@ def _pass_symbols(file: _Bytes) -> None:
 
 def _vector(file: _Bytes, num_states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Costs of ending in each state, its number of arcs, and all arcs."""
-    ends, counts, arcs = [], [], []
+    ends: list[float] = []
+    counts: list[int] = []
+    arcs: list[bytes] = []
     # A graph that was written to a pipe does not know the number of its states.
     while len(ends) < num_states or (num_states < 0 and file.place < len(file.data)):
         end, count = VECTOR_STATE.unpack(file.take(VECTOR_STATE.size))
