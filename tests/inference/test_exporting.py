@@ -316,6 +316,13 @@ def test_a_missing_file_is_made_where_it_can_be_written(exported, tmp_path, monk
     assert metadata_of(OnnxRuntime(path, 1)._session.get_modelmeta().custom_metadata_map)["inputs"] == "features"
 
 
+def test_a_missing_file_for_streams_is_made(copy):
+    expected = (copy / ONNX / STREAMING).read_bytes()
+    (copy / ONNX / STREAMING).unlink()
+    load_model(copy, runtime="onnxruntime").stream()
+    assert (copy / ONNX / STREAMING).read_bytes() == expected
+
+
 def test_saving_a_model_removes_the_files_of_its_old_weights(copy):
     save_model(copy, load_model(copy))
     assert not (copy / ONNX).exists()
