@@ -317,10 +317,11 @@ def test_a_missing_file_is_made_where_it_can_be_written(exported, tmp_path, monk
 
 
 def test_a_missing_file_for_streams_is_made(copy):
-    expected = (copy / ONNX / STREAMING).read_bytes()
     (copy / ONNX / STREAMING).unlink()
-    load_model(copy, runtime="onnxruntime").stream()
-    assert (copy / ONNX / STREAMING).read_bytes() == expected
+    recognizer = load_model(copy, runtime="onnxruntime")
+    normalize = recognizer.normalize
+    recognizer.stream()
+    assert (copy / ONNX / STREAMING).exists() and recognizer.normalize is normalize
 
 
 def test_saving_a_model_removes_the_files_of_its_old_weights(copy):
