@@ -278,8 +278,18 @@ def run_elsewhere(recognizer: Recognizer, folder: Path, runtime: str, precision:
             )
         return found
 
+    normalize = recognizer.normalize
+
+    def make_stream(place: Path) -> Path:
+        # The recognizer's own normalization, whose place InTheFile has taken by now, goes into this file too.
+        recognizer.normalize, replaced = normalize, recognizer.normalize
+        try:
+            return export_stream(recognizer, place)
+        finally:
+            recognizer.normalize = replaced
+
     def stream() -> Runtime:
-        return opened(STREAMING, lambda place: export_stream(recognizer, place))
+        return opened(STREAMING, make_stream)
 
     network = RuntimeNetwork(opened(names[precision], lambda place: export_recognizer(recognizer, place)), stream)
     if network.runtime.facts.get("inputs") not in ("features", "normalized"):

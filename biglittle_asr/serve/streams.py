@@ -24,6 +24,7 @@ from biglittle_asr.inference import Recognizer
 from biglittle_asr.inference.audio import FULL_SCALE_INT16
 from biglittle_asr.inference.streaming import check_streams, step_together
 from biglittle_asr.inference.transcripts import word_object
+from biglittle_asr.messages import first_line
 from biglittle_asr.serve.guard import RETRY_AFTER, SHUTTING_DOWN, error_object
 from biglittle_asr.serve.metrics import STREAMS, Metrics
 from biglittle_asr.serve.settings import ServerSettings
@@ -208,8 +209,8 @@ class Streams:
         try:
             check_streams(recognizer)
             recognizer.stream()  # opens the file of another runtime
-        except ValueError:
-            self.problem = "This server's model cannot stream; send whole recordings to /v1/audio/transcriptions."
+        except ValueError as error:
+            self.problem = f"{first_line(error)}. Send whole recordings to /v1/audio/transcriptions."
         else:
             self.worker.start()
 

@@ -316,6 +316,14 @@ def test_a_missing_file_is_made_where_it_can_be_written(exported, tmp_path, monk
     assert metadata_of(OnnxRuntime(path, 1)._session.get_modelmeta().custom_metadata_map)["inputs"] == "features"
 
 
+def test_a_missing_file_for_streams_is_made(copy):
+    (copy / ONNX / STREAMING).unlink()
+    recognizer = load_model(copy, runtime="onnxruntime")
+    normalize = recognizer.normalize
+    recognizer.stream()
+    assert (copy / ONNX / STREAMING).exists() and recognizer.normalize is normalize
+
+
 def test_saving_a_model_removes_the_files_of_its_old_weights(copy):
     save_model(copy, load_model(copy))
     assert not (copy / ONNX).exists()
