@@ -537,6 +537,15 @@ def test_a_training_that_has_not_ended_is_shown(tmp_path: Path) -> None:
     assert [each["letter"] for each in page_data(page)["experiments"]] == ["B"]
 
 
+def test_iterations_of_a_hybrid_system_are_one_curve(tmp_path: Path) -> None:
+    for number, epochs in ((1, 3), (2, 2), (10, 4)):
+        write_epochs(tmp_path / "out" / "iterations" / str(number), epochs)
+    page = report(tmp_path / "report.html", tmp_path / "out")
+    rows = rows_of(page.one("section", id="learning").one("table"))
+    assert [row["Epoch"] for row in rows] == [str(number) for number in range(1, 10)]
+    assert rows[3]["dev WER %"] == rows[5]["dev WER %"] == "100.00"
+
+
 @pytest.mark.parametrize("values", ["nan", "inf", "0", "1e-300", "1e300"])
 def test_odd_losses_are_drawn_or_left_out(values: str, tmp_path: Path) -> None:
     write_epochs(tmp_path / "out", 3)
