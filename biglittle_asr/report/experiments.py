@@ -46,8 +46,9 @@ SIDES = {"A": 1, "B": 2, "1": 1, "2": 2}
 """NIST's names of channels."""
 NO_SETTINGS = frozenset(
     "output_folder save_folder train_log modules epoch_counter checkpointer train_logger tensorboard_logger".split()
-)
-"""Keys of a recipe's YAML file that say where its output goes, or repeat other keys."""
+) | {"precision"}
+"""Keys of a recipe's YAML file that say where its output goes, or repeat other keys. The precision of a training may be
+another than the file has; it stands in the model folder."""
 NORMALIZER = re.compile(r", normalizer (\w+ \([^()]*\))\)?$")
 """In the first line of the file of a score, the normalizer of the texts."""
 LONGEST_SETTING = 200
@@ -249,7 +250,7 @@ def _read_folder(folder: Path, name: str, shown: str | None, bootstrap: int) -> 
         audio,
         _epochs(folder),
         _costs(folder),
-        _settings(folder / "hyperparams.yaml"),
+        {**_settings(folder / "hyperparams.yaml"), **_training(folder / "model" / "config.json")},
         _versions(folder / "env.log"),
     )
 
@@ -361,6 +362,15 @@ def _settings(path: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     _flatten(tree, "", found, set())
     return found
+
+
+def _training(path: Path) -> dict[str, str]:
+    """Precision and weights, as the config of the model folder has them."""
+    if not path.is_file():
+        return {}
+    config = read_json(path)
+    training = config.get("training") if isinstance(config, dict) else None
+    return {name: str(value) for name, value in (training if isinstance(training, dict) else {}).items()}
 
 
 def _flatten(tree: Mapping[Any, Any], prefix: str, found: dict[str, str], seen: set[int]) -> None:

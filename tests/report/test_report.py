@@ -180,7 +180,10 @@ def test_a_trained_recipes_scores_are_shown(tmp_path: Path) -> None:
     assert costs["MACs per second of audio"] in (tmp_path / "out" / "model" / "README.md").read_text()
     assert costs["Epochs"] == "2"
     assert all(page_data(page)["audio"])
-    assert page.one("section", id="settings").all("table")
+    everything, versions = page.one("section", id="settings").all("table")
+    # The precision is SpeechBrain's own option, which is not in the recipe's settings.
+    found = {row["Name"]: row["Value"] for row in (*rows_of(everything), *rows_of(versions))}
+    assert {"seed": "1234", "precision": "fp32", "encoder.alpha": "4"}.items() <= found.items() and found["torch"]
 
 
 # Addresses, escapes, structure
@@ -532,6 +535,15 @@ def test_a_training_that_has_not_ended_is_shown(tmp_path: Path) -> None:
     page = report(tmp_path / "report.html", tmp_path / "running" / "out", tmp_path / "done" / "out")
     check_structure(page)
     assert [each["letter"] for each in page_data(page)["experiments"]] == ["B"]
+
+
+def test_iterations_of_a_hybrid_system_are_one_curve(tmp_path: Path) -> None:
+    for number, epochs in ((1, 3), (2, 2), (10, 4)):
+        write_epochs(tmp_path / "out" / "iterations" / str(number), epochs)
+    page = report(tmp_path / "report.html", tmp_path / "out")
+    rows = rows_of(page.one("section", id="learning").one("table"))
+    assert [row["Epoch"] for row in rows] == [str(number) for number in range(1, 10)]
+    assert rows[3]["dev WER %"] == rows[5]["dev WER %"] == "100.00"
 
 
 @pytest.mark.parametrize("values", ["nan", "inf", "0", "1e-300", "1e300"])

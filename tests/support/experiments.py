@@ -66,7 +66,7 @@ def write_recipe(folder: Path, score: Score, name: str = "test", **more: Any) ->
     write_table(manifests / f"{MANIFEST_OF.get(name, name)}.csv", ("ID", "duration", "wav", "spk_id", "wrd"), rows)
     write_epochs(folder, 12)
     (folder / "hyperparams.yaml").write_text(
-        "seed: 1\noutput_folder: /home/me/out\ndata_folder: /home/me/an4  # a corpus\nlr: 0.002\n"
+        "seed: 1\nprecision: bf16\noutput_folder: /home/me/out\ndata_folder: /home/me/an4  # a corpus\nlr: 0.002\n"
         "encoder: &e !apply:biglittle_asr.models.create_encoder\n  alpha: 4\n"
         "model: !name:biglittle_asr.models.CTCModel\n  encoder: *e\nlm: /home/me/3gram.arpa\nsparsity:\n"
     )
