@@ -186,8 +186,8 @@ def read_table(
         if missing:
             raise ValueError(f"{os.fspath(path)}: its first line has no column {missing[0]}; {advice}.")
         for row in reader:
+            place = f"{os.fspath(path)}:{reader.line_num}"
             if None in row or None in row.values():
-                place = f"{os.fspath(path)}:{reader.line_num}"
                 raise ValueError(f"{place}: does not have one value per column; correct the line.")
             strange = [name for name, value in row.items() if numbers and not _is_number(value)]
             if strange:

@@ -16,7 +16,7 @@ from support.fuzz_targets import TARGETS
 from support.fuzzing import fault, fuzz, read_in_process
 from support.repository import REPOSITORY
 
-FILES = 25
+FILES = 6
 """Damaged files of each kind."""
 
 

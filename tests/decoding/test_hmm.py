@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import kaldi_native_io
+import kaldifst
 import numpy as np
 import pytest
 
@@ -24,8 +26,9 @@ from biglittle_asr.decoding.hmm import (
     read_tying,
 )
 from biglittle_asr.decoding.hmm.alignment import StateGraph, viterbi
-from biglittle_asr.decoding.hmm.graph import Graph, build_graph
+from biglittle_asr.decoding.hmm.graph import Arcs, Graph, build_graph
 from biglittle_asr.decoding.hmm.kaldi import read_alignments, read_graph, read_transitions
+from biglittle_asr.decoding.hmm.openfst import read_arcs
 from biglittle_asr.decoding.hmm.search import GraphDecoder
 
 LEXICON = Lexicon(
@@ -353,6 +356,32 @@ def test_a_graph_of_kaldis_decodes_as_ours(tmp_path: Path) -> None:
     (tmp_path / "HCLG.fst").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is not a whole OpenFst graph"):
         read_graph(tmp_path / "HCLG.fst", tmp_path / "words.txt", same)
+
+
+@pytest.mark.parametrize("kind", ["vector", "const"])
+@pytest.mark.parametrize("seed", range(8))
+def test_graphs_are_read_as_by_openfst(tmp_path: Path, kind: str, seed: int) -> None:
+    draw = random.Random(seed)
+    states = range(draw.randint(1, 8))
+    lines = ["0 0 1 1 0.5"]
+    for state in states:
+        for _ in range(draw.randint(0, 3)):
+            labels = draw.randrange(4), draw.randrange(4)
+            lines.append(f"{state} {draw.choice(states)} {labels[0]} {labels[1]} {draw.choice(['', 0.5, 1.25, -7])}")
+        if draw.random() < 0.5:
+            lines.append(f"{state} {draw.choice(['', 2.5])}")
+    fst = kaldifst.compile("\n".join(lines))
+    expected = Arcs.of(fst)
+    if seed % 2:
+        fst.input_symbols = kaldifst.SymbolTable.from_str("<eps> 0\na 1\nlonger 2\n")
+    if seed % 3:
+        fst.output_symbols = kaldifst.SymbolTable.from_str("<eps> 0\n\u00e4 7\n")
+    (fst if kind == "vector" else kaldifst.StdConstFst(fst)).write(str(tmp_path / "a.fst"))
+    found = read_arcs(tmp_path / "a.fst")
+    for name in ("start", "sources", "targets", "inputs", "outputs", "costs"):
+        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    # OpenFst prints some states in which no text ends, too.
+    assert found.final == {state: cost for state, cost in expected.final.items() if cost < np.inf}
 
 
 def test_transitions_may_have_two_outputs_a_state_and_must_be_whole(tmp_path: Path) -> None:

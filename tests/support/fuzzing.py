@@ -368,6 +368,7 @@ def fuzz(target: Target, number: int = 0, examples: int = ROUND, seconds: float 
     seconds : float
         Another round begins until this time is over.
     """
+    warm_up()
     report, end = Report(), time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="fuzz") as temporary:
         folder = Path(temporary)
@@ -430,8 +431,8 @@ def start(work: Callable[[Callable[[object], None]], None]) -> tuple[int, Iterat
         try:
             os.close(reading)
             limit()
-            forget_lazy_modules()
-            work(lambda message: os.write(writing, json.dumps(message).encode() + b"\n"))
+            with without_lazy_modules():
+                work(lambda message: os.write(writing, json.dumps(message).encode() + b"\n"))
             os._exit(0)
         except BaseException:
             os.write(writing, json.dumps(traceback.format_exc()).encode() + b"\n")
@@ -451,11 +452,29 @@ def limit() -> None:
     os.dup2(nowhere, 2)
 
 
-def forget_lazy_modules() -> None:
-    """Hypothesis looks at all modules, and SpeechBrain's import other packages when they are looked at."""
-    for name, module in list(sys.modules.items()):
-        if isinstance(module, LazyModule):
-            del sys.modules[name]
+@contextlib.contextmanager
+def without_lazy_modules() -> Iterator[None]:
+    """Hypothesis looks at all modules, and some of SpeechBrain's import other packages when they are looked at."""
+    lazy = {name: module for name, module in sys.modules.items() if isinstance(module, LazyModule)}
+    for name in lazy:
+        del sys.modules[name]
+    try:
+        yield
+    finally:
+        sys.modules.update(lazy)
+
+
+@functools.cache
+def warm_up() -> None:
+    """Have hypothesis read the source of all modules once, and not in every process."""
+
+    @settings(max_examples=100, database=None)
+    @given(st.integers())
+    def nothing(number: int) -> None:
+        pass
+
+    with without_lazy_modules():
+        nothing()
 
 
 def receive(process: int, reading: int) -> Iterator[Any]:
