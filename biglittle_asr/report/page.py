@@ -1,8 +1,8 @@
 """The report as one HTML page, from `page/report.html` with `report.css` and `report.js` inside it.
 
 The page asks no server: its Content-Security-Policy allows audio from the page's own place, and only the style sheet
-and the script whose hashes it names. Everything from experiments (transcripts, names, settings) is escaped by Jinja2, or
-is data that the script inserts as text.
+and the script whose hashes it names. Everything from experiments (transcripts, names, settings) is escaped by Jinja2,
+or is data that the script inserts as text.
 """
 
 from __future__ import annotations
