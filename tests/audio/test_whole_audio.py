@@ -334,7 +334,7 @@ def test_a_silent_pipe_can_be_interrupted(standard_input, sent):
 
 @pytest.mark.parametrize("options", [[], ["--stream"]])
 def test_closed_standard_input_is_one_sentence(recognizer, capsys, monkeypatch, options):
-    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda folder, device: recognizer)
+    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda *arguments: recognizer)
     monkeypatch.setattr("sys.stdin", None)
     assert run(Path("model"), "-", *options) == 1
     assert capsys.readouterr().err.startswith("biglittle: standard input: is closed; ")
