@@ -96,7 +96,7 @@ BAD_FILES = bad_files()
 
 @pytest.mark.parametrize("case", BAD_FILES)
 def test_bad_input_is_one_sentence_and_leaves_nothing_behind(recognizer, tmp_path, capsys, monkeypatch, case):
-    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda folder, device: recognizer)
+    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda *arguments: recognizer)
     path = BAD_FILES[case](tmp_path)
     before = sorted(tmp_path.rglob("*"))
     assert run(Path("model"), path, "--output", tmp_path / "out.txt") == 1
@@ -125,7 +125,7 @@ def unprivileged_folder() -> Iterator[Path]:
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions")
 def test_unreadable_file_is_one_sentence(recognizer, unprivileged_folder, capsys, monkeypatch):
-    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda folder, device: recognizer)
+    monkeypatch.setattr("biglittle_asr.inference.load_model", lambda *arguments: recognizer)
     path = unprivileged_folder / "secret.wav"
     soundfile.write(path, babble(0.5), SAMPLE_RATE)
     path.chmod(0)
