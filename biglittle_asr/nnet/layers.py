@@ -249,13 +249,13 @@ def upsample(
     if stream is not None and factor[0] > 1:
         x = stream.prepend(x)
         stream.keep(x[:, :, size[0] :])
-    if (
-        torch.compiler.is_exporting()
-    ):  # OpenVINO crops too much by negative padding of a size that it learns at run time
+    if torch.onnx.is_in_onnx_export():
+        # OpenVINO crops too much by negative padding of a size that it learns at run time.
         return x[:, :, : size[0], : size[1]]
     # Crop by negative padding, since the gradient of a slice is channels first, which is slow.
     extra = (size[0] - x.shape[2], size[1] - x.shape[3])
-    return x if extra == (0, 0) else functional.pad(x, (0, extra[1], 0, extra[0]))
+    unchanged = not torch.compiler.is_exporting() and extra == (0, 0)
+    return x if unchanged else functional.pad(x, (0, extra[1], 0, extra[0]))
 
 
 @dataclass(frozen=True)

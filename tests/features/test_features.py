@@ -51,8 +51,9 @@ def test_features_alone_equal_features_in_batch(deltas: bool, form: str) -> None
         alone, alone_frames = compute(wavs[index : index + 1, :count], samples[index : index + 1])
         valid = int(frames[index])
         assert int(alone_frames) == alone.shape[1] == valid == compute.output_lengths(count)
-        torch.testing.assert_close(alone[0], features[index, :valid], atol=1e-5, rtol=0)
-        torch.testing.assert_close(normalize(alone, alone_frames)[0], normalized[index, :valid], atol=1e-5, rtol=0)
+        # The logarithm of a small energy is some ten units in the last place off where FFTs of batches differ.
+        torch.testing.assert_close(alone[0], features[index, :valid], atol=5e-5, rtol=0)
+        torch.testing.assert_close(normalize(alone, alone_frames)[0], normalized[index, :valid], atol=5e-5, rtol=0)
         assert not features[index, valid:].any() and not normalized[index, valid:].any()
 
 

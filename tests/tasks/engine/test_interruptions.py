@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from biglittle_asr import cli
-from biglittle_asr.messages import MENDABLE, explain_failure
+from biglittle_asr.messages import MENDABLE, explain_failure, visible
 from biglittle_asr.recipe import run as running
 from biglittle_asr.tasks.engine import checkpoints
 from biglittle_asr.tasks.engine.brain import ResumableBrain
@@ -425,7 +425,7 @@ def test_failures_that_users_can_mend_end_in_a_sentence(case: str, capsys: Any, 
 def test_messages_of_torch_are_explained(message: str) -> None:
     said = explain_failure(RuntimeError(message))
     assert said is not None and MESSAGES[message] in said and "\n" not in said
-    assert explain_failure(ValueError(message)) == message
+    assert explain_failure(ValueError(message)) == visible(message)
 
 
 def test_what_nobody_can_mend_keeps_its_traceback(handlers: None) -> None:
