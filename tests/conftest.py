@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,13 @@ from support.repository import AN4
 
 if TYPE_CHECKING:
     from biglittle_asr.inference import Recognizer
+
+with contextlib.suppress(ImportError):
+    # OpenVINO imports it. When logging is set up anew, its handler closes the stream that it began with, unless that is
+    # standard error at that moment; pytest puts others in its place.
+    import absl.logging
+
+    absl.logging.get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture(autouse=True)
@@ -33,19 +40,6 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
-
-
-@pytest.fixture(autouse=True)
-def environment_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SpeechBrain asks pip and git about the environment at the start of every training, which takes a second."""
-    logger = sys.modules.get("speechbrain.utils.logger")
-    if logger is not None:
-        monkeypatch.setattr(logger, "get_environment_description", _once(logger.get_environment_description))
-
-
-@functools.cache
-def _once(describe: Callable[[], str]) -> Callable[[], str]:
-    return functools.cache(describe)
 
 
 @pytest.fixture(scope="session")

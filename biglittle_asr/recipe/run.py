@@ -21,6 +21,7 @@ from speechbrain.utils.run_opts import RunOptions
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import did_you_mean, explain_failure
 from biglittle_asr.nnet.devices import usable_device
+from biglittle_asr.recipe.environment import describe_environment
 from biglittle_asr.recipe.settings import Settings
 from biglittle_asr.recipe.yaml import (
     RETIRED_KEYS,
@@ -141,8 +142,9 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
-    sb.create_experiment_directory(output_folder)
+    sb.create_experiment_directory(output_folder, save_env_desc=False)
     if if_main_process():
+        (output_folder / "env.log").write_text(describe_environment(), encoding="utf-8")
         (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
     _plain_console()
     for key in sorted(RETIRED_KEYS & tree.keys()):

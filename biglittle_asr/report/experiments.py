@@ -404,16 +404,16 @@ def _plain(value: Any) -> str:
 
 
 def _versions(path: Path) -> dict[str, str]:
-    """Versions in SpeechBrain's description of the environment."""
+    """Versions in the description of the environment."""
     if not path.is_file():
         return {}
     text = read_text(path)
     patterns = {
         "Python": r"^Python version:\n(\S+)",
         "biglittle_asr": r"\bbiglittle[-_]asr==([\w.+-]+)",
-        "commit": r"^Git revision:\n(\w+)",
+        "commit": r"^Git revision:\n([0-9a-f]{7,})",
         **{name: rf"^{name}==(\S+)" for name in PACKAGES},
-        "CUDA": r"^CUDA version:\n(\S+)",
+        "CUDA": r"^CUDA version:\n(\d\S*)",
     }
     found = {name: re.search(pattern, text, re.MULTILINE) for name, pattern in patterns.items()}
     return {name: match[1] for name, match in found.items() if match is not None}

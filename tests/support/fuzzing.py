@@ -428,15 +428,18 @@ def start(work: Callable[[Callable[[object], None]], None]) -> tuple[int, Iterat
     sys.stdout.flush(), sys.stderr.flush()
     process = os.fork()
     if process == 0:
+        status = 1
         try:
             os.close(reading)
             limit()
             with without_lazy_modules():
                 work(lambda message: os.write(writing, json.dumps(message).encode() + b"\n"))
-            os._exit(0)
+            status = 0
         except BaseException:
             os.write(writing, json.dumps(traceback.format_exc()).encode() + b"\n")
-            os._exit(1)
+        finally:
+            # Whatever failed, in the report of a failure too: a second pytest must not run on.
+            os._exit(status)
     os.close(writing)
     return process, receive(process, reading)
 
