@@ -57,7 +57,7 @@ class _Bytes:
 
 
 def read_arcs(path: str | PathLike[str]) -> Arcs:
-    """Read a graph.
+    r"""Read a graph.
 
     Arguments
     ---------
@@ -75,6 +75,15 @@ def read_arcs(path: str | PathLike[str]) -> Arcs:
         If there is no such file.
     ValueError
         If it is not such a file, or is damaged.
+
+    Example
+    -------
+    >>> import kaldifst
+    >>> path = str(getfixture("tmp_path") / "a.fst")
+    >>> _ = kaldifst.compile("0 1 3 4 0.5\n1 2.5").write(path)
+    >>> arcs = read_arcs(path)
+    >>> arcs.inputs.tolist(), arcs.outputs.tolist(), arcs.costs.tolist(), arcs.final
+    ([3], [4], [0.5], {1: 2.5})
     """
     try:
         return _read(_Bytes(Path(path).read_bytes()))
@@ -123,7 +132,9 @@ def _pass_symbols(file: _Bytes) -> None:
 
 def _vector(file: _Bytes, num_states: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Costs of ending in each state, its number of arcs, and all arcs."""
-    ends, counts, arcs = [], [], []
+    ends: list[float] = []
+    counts: list[int] = []
+    arcs: list[bytes] = []
     # A graph that was written to a pipe does not know the number of its states.
     while len(ends) < num_states or (num_states < 0 and file.place < len(file.data)):
         end, count = VECTOR_STATE.unpack(file.take(VECTOR_STATE.size))
