@@ -376,12 +376,12 @@ class AudioFile:
             yield block
         if place < stop:
             raise self._cut_off(place, self.num_samples)
-        if first == 0 and place == self.num_samples and not self._is_pipe:
+        if first == 0 and place == self.num_samples:
             self._check_end()
 
     def _check_end(self) -> None:
         """Check that no other FLAC file follows, as libsndfile reads only the first of several joined files."""
-        if self._sound.format != "FLAC":
+        if self._is_pipe or self._sound.format != "FLAC":
             return
         content = FileBytes(self._file.fileno())
         place = os.lseek(self._file.fileno(), 0, os.SEEK_CUR)
