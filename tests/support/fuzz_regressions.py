@@ -52,6 +52,12 @@ REGRESSIONS: dict[str, tuple[str, Change]] = {
     "checkpoint, tab": ("experiment, CKPT.yaml", replace(b": false", b": \t")),
     "recipe, no key": ("recipe", replace(b"cache_audio", b"null")),
     "recipe, includes itself": ("recipe", instead(b"!include:recipe.yaml\nseed: 1\n")),
+    # Depth and size.
+    "trn, nested alternatives": ("transcripts, trn", instead(b"%s a %s (u-1)\n" % (b"{ " * 1000, b" }" * 1000))),
+    "CTM, nested alternatives": (
+        "CTM",
+        instead(b"a A * * <ALT_BEGIN>\n" * 1000 + b"a A 0 1 a\n" + b"a A * * <ALT_END>\n" * 1000),
+    ),
     # Manifests and lists.
     "manifest, duration": ("manifest", replace(b"a,1.0", b"a,one")),
     "manifest, no duration": ("manifest", replace(b"ID,duration", b"ID,")),
