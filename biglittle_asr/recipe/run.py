@@ -182,7 +182,10 @@ def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Se
         settings.check(YAML().load(resolved))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: includes {error.filename}, which does not exist.") from error
-    except (ValueError, TypeError, YAMLError) as error:
+    except RecursionError as error:
+        raise RecipeError(f"{path}: includes itself, or has values that contain themselves; remove that.") from error
+    # HyperPyYAML documents no list of what it raises, and nothing of the file has been executed.
+    except Exception as error:
         raise RecipeError(explain(path, error)) from error
     return resolved
 

@@ -7,7 +7,7 @@ whole content is `!include:other.yaml` with some keys is the other file with the
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ruamel.yaml.tag import Tag
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.files import InvalidYAML, parse_yaml, read_yaml
-from biglittle_asr.messages import did_you_mean, sentence
+from biglittle_asr.messages import did_you_mean, sentence, show
 
 INCLUDE = "!include:"
 RETIRED_KEYS = frozenset({"test_dataloader_opts"})
@@ -27,19 +27,27 @@ class RecipeError(ValueError):
     """A recipe's YAML file or command line is wrong."""
 
 
-def read_tree(path: Path) -> Any:
+def read_tree(path: Path, including: Sequence[Path] = ()) -> Any:
     """Read the YAML tree of a recipe; its attribute `places` locates each key, such as `file.yaml, line 3`.
 
     A whole-file include is replaced by the file that it names, with keys replaced or added. Paths of further includes
     are relative to the file that contains them.
 
+    Arguments
+    ---------
+    path : pathlib.Path
+    including : sequence of pathlib.Path
+        Files that include this one.
+
     Raises
     ------
     RecipeError
-        If the file is not a YAML mapping.
+        If the file is not a YAML mapping, or includes itself.
     FileNotFoundError
         If the file does not exist.
     """
+    if path.resolve() in including:
+        raise RecipeError(f"{path}: includes itself; name another file.")
     try:
         tree: Any = read_yaml(path, "recipe file", "see hparams/ for those that exist")
     except InvalidYAML as error:
@@ -47,11 +55,14 @@ def read_tree(path: Path) -> Any:
     if not _is_mapping(tree):
         raise RecipeError(f"{path}: is not a YAML file of 'key: value' lines.")
     places = {key: f"{path}, line {place[0] + 1}" for key, place in tree.lc.data.items()}
+    strange = [key for key in tree if not isinstance(key, str)]
+    if strange:
+        raise RecipeError(f"{places.get(strange[0], path)}: {show(strange[0])} is no key of a recipe; remove it.")
     if not tag_of(tree).startswith(INCLUDE):
         tree.places = places
         return tree
     included = path.parent / tag_of(tree).removeprefix(INCLUDE)
-    base = read_tree(included)
+    base = read_tree(included, [*including, path.resolve()])
     for node in _nodes(base):
         if tag_of(node).startswith(INCLUDE):
             there = included.parent / tag_of(node).removeprefix(INCLUDE)

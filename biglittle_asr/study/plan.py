@@ -191,11 +191,17 @@ def can_skip_test(hparams: Path) -> bool:
 
 def has_key(hparams: Path, key: str) -> bool:
     """Whether a recipe's YAML file has a key, either itself or in a file that it includes completely."""
-    tree: Any = read_yaml(hparams)
-    tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
-    if isinstance(tree, Mapping) and key in tree:
-        return True
-    return tag.startswith("!include:") and has_key(hparams.parent / tag.removeprefix("!include:"), key)
+    seen: set[Path] = set()
+    while hparams.resolve() not in seen:
+        seen.add(hparams.resolve())
+        tree: Any = read_yaml(hparams)
+        if isinstance(tree, Mapping) and key in tree:
+            return True
+        tag = str(getattr(getattr(tree, "tag", None), "value", None) or "")
+        if not tag.startswith("!include:"):
+            return False
+        hparams = hparams.parent / tag.removeprefix("!include:")
+    return False
 
 
 def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator[Run]:

@@ -122,7 +122,7 @@ def _all_epochs(places: Places) -> int | None:
         if tree.get("iterations"):
             return sum(int(each["epochs"]) for each in tree["iterations"])
         return int(tree["number_of_epochs"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -44,6 +44,20 @@ REGRESSIONS: dict[str, tuple[str, Change]] = {
     "study, number as a key": ("study", replace(b"{lr: 0.1}", b"{lr: 0.1, 1: 2}")),
     "study, control character": ("study", replace(b"widths", b"wid\xc2\x94ths")),
     "STM, unusual line end": ("STM", replace(b"1.0 2.5", b"\xe2\x80\xa8 2.5")),
+    "config.json, missing size": ("config.json, hybrid", replace(b'"tied_states": 21,', b"")),
+    "config.json, large number": ("config.json, ctc", replace(b"25.0", b"1%s" % (b"0" * 400))),
+    "decoding settings, large number": ("decoding settings", instead(b'{"lm_weight": 1%s}' % (b"0" * 400))),
+    "checkpoint, number as a name": ("experiment, CKPT.yaml", lambda good: good + b"checksums: {1: 2}\n"),
+    "checkpoint, no inputs": ("experiment, CKPT.yaml", lambda good: good + b"inputs:\n"),
+    "checkpoint, tab": ("experiment, CKPT.yaml", replace(b": false", b": \t")),
+    "recipe, no key": ("recipe", replace(b"cache_audio", b"null")),
+    "recipe, includes itself": ("recipe", instead(b"!include:recipe.yaml\nseed: 1\n")),
+    # Depth and size.
+    "trn, nested alternatives": ("transcripts, trn", instead(b"%s a %s (u-1)\n" % (b"{ " * 1000, b" }" * 1000))),
+    "CTM, nested alternatives": (
+        "CTM",
+        instead(b"a A * * <ALT_BEGIN>\n" * 1000 + b"a A 0 1 a\n" + b"a A * * <ALT_END>\n" * 1000),
+    ),
     # Manifests and lists.
     "manifest, duration": ("manifest", replace(b"a,1.0", b"a,one")),
     "manifest, no duration": ("manifest", replace(b"ID,duration", b"ID,")),

@@ -6,9 +6,10 @@
 - `alignment.py`: aligns transcripts with frames
 - `graph.py`: builds HCLG from a lexicon, tied states and a language model (kaldifst, kaldilm)
 - `search.py`: finds the best words (kaldi-decoder)
-- `kaldi.py`: reads Kaldi's graphs and alignments (kaldifst, kaldi-native-io)
+- `openfst.py`: reads OpenFst's files of graphs
+- `kaldi.py`: reads Kaldi's graphs and alignments (kaldi-native-io)
 
-This package does not import the last three, since their wheels are an optional extra. These modules need no torch.
+This package does not import the last four, since their wheels are an optional extra. These modules need no torch.
 """
 
 from biglittle_asr.decoding.hmm.alignment import Aligner, Alignment, AlignmentError, Segment

@@ -57,7 +57,7 @@ class _Bytes:
 
 
 def read_arcs(path: str | PathLike[str]) -> Arcs:
-    """Read a graph.
+    r"""Read a graph.
 
     Arguments
     ---------
@@ -75,6 +75,15 @@ def read_arcs(path: str | PathLike[str]) -> Arcs:
         If there is no such file.
     ValueError
         If it is not such a file, or is damaged.
+
+    Example
+    -------
+    >>> import kaldifst
+    >>> path = str(getfixture("tmp_path") / "a.fst")
+    >>> _ = kaldifst.compile("0 1 3 4 0.5\n1 2.5").write(path)
+    >>> arcs = read_arcs(path)
+    >>> arcs.inputs.tolist(), arcs.outputs.tolist(), arcs.costs.tolist(), arcs.final
+    ([3], [4], [0.5], {1: 2.5})
     """
     try:
         return _read(_Bytes(Path(path).read_bytes()))

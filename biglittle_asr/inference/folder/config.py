@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
@@ -304,7 +303,7 @@ def _like(value: Any, default: Any, where: str, key: str) -> Any:
         int: (f"a whole number from 0 to {most}", lambda: type(value) is int and 0 <= value <= most),
         float: (
             f"a number from 0 to {most:g}",
-            lambda: type(value) in (int, float) and math.isfinite(value) and 0 <= value <= most,
+            lambda: type(value) in (int, float) and 0 <= value <= most,
         ),
         str: ("a short text", lambda: isinstance(value, str) and len(value) <= LONGEST_TEXT),
     }[type(default)]

@@ -211,7 +211,7 @@ class Hybrid(FrameKind):
     searching = HYBRID
 
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
-        sizes = dict(arguments)
+        sizes = {**self.arguments, **arguments}
         return HybridModel(encoder, sizes.pop("tied_states"), search_graph=SearchGraph(tokens - 1, **sizes))
 
     def describe(self, model: Any) -> dict[str, Any]:

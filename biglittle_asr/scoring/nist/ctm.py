@@ -27,6 +27,8 @@ from biglittle_asr.scoring.texts import WORD, read_text_file, seconds
 
 BEGIN, NEXT, END = "<ALT_BEGIN>", "<ALT>", "<ALT_END>"
 """Marks that delimit alternatives."""
+DEEPEST = 100
+"""Largest number of alternatives around a word; those who write them need two or three."""
 NO_WORD = "@"
 """Means that there is no word."""
 
@@ -116,8 +118,8 @@ def read_ctm(path: str | PathLike[str]) -> list[Recognized]:
         If the file is missing.
     ValueError
         If it is not UTF-8, a line has too few or too many fields, a time or confidence is not a number, a duration is
-        negative, a line has a confidence but no word, or alternatives do not begin and end within a channel. The
-        message names file and line.
+        negative, a line has a confidence but no word, or alternatives do not begin and end within a channel or are
+        nested too deeply. The message names file and line.
 
     Example
     -------
@@ -172,6 +174,8 @@ def _check_words(words: Sequence[TimedWord]) -> None:
 
 def _mark(mark: str, begun: Alternatives, inside: list[Recognized], open_alternatives: list[Alternatives]) -> None:
     if mark == BEGIN:
+        if len(open_alternatives) == DEEPEST:
+            raise ValueError(f"{begun.place}: alternatives are nested more than {DEEPEST} deep; correct the line.")
         inside.append(begun)
         open_alternatives.append(begun)
     elif not open_alternatives:

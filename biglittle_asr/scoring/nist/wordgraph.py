@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from biglittle_asr.scoring.nist.ctm import NO_WORD, Alternatives, Recognized
+from biglittle_asr.scoring.nist.ctm import DEEPEST, NO_WORD, Alternatives, Recognized
 from biglittle_asr.scoring.texts import WHITE_SPACE, WORD
 
 START = 0
@@ -173,6 +173,8 @@ class _GraphBuilder:
                 self.add([token])
                 position += 1
                 continue
+            if depth == DEEPEST:
+                raise ValueError(f"{place}: alternatives are nested more than {DEEPEST} deep; correct the braces.")
             start = self.ends
             ends: tuple[int, ...] = ()
             closing = ""
@@ -211,7 +213,7 @@ def graph_of_text(text: str, vocabulary: Vocabulary, place: str = "the reference
     Raises
     ------
     ValueError
-        If braces do not match, hold no words, or are within a word.
+        If braces do not match, hold no words, are within a word, or are nested too deeply.
 
     Example
     -------

@@ -15,7 +15,7 @@ from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT,
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.files import force_to_disk, read_yaml
+from biglittle_asr.files import force_to_disk
 from biglittle_asr.messages import first_line
 
 logger = get_logger(__name__)
@@ -194,7 +194,8 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         found = [
             checkpoint
             for checkpoint in self.list_checkpoints()
-            if (key is None or key in checkpoint.meta) and (ckpt_predicate is None or ckpt_predicate(checkpoint))
+            if (key is None or _is_number(checkpoint.meta.get(key)))
+            and (ckpt_predicate is None or ckpt_predicate(checkpoint))
         ]
         found.sort(key=progress, reverse=True)
         if key is not None:
@@ -242,14 +243,24 @@ def _checksum(path: Path) -> int:
 def _fault(folder: Path) -> str:
     """Describe the fault of a checkpoint; an empty text if it has none."""
     try:
-        meta = read_yaml(folder / METAFNAME, plain=True)
+        # As SpeechBrain will read it.
+        (checkpoint,) = speechbrain_checkpoints.Checkpointer._construct_checkpoint_objects([folder])
     except FileNotFoundError:
         return f"{METAFNAME} is missing"
-    except ValueError:
+    # The parser also raises what int(), datetime() and the like do.
+    except Exception:
         return f"{METAFNAME} is no YAML file"
+    meta = checkpoint.meta
     if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
         return f"{METAFNAME} does not say how far the training was"
-    checksums = meta.get(CHECKSUMS, {})
+    checksums, inputs = meta.get(CHECKSUMS, {}), meta.get(INPUTS, {})
+    if (
+        not all(isinstance(each, Mapping) for each in (checksums, inputs))
+        or not all(isinstance(name, str) for name in checksums)
+        or not all(isinstance(part, Mapping) for part in inputs.values())
+        or not all(map(_is_number, progress(checkpoint)))
+    ):
+        return f"{METAFNAME} is not as it was written"
     for path in sorted({*folder.glob(f"*{PARAMFILE_EXT}"), *(folder / name for name in checksums)}):
         if not path.is_file():
             return f"{path.name} is missing"
@@ -261,6 +272,10 @@ def _fault(folder: Path) -> str:
         if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
             return f"{path.name} is cut off"
     return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def progress(checkpoint: Checkpoint) -> tuple[int, float]:
