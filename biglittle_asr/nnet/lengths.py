@@ -9,9 +9,10 @@ Lengths are integers everywhere in this package. SpeechBrain's relative lengths 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -198,8 +199,8 @@ class TimeMask:
     def __init__(self, lengths: Tensor, size: int):
         self.lengths = lengths
         self.size = size
-        self._invalid: tuple[Tensor, slice, Tensor] | None = None
         self._strided: dict[int, TimeMask] = {}
+        self._padding: dict[Hashable, list[Tensor]] = {}
 
     @classmethod
     def for_batch(cls, lengths: Tensor | None, size: int) -> TimeMask | None:
@@ -219,36 +220,96 @@ class TimeMask:
             raise ValueError(f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}")
         return None if shortest == size else cls(lengths, size)
 
-    @property
-    def invalid(self) -> tuple[Tensor, slice, Tensor]:
-        """Index of the invalid frames, computed once: `x[mask.invalid]` is (frames, C, F) for `x` (B, C, T, F).
+    @cached_property
+    def frames(self) -> list[int]:
+        """:attr:`lengths` as integers, so that a device is waited for once per batch rather than in every layer."""
+        frames: list[int] = self.lengths.tolist()
+        return frames
 
-        Padding is a small part of a batch, so indexing it costs far less than a pass over the whole tensor.
+    @property
+    def count(self) -> int:
+        """Number of valid frames in the batch."""
+        return sum(self.frames)
+
+    @property
+    def padded(self) -> bool:
+        """Whether any frame is invalid; a strided mask may have none."""
+        return self.count < len(self.frames) * self.size
+
+    @cached_property
+    def _valid(self) -> Tensor:
+        """Indices of the valid frames among the B * T frames of the batch."""
+        return torch.nonzero(valid_mask(self.lengths, self.size).flatten()).squeeze(1)
+
+    @cached_property
+    def _runs(self) -> list[int]:
+        """Numbers of valid and of invalid frames of each utterance, in turns."""
+        return [frames for valid in self.frames for frames in (valid, self.size - valid)]
+
+    def pack(self, x: Tensor) -> Tensor:
+        """The vectors of `x` (B, C, T, F) on valid frames, one after another: (:attr:`count` * F, C). No gradient.
+
+        Example
+        -------
+        >>> mask = TimeMask(torch.tensor([2, 1]), 2)
+        >>> mask.pack(torch.arange(4.0).view(2, 1, 2, 1)).flatten()
+        tensor([0., 1., 2.])
+        >>> mask.unpack(torch.ones(3, 1), bins=1).flatten(1)
+        tensor([[1., 1.],
+                [1., 0.]])
         """
-        if self._invalid is None:
-            batch, frame = torch.nonzero(~valid_mask(self.lengths, self.size), as_tuple=True)
-            self._invalid = (batch, slice(None), frame)
-        return self._invalid
+        frames = x.permute(0, 2, 3, 1).reshape(x.shape[0] * x.shape[2], -1)  # a view in channels-last format
+        return frames.index_select(0, self._valid).view(-1, x.shape[1])
+
+    def unpack(self, packed: Tensor, bins: int) -> Tensor:
+        """Undo :meth:`pack` of a tensor with F = `bins`: (B, C, T, F), channels last, zero on invalid frames."""
+        channels = packed.shape[1]
+        key = (bins, channels, packed.dtype, packed.device)
+        if key not in self._padding:
+            zeros = packed.new_zeros((self.size - min(self.frames)) * bins, channels)
+            self._padding[key] = [zeros[: (self.size - frames) * bins] for frames in self.frames]
+        valid = packed.split([frames * bins for frames in self.frames])
+        blocks = [block for pair in zip(valid, self._padding[key], strict=True) for block in pair]
+        shape = (len(self.frames), channels, self.size, bins)
+        x = torch.empty(shape, dtype=packed.dtype, device=packed.device, memory_format=torch.channels_last)
+        torch.cat(blocks, out=x.permute(0, 2, 3, 1).view(-1, channels))
+        return x
 
     def zero_(self, x: Tensor) -> Tensor:
         """Set the invalid frames of `x` (B, C, T, F) to zero in place, even NaN values, and return `x`."""
-        if torch.compiler.is_exporting():
+        if torch.compiler.is_exporting() or not x.is_contiguous(memory_format=torch.channels_last):
             return x.masked_fill_(~valid_mask(self.lengths, x.shape[2])[:, None, :, None], 0)
-        x[self.invalid] = 0
-        return x
+        return cast(Tensor, _ZeroPadding.apply(x, self)) if x.requires_grad else self._zero_(x)
 
-    @property
-    def count(self) -> Tensor:
-        """Number of valid frames in the batch, a scalar tensor."""
-        return self.lengths.sum()
+    def _zero_(self, x: Tensor) -> Tensor:
+        # In channels-last format, the padding of an utterance is one block of memory.
+        torch._foreach_zero_(x.permute(0, 2, 3, 1).flatten(0, 1).split(self._runs)[1::2])
+        return x
 
     def strided(self, stride: int) -> TimeMask:
         """The mask after a module of this time stride."""
         if stride == 1:
             return self
         if stride not in self._strided:
-            self._strided[stride] = TimeMask(output_length(self.lengths, stride), output_length(self.size, stride))
+            mask = TimeMask(output_length(self.lengths, stride), output_length(self.size, stride))
+            if not torch.compiler.is_exporting():
+                mask.frames = [output_length(frames, stride) for frames in self.frames]
+            self._strided[stride] = mask
         return self._strided[stride]
+
+
+class _ZeroPadding(torch.autograd.Function):
+    """:meth:`TimeMask.zero_` with a gradient that costs no more than a copy."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, mask: TimeMask) -> Tensor:
+        ctx.mask = mask
+        ctx.mark_dirty(x)
+        return mask._zero_(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return ctx.mask.zero_(grads[0].clone()), None
 
 
 def strided_mask(mask: TimeMask | None, stride: int) -> TimeMask | None:

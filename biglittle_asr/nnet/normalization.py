@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as distributed
@@ -18,10 +18,10 @@ from biglittle_asr.nnet.lengths import TimeMask
 class MaskedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm2d on (B, C, T, F) that does not count padded frames, and is zero on them.
 
-    Training statistics are computed from sums, sums of squares and counts over valid frames. If several processes train
-    together, these are summed over all of them, so the result equals that of one process on the same global batch.
-    Without a mask, in one process, it is PyTorch's BatchNorm2d and costs the same. Parameters, buffers and state dict
-    are those of BatchNorm2d.
+    In training, the valid frames are copied together and normalized as one batch. If several processes train together,
+    their sums, sums of squares and counts are added up, so the result equals that of one process on the same global
+    batch. Without a mask, in one process, it is PyTorch's BatchNorm2d and costs the same. Parameters, buffers and state
+    dict are those of BatchNorm2d.
 
     Example
     -------
@@ -49,29 +49,45 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         Tensor, (B, C, T, F)
             Zero on invalid frames.
         """
-        together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-        if not self.training or (mask is None and not together):
+        if not self.training:
             y = super().forward(x)
             return y if mask is None else mask.zero_(y)
+        if mask is not None and not mask.padded:
+            mask = None
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            return self._synchronized(x, mask)
+        return super().forward(x) if mask is None else self._masked(x, mask)
+
+    def _masked(self, x: Tensor, mask: TimeMask) -> Tensor:
         self._check_input_dim(x)
-        count = x.new_tensor(x.shape[0] * x.shape[2], dtype=torch.long) if mask is None else mask.count
-        y, mean, variance, count = _MaskedBatchNorm.apply(
-            x, self.weight, self.bias, mask, count * x.shape[3] * self.counted, self.eps, together, self.counted
+        momentum, running_mean, running_var = self._next_momentum(), self.running_mean, self.running_var
+        if mask.count * x.shape[3] == 1:  # a single value has no variance
+            running_mean = running_var = None
+        y: Tensor = _MaskedBatchNorm.apply(
+            x, self.weight, self.bias, running_mean, running_var, mask, momentum, self.eps
         )
-        self._update_running(mean, variance, count)
         return y
 
     @torch.no_grad()
-    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
-        if self.num_batches_tracked is None or self.running_mean is None or self.running_var is None:
-            return
+    def _next_momentum(self) -> float:
+        """Count a batch, and return the weight of its statistics among the running ones."""
+        if self.num_batches_tracked is None:
+            return 0.0
         self.num_batches_tracked.add_(1)
-        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        unbiased = variance * (count / (count - 1).clamp(min=1))
-        # If no process has counted frames, the running statistics do not change.
-        weight = (momentum * (count > 0)).to(self.running_mean.dtype)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
+        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+
+    def _synchronized(self, x: Tensor, mask: TimeMask | None) -> Tensor:
+        self._check_input_dim(x)
+        y, mean, variance, count = _SynchronizedBatchNorm.apply(x, self.weight, self.bias, mask, self.eps, self.counted)
+        momentum = self._next_momentum()
+        if self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                unbiased = variance * (count / (count - 1).clamp(min=1))
+                # If no process has counted frames, the running statistics do not change.
+                weight = (momentum * (count > 0)).to(self.running_mean.dtype)
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
+        return cast(Tensor, y)
 
 
 @contextmanager
@@ -91,13 +107,7 @@ def uncounted(module: nn.Module) -> Iterator[None]:
 
 
 class _MaskedBatchNorm(torch.autograd.Function):
-    """Masked training statistics with PyTorch's BatchNorm kernels, which have no masks.
-
-    The fast kernels sum over all positions; the sums over the few invalid positions are then subtracted. In both
-    directions the kernels then run in evaluation mode, with these statistics. The gradient is
-    dx = weight / std * (dy - sum(dy) / n - xhat * sum(dy * xhat) / n), and its last two terms are themselves a
-    normalization of x.
-    """
+    """PyTorch's BatchNorm, which has no masks, of the valid frames without the padding between them."""
 
     @staticmethod
     def forward(
@@ -105,55 +115,71 @@ class _MaskedBatchNorm(torch.autograd.Function):
         x: Tensor,
         weight: Tensor,
         bias: Tensor,
-        mask: TimeMask | None,
-        count: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        mask: TimeMask,
+        momentum: float,
         eps: float,
-        together: bool,
-        counted: bool,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        # The kernel keeps sums in the precision of the running statistics passed to it, even for bfloat16 input.
-        unused = torch.zeros_like(weight)
-        mean, variance = torch.batch_norm_update_stats(x, unused, unused.clone(), 0.0)
-        sums = torch.stack([mean, variance + mean.square()]) * (x.numel() // x.shape[1])
-        if mask is not None:
-            invalid = x[mask.invalid].to(sums.dtype)
-            sums -= torch.stack([invalid.sum((0, 2)), invalid.square().sum((0, 2))])
-        count = count.to(sums.dtype)
-        if not counted:
-            sums = torch.zeros_like(sums)
-        if together:
-            packed = torch.cat([sums.flatten(), count[None]])
-            distributed.all_reduce(packed)
-            sums, count = packed[:-1].view_as(sums), packed[-1]
-        mean, square = sums / count.clamp(min=1)
-        variance = (square - mean.square()).clamp_(min=0.0)
-        y = functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
-        if mask is not None:
-            mask.zero_(y)
-        ctx.save_for_backward(x, weight, mean, variance, count)
-        ctx.mask, ctx.eps, ctx.together, ctx.counted = mask, eps, together, counted
-        ctx.mark_non_differentiable(mean, variance, count)
-        return y, mean, variance, count
+    ) -> Tensor:
+        packed = mask.pack(x)
+        y, mean, inverse_std = torch.native_batch_norm(
+            packed, weight, bias, running_mean, running_var, True, momentum, eps
+        )
+        ctx.save_for_backward(packed, weight, mean, inverse_std)
+        ctx.mask, ctx.bins, ctx.eps = mask, x.shape[3], eps
+        return mask.unpack(y, ctx.bins)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, variance, count = ctx.saved_tensors
-        dy, mask = grads[0], ctx.mask
-        inverse_std = (variance + ctx.eps).rsqrt()
+        packed, weight, mean, inverse_std = ctx.saved_tensors
         dx, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
-            dy, x, weight, mean, variance, mean, inverse_std, False, ctx.eps, [True, True, True]
+            ctx.mask.pack(grads[0]), packed, weight, None, None, mean, inverse_std, True, ctx.eps, [True] * 3
         )
-        if mask is not None:
-            dy_invalid, x_invalid = dy[mask.invalid].to(mean.dtype), x[mask.invalid].to(mean.dtype)
-            d_bias -= dy_invalid.sum((0, 2))
-            d_weight -= (dy_invalid * (x_invalid - mean[:, None])).sum((0, 2)) * inverse_std
+        return ctx.mask.unpack(dx, ctx.bins), d_weight, d_bias, None, None, None, None, None
+
+
+class _SynchronizedBatchNorm(torch.autograd.Function):
+    """Training statistics over all processes, with PyTorch's BatchNorm kernels.
+
+    In both directions the kernels run in evaluation mode, with these statistics. The gradient is
+    dx = weight / std * (dy - sum(dy) / n - xhat * sum(dy * xhat) / n), and its last two terms are themselves a
+    normalization of x.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, mask: TimeMask | None, eps: float, counted: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        packed = x if mask is None else mask.pack(x)
+        # The kernel keeps sums in the precision of the running statistics passed to it, even for bfloat16 input.
+        unused = torch.zeros_like(weight)
+        mean, variance = torch.batch_norm_update_stats(packed, unused, unused.clone(), 0.0)
+        count = packed.numel() // packed.shape[1] * counted
+        sums = torch.stack([mean, variance + mean.square()]) * count if counted else weight.new_zeros(2, len(weight))
+        numbers = torch.cat([sums.flatten(), sums.new_tensor([count])])
+        distributed.all_reduce(numbers)
+        sums, total = numbers[:-1].view_as(sums), numbers[-1]
+        mean, square = sums / total.clamp(min=1)
+        variance = (square - mean.square()).clamp_(min=0.0)
+        y = functional.batch_norm(packed, mean, variance, weight, bias, eps=eps)
+        ctx.save_for_backward(packed, weight, mean, variance, total)
+        ctx.mask, ctx.bins, ctx.eps, ctx.counted = mask, x.shape[3], eps, counted
+        ctx.mark_non_differentiable(mean, variance, total)
+        return y if mask is None else mask.unpack(y, ctx.bins), mean, variance, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        packed, weight, mean, variance, total = ctx.saved_tensors
+        mask: TimeMask | None = ctx.mask
+        dy = grads[0] if mask is None else mask.pack(grads[0])
+        dx, d_weight, d_bias = torch.ops.aten.native_batch_norm_backward(
+            dy, packed, weight, mean, variance, None, None, False, ctx.eps, [True] * 3
+        )
         sums = torch.stack([d_weight, d_bias])
-        if ctx.together:
-            distributed.all_reduce(sums)
+        distributed.all_reduce(sums)
         if ctx.counted:
-            slope, offset = -sums / count.clamp(min=1) * weight * inverse_std
-            dx += functional.batch_norm(x, mean, variance, slope, offset, eps=ctx.eps)
-        if mask is not None:
-            mask.zero_(dx)
-        return dx, d_weight, d_bias, None, None, None, None, None
+            slope, offset = -sums / total.clamp(min=1) * weight * (variance + ctx.eps).rsqrt()
+            dx += functional.batch_norm(packed, mean, variance, slope, offset, eps=ctx.eps)
+        return dx if mask is None else mask.unpack(dx, ctx.bins), d_weight, d_bias, None, None, None
