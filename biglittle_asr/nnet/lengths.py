@@ -215,10 +215,11 @@ class TimeMask:
             return None
         if torch.compiler.is_exporting():  # an exported graph knows no values
             return cls(lengths, size)
-        shortest, longest = int(lengths.min()), int(lengths.max())
+        mask = cls(lengths, size)
+        shortest, longest = min(mask.frames), max(mask.frames)
         if shortest < 1 or longest > size:
             raise ValueError(f"lengths must lie in 1 .. {size}, the frames of the batch; got {shortest} .. {longest}")
-        return None if shortest == size else cls(lengths, size)
+        return None if shortest == size else mask
 
     @cached_property
     def frames(self) -> list[int]:
