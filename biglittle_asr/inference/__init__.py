@@ -6,6 +6,7 @@
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words and error rates
 - `tuning.py`: the weights of a beam search
 - `transcripts.py`: transcripts as text, JSON, CTM, SRT, WebVTT and TSV
+- `optimize.py`: networks made faster, with the same outputs
 - `classification.py`: image classifiers, and their accuracy
 """
 
@@ -16,6 +17,7 @@ from biglittle_asr.inference.folder.card import ModelCard
 from biglittle_asr.inference.folder.classifier import load_classifier
 from biglittle_asr.inference.folder.packing import pack
 from biglittle_asr.inference.folder.store import load_model, save_model
+from biglittle_asr.inference.optimize import optimize
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.streaming import transcribe_stream
 from biglittle_asr.inference.transcription import Failure, Transcript, transcribe
@@ -30,6 +32,7 @@ __all__ = [
     "evaluate",
     "load_classifier",
     "load_model",
+    "optimize",
     "pack",
     "save_model",
     "transcribe",

@@ -417,7 +417,9 @@ class BigLittleEncoder(nn.Module):
         planes = x.unflatten(2, (c.input_channels, -1)).transpose(1, 2)
         # Convolutions are fastest in channels-last format. With a single channel, .contiguous() may keep strides that
         # the convolution takes for channels first, and the whole network would follow; so the input is copied.
-        x = torch.empty(planes.shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        # The copy has the precision of the weights.
+        dtype = self.head.bias.dtype
+        x = torch.empty(planes.shape, dtype=dtype, device=x.device, memory_format=torch.channels_last)
         x.copy_(planes)
         if mask is not None:
             mask.zero_(x)

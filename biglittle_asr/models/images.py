@@ -151,6 +151,7 @@ class ImageClassifier(nn.Module):
                 f"images of shape {tuple(x.shape)} do not fit a network of input_channels "
                 f"{self.config.input_channels}: it takes (batch, input_channels, height, width)"
             )
+        x = x.to(self.fc.bias.dtype)
         x = big_little_stem(self, x) if _has_big_little_stem(self.config) else plain_stem(self, x)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)

@@ -6,6 +6,7 @@ Tensors are (B, C, T, F): batch, channels, frames, mel bins; for images the last
 from biglittle_asr.nnet import sparse
 from biglittle_asr.nnet.ablations import BigLittleBranches, BigLittlePyramid, BranchedStage, stage_for
 from biglittle_asr.nnet.blocks import BasicBlock, Block, Blocks, Bottleneck, TimeBlock, initialize
+from biglittle_asr.nnet.folding import fold, is_folded
 from biglittle_asr.nnet.layers import (
     AveragePool2d,
     Conv2d,
@@ -24,7 +25,7 @@ from biglittle_asr.nnet.lengths import (
     relative_to_frames,
     valid_mask,
 )
-from biglittle_asr.nnet.normalization import MaskedBatchNorm2d
+from biglittle_asr.nnet.normalization import MaskedBatchNorm2d, ZeroPadding
 from biglittle_asr.nnet.stages import (
     BigLittleConfig,
     BigLittleStage,
@@ -59,9 +60,12 @@ __all__ = [
     "TimeBlock",
     "TimeMask",
     "TimeModule",
+    "ZeroPadding",
     "big_little_stem",
+    "fold",
     "frames_to_relative",
     "initialize",
+    "is_folded",
     "mixed_stages",
     "output_length",
     "plain_stage",

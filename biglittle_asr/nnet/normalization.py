@@ -90,6 +90,14 @@ class MaskedBatchNorm2d(nn.BatchNorm2d):
         return cast(Tensor, y)
 
 
+class ZeroPadding(nn.Module):
+    """What is left of a norm that is folded into the convolution before it: zeros on padding."""
+
+    def forward(self, x: Tensor, mask: TimeMask | None = None) -> Tensor:
+        """Map (B, C, T, F) to itself, with zeros on invalid frames in place."""
+        return x if mask is None else mask.zero_(x)
+
+
 @contextmanager
 def uncounted(module: nn.Module) -> Iterator[None]:
     """Within this context, MaskedBatchNorm2d layers join in the statistics of all processes but add nothing to them.

@@ -42,6 +42,7 @@ from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.runtimes import TORCH
 from biglittle_asr.messages import did_you_mean, first_line, sentence
 from biglittle_asr.models import list_models
+from biglittle_asr.nnet import is_folded
 from biglittle_asr.tokens.tokenizer import tokenizer_from_state
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -136,6 +137,8 @@ def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCa
 
 def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
     """Names and contents of all files of a model's folder; see :func:`save_model`."""
+    if is_folded(model.model):
+        raise ValueError("an optimized model cannot be saved, since it has no norms left; save the original.")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(model).items()}
     text = card if isinstance(card, str) else format_card(model, card)
     files = {WEIGHTS: safetensors.torch.save(weights), CARD: text.encode(errors="replace")}
