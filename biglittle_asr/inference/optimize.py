@@ -70,7 +70,8 @@ def _optimize(module: Any, dtype: torch.dtype | None) -> Any:
     name = type(module).__name__
     if not isinstance(module, nn.Module):
         raise TypeError(f"{name} cannot be optimized: take an encoder, an image classifier or a recognizer")
-    if any(each.training for each in module.modules()):
+    norms = (each for each in module.modules() if isinstance(each, nn.BatchNorm2d))
+    if module.training or any(norm.training for norm in norms):
         raise ValueError(f"{name} is in training mode: call its eval() first")
     if isinstance(module, BigLittleEncoder | ImageClassifier):
         network: nn.Module = fold(copy.deepcopy(module)).requires_grad_(False)

@@ -42,7 +42,7 @@ def fold(module: ModuleType) -> ModuleType:
         for (_, convolution), (name, norm) in pairwise(list(parent.named_children())):
             if isinstance(convolution, Conv2d) and isinstance(norm, MaskedBatchNorm2d):
                 _fold(convolution, norm)
-                setattr(parent, name, ZeroPadding())
+                setattr(parent, name, ZeroPadding().eval())
     return module
 
 
@@ -55,7 +55,6 @@ def _fold(convolution: Conv2d, norm: MaskedBatchNorm2d) -> None:
     assert norm.running_mean is not None and norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
     bias = norm.bias.double() - norm.running_mean.double() * scale
-    weight = convolution.weight.double() * scale.view(-1, 1, 1, 1)
-    dtype = convolution.weight.dtype
-    convolution.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    convolution.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+    weight = convolution.weight * scale.to(convolution.weight.dtype).view(-1, 1, 1, 1)
+    convolution.weight = nn.Parameter(weight, requires_grad=False)
+    convolution.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
