@@ -3,6 +3,7 @@
 
 python benchmarks/inference.py                                             # several shapes, 10 s of audio, one thread
 python benchmarks/inference.py bl_resnet22 bl_resnet50 conformer --batch 16 --threads 2 --runtimes onnxruntime
+python benchmarks/inference.py bl_resnet50 --runtimes torch optimized      # before and after optimize()
 python benchmarks/inference.py --precisions fp32 bf16 --output results/inference   # table.md, times.json, times.svg
 
 Every Big-Little network is measured beside its plain twin. In each round every network runs once in every runtime, so
@@ -29,9 +30,10 @@ from twins import FRAMES_A_SECOND, Step, in_turns
 from biglittle_asr.export import image_graph, quantize, utterance_graph
 from biglittle_asr.export.files import own_metadata, serialized
 from biglittle_asr.export.graphs import UtteranceNetwork
+from biglittle_asr.inference import optimize
 from biglittle_asr.inference.runtimes import RUNTIMES, TORCH, OpenVINO
 from biglittle_asr.models import BigLittleEncoder, create_encoder, create_model, list_encoders, list_models
-from biglittle_asr.models.foreign import conformer, crdnn
+from biglittle_asr.models.foreign import ForeignEncoder, conformer, crdnn
 from biglittle_asr.profiling import count_costs, encoder_costs
 from biglittle_asr.profiling.latency import machine
 from biglittle_asr.study.results import describe_machine
@@ -43,6 +45,8 @@ FOREIGN = {
 }
 """SpeechBrain's encoders, with the sizes of hparams/encoders."""
 PRECISIONS = ("fp32", "bf16", "int8")
+OPTIMIZED = "optimized"
+"""PyTorch after optimize()."""
 PIXELS = 224
 CALIBRATION = 4
 """Inputs whose ranges int8 takes; times do not depend on them."""
@@ -98,7 +102,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = ", ".join([*list_encoders(), *FOREIGN, "resnet50, bl_resnet50 and other image models"])
     parser.add_argument("names", metavar="NETWORK", nargs="*", default=DEFAULT, help=f"of {known}")
-    parser.add_argument("--runtimes", nargs="+", choices=(TORCH, *RUNTIMES), default=(TORCH, *RUNTIMES))
+    parser.add_argument("--runtimes", nargs="+", choices=(TORCH, OPTIMIZED, *RUNTIMES), default=(TORCH, *RUNTIMES))
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=("fp32", "int8"))
     parser.add_argument("--threads", type=int, default=1, help="(default: 1)")
     parser.add_argument("--batch", type=int, default=1, help="utterances or images (default: 1)")
@@ -142,6 +146,8 @@ def prepare(network: Network, runtime: str, precision: str, threads: int, folder
     """A forward pass to time; None where a runtime has no such precision or cannot take the network."""
     if runtime == TORCH:
         return None if precision == "int8" else torch_step(network, precision)
+    if runtime == OPTIMIZED:
+        return None if precision == "int8" else optimized_step(network, precision)
     if precision == "bf16" and runtime != OpenVINO.name:
         return None
     try:
@@ -170,6 +176,19 @@ def torch_step(network: Network, precision: str) -> Step:
     def step() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             network.module(network.example)
+
+    return step
+
+
+def optimized_step(network: Network, precision: str) -> Step | None:
+    """A forward pass in PyTorch after optimize(), which takes networks of this package only."""
+    if isinstance(network.module, ForeignEncoder):
+        return None
+    module = optimize(network.module, dtype=torch.bfloat16 if precision == "bf16" else None)
+
+    def step() -> None:
+        with torch.inference_mode():
+            module(network.example)
 
     return step
 

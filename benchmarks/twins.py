@@ -2,7 +2,8 @@
 """What a Big-Little encoder saves against its plain twin: MACs, and time measured in turns with it.
 
 python benchmarks/twins.py bl_resnet22 bl_resnet22_context big_stride=[2,2]     # encoders, with options behind them
-python benchmarks/twins.py bl_resnet22 --training --onnx                        # also a training step, and onnxruntime
+python benchmarks/twins.py bl_resnet22 --optimized --onnx                       # also optimized, and in onnxruntime
+python benchmarks/twins.py bl_resnet22 --training --precision bf16              # also a training step, and its masks
 
 The twin is the same encoder with all stages plain. In each round every network runs once, so that other work on the
 machine slows all of them alike. Times are medians over rounds, by the clock and of the process's CPU, which waiting for
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from biglittle_asr.commands.networks import override
+from biglittle_asr.inference import optimize
 from biglittle_asr.models import BigLittleEncoder, create_encoder
 from biglittle_asr.profiling import encoder_costs
 from biglittle_asr.profiling.latency import machine
@@ -43,24 +45,38 @@ def main(argv: Sequence[str] | None = None) -> None:
         "flags": describe_machine()["cpu_flags"],
         "threads": options.threads,
     }
-    works: dict[str, Callable[[BigLittleEncoder], Step]] = {
-        "forward": lambda encoder: forward(encoder, options.seconds)
-    }
+    batch = options.batch, options.seconds, options.precision
+    works: dict[str, Callable[[BigLittleEncoder], Step]] = {"forward": lambda each: forward(each, options.seconds)}
+    if options.optimized:
+        works["optimized"] = lambda each: forward(optimize(each.eval()), options.seconds)
     if options.training:
-        works["training"] = lambda encoder: training_step(encoder, options.batch, options.seconds, options.precision)
+        works["training"] = lambda each: training_step(each, *batch)
+        works["unmasked"] = lambda each: training_step(each, *batch, shortest=1.0)
     if options.onnx:
-        works["onnx"] = lambda encoder: onnx_step(encoder, options.seconds, options.threads)
+        works["onnx"] = lambda each: onnx_step(each, options.seconds, options.threads)
     pairs = {name: pair(name) for name in models(options.words)}
-    rows = [{"name": name, **counts(*networks)} for name, networks in pairs.items()]
-    for work, make in works.items():
-        steps = [make(network) for networks in pairs.values() for network in networks]
-        for clock, rounds in in_turns(steps, options.rounds).items():
-            for index, row in enumerate(rows):
-                ours, twins = ([times[2 * index + which] for times in rounds] for which in (0, 1))
+    rows: list[dict[str, Any]] = [{"name": name, **counts(*networks)} for name, networks in pairs.items()]
+    steps = {
+        (name, work, which): make(network)
+        for name, networks in pairs.items()
+        for work, make in works.items()
+        for which, network in zip(("ours", "twins"), networks, strict=True)
+    }
+    for clock, rounds in in_turns(list(steps.values()), options.rounds).items():
+        times = dict(zip(steps, zip(*rounds, strict=True), strict=True))
+        for row in rows:
+            for work in works:
+                ours, twins = times[row["name"], work, "ours"], times[row["name"], work, "twins"]
                 row[f"{work}_{clock}"] = {
                     "ms": statistics.median(ours),
                     "twin_ms": statistics.median(twins),
-                    "ratio": statistics.median(a / b for a, b in zip(ours, twins, strict=True)),
+                    "ratio": ratio(ours, twins),
+                }
+            if options.training:
+                row[f"masks_{clock}"] = {
+                    f"{prefix}part": 1
+                    - ratio(times[row["name"], "unmasked", which], times[row["name"], "training", which])
+                    for prefix, which in (("", "ours"), ("twin_", "twins"))
                 }
     if options.json:
         print(json.dumps({**facts, "rows": rows}))
@@ -73,6 +89,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for work in works:
             times = ("{ms:.1f} of {twin_ms:.1f}: {ratio:.3f}".format(**row[f"{work}_{clock}"]) for clock in CLOCKS)
             print(f"  {work} {', CPU '.join(times)}")
+        if options.training:
+            parts = ("{part:.1%}, twin {twin_part:.1%}".format(**row[f"masks_{clock}"]) for clock in CLOCKS)
+            print(f"  masks, of a training step {', CPU '.join(parts)}")
+
+
+def ratio(times: Sequence[float], others: Sequence[float]) -> float:
+    """The median of the ratios within a round."""
+    return statistics.median(a / b for a, b in zip(times, others, strict=True))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -82,7 +106,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="passes of each network (default: 20)")
     parser.add_argument("--seconds", type=float, default=10.0, help="of audio in an utterance (default: 10)")
     parser.add_argument("--threads", type=int, default=1, help="(default: 1)")
-    parser.add_argument("--training", action="store_true", help="time a training step too: forward and backward")
+    parser.add_argument("--optimized", action="store_true", help="time a forward pass after optimize() too")
+    parser.add_argument(
+        "--training",
+        action="store_true",
+        help="time a training step too, forward and backward, with padding and without",
+    )
     parser.add_argument("--batch", type=int, default=2, help="utterances of a training step (default: 2)")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of training (default: fp32)")
     parser.add_argument("--onnx", action="store_true", help="time onnxruntime too; needs onnxscript and onnxruntime")
@@ -134,11 +163,11 @@ def forward(encoder: BigLittleEncoder, seconds: float) -> Step:
     return step
 
 
-def training_step(encoder: BigLittleEncoder, batch: int, seconds: float, precision: str) -> Step:
-    """Forward and backward of a batch in which the last utterance is shorter, so that masks are at work."""
+def training_step(encoder: BigLittleEncoder, batch: int, seconds: float, precision: str, shortest: float = 0.8) -> Step:
+    """Forward and backward of a batch whose last utterance is shorter, so that masks are at work; not if it is 1."""
     x = features(encoder, batch, seconds)
     lengths = torch.ones(batch)
-    lengths[-1] = 0.8
+    lengths[-1] = shortest
 
     def step() -> None:
         encoder.train()
