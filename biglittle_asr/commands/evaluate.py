@@ -116,13 +116,14 @@ def _split(words: list[str]) -> tuple[str, dict[str, Any]]:
 def _evaluate_images(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from biglittle_asr.inference import optimize
     from biglittle_asr.inference.classification import evaluate_images, find_images
     from biglittle_asr.inference.folder.classifier import load_classifier
     from biglittle_asr.nnet.devices import usable_device
 
     if decoding_settings(options) is not None:
         raise ValueError(f"{options.model}: classifies images; leave --lm, --beam and what else is of decoding out.")
-    classifier = load_classifier(str(options.model), options.weights, **options.overrides)
+    classifier = optimize(load_classifier(str(options.model), options.weights, **options.overrides))
     images = find_images(classifier, options.data, options.skip_bad, options.split)
     if images.empty:
         tell(f"{len(images.empty)} class folders are empty, such as {Path(images.folder) / images.empty[0]}.")

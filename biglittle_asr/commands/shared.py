@@ -50,11 +50,12 @@ def add_runtime(parser: argparse.ArgumentParser) -> None:
 
 
 def open_model(options: argparse.Namespace) -> Recognizer:
-    """Load the speech model that MODEL names, for --device, --runtime and --precision."""
-    from biglittle_asr.inference import load_model
+    """Load the speech model that MODEL names, for --device, --runtime and --precision, and make it faster."""
+    from biglittle_asr.inference import load_model, optimize
     from biglittle_asr.nnet.devices import usable_device
 
-    return load_model(options.model, usable_device(options.device), options.runtime, options.precision)
+    recognizer = load_model(options.model, usable_device(options.device), options.runtime, options.precision)
+    return optimize(recognizer) if recognizer.network is None else recognizer
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:
