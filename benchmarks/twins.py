@@ -164,10 +164,9 @@ def forward(encoder: BigLittleEncoder, seconds: float) -> Step:
 
 
 def training_step(encoder: BigLittleEncoder, batch: int, seconds: float, precision: str, shortest: float = 0.8) -> Step:
-    """Forward and backward of a batch whose last utterance is shorter, so that masks are at work; not if it is 1."""
+    """Forward and backward of a batch from the longest to the shortest utterance; equal ones (1) need no masks."""
     x = features(encoder, batch, seconds)
-    lengths = torch.ones(batch)
-    lengths[-1] = shortest
+    lengths = torch.linspace(1.0, shortest, batch)
 
     def step() -> None:
         encoder.train()
