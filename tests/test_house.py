@@ -219,6 +219,10 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
         "from biglittle_asr.cli import main\nassert main(['report', '--ref', 'a.txt', '--hyp', 'a.txt']) == 0",
         WITHOUT_TORCH,
     ),
+    "words of a CTC model": (
+        "from biglittle_asr.cli import main\nassert main(['transcribe', 'model', 'a.wav']) == 0",
+        ("matplotlib", "pandas", "speechbrain", "torchvision", "torch._dynamo"),
+    ),
     "NIST's": (
         "from biglittle_asr.cli import main\nassert main(['score', '--ref', 'a.stm', '--hyp', 'a.ctm']) == 0",
         WITHOUT_TORCH,
@@ -234,6 +238,8 @@ def test_programs_import_only_what_they_need(program: str, tmp_path: Path) -> No
     (tmp_path / "a.txt").write_text("a x y\n")
     (tmp_path / "a.stm").write_text("r A s 0 1 x y\n")
     (tmp_path / "a.ctm").write_text("r A 0 0.5 x\n")
+    (tmp_path / "model").symlink_to(REPOSITORY / "tests" / "golden" / "models" / "ctc")
+    soundfile.write(tmp_path / "a.wav", np.sin(np.arange(16000)), 16000)
     code = f"import sys\n{code}\nprint('imported:', *set({unwanted}) & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1:] == ["imported:"], done.stderr

@@ -17,10 +17,8 @@ import torch
 from torch import Tensor
 from torchaudio.functional import forced_align
 
-from biglittle_asr.decoding.attention import AttentionSearcher, AttentionSettings
 from biglittle_asr.decoding.ctc.beam import Hypothesis
-from biglittle_asr.decoding.settings import DecodingSettings
-from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher, TransducerSettings
+from biglittle_asr.decoding.settings import AttentionSettings, DecodingSettings, TransducerSettings
 from biglittle_asr.tokens.tokenizer import BLANK, Tokenizer
 from biglittle_asr.tokens.words import TAIL_SECONDS, Token
 
@@ -117,6 +115,9 @@ class AlignedAttentionSearch(AlignedSearch):
         settings: DecodingSettings = DecodingSettings(),  # noqa: B008 (frozen)
         search: AttentionSettings = AttentionSettings(),  # noqa: B008 (frozen)
     ) -> None:
+        # With SpeechBrain, which the other kinds of models do without and which takes a second to import.
+        from biglittle_asr.decoding.attention import AttentionSearcher
+
         super().__init__(model, tokenizer, settings, search.beam_size)
         self.searcher = AttentionSearcher(model, **vars(replace(search, beam_size=self.beam_size)))
 
@@ -208,6 +209,8 @@ class AlignedTransducerSearch(AlignedSearch):
         settings: DecodingSettings = DecodingSettings(),  # noqa: B008 (frozen)
         search: TransducerSettings = TransducerSettings(),  # noqa: B008 (frozen)
     ) -> None:
+        from biglittle_asr.decoding.transducer import TransducerBeamSearch, TransducerGreedySearcher
+
         super().__init__(model, tokenizer, settings, search.beam_size)
         self.greedy = TransducerGreedySearcher(model)
         self.beam = TransducerBeamSearch(model, self.beam_size) if self.beam_size > 1 else None

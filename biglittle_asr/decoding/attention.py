@@ -1,56 +1,14 @@
 """SpeechBrain's beam search for attention models, with results that do not depend on the batch."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from speechbrain.decoders import CTCScorer, S2SRNNBeamSearcher, ScorerBuilder
 from torch import Tensor
 
+from biglittle_asr.decoding.settings import AttentionSettings
 from biglittle_asr.tokens.tokenizer import BLANK
-
-
-@dataclass(frozen=True)
-class AttentionSettings:
-    """Settings of the search in an attention model.
-
-    Raises
-    ------
-    ValueError
-        If beam_size, ctc_weight, max_decode_ratio or temperature is out of range.
-    """
-
-    beam_size: int = 10
-    """Number of hypotheses kept after each token; 1 is greedy search."""
-    ctc_weight: float = 0.0
-    """Weight of CTC's prefix scores, at least 0 and below 1; the decoder's weight is 1 minus this."""
-    max_decode_ratio: float = 1.0
-    """Largest number of tokens per encoder frame."""
-    temperature: float = 1.0
-    """Temperature of the decoder's softmax."""
-    length_normalization: bool = True
-    """Whether to rank hypotheses by score per token."""
-    using_eos_threshold: bool = True
-    """Whether to end a hypothesis only if its end is likely enough; see `eos_threshold`."""
-    eos_threshold: float = 1.5
-    """The end's log-probability times this must exceed that of the best other token."""
-    using_max_attn_shift: bool = False
-    """Whether to drop hypotheses whose attention jumps; see `max_attn_shift`."""
-    max_attn_shift: int = 60
-    """Largest move of the attention peak between two tokens, in frames."""
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if self.beam_size < 1 or not 0 <= self.ctc_weight < 1:
-            raise ValueError(
-                "a search needs a beam of at least 1 and a ctc_weight of at least 0 and below 1, but they are "
-                f"{self.beam_size}, {self.ctc_weight}"
-            )
-        if self.max_decode_ratio <= 0 or self.temperature <= 0:
-            raise ValueError(
-                "a search needs a max_decode_ratio and a temperature above 0, but they are "
-                f"{self.max_decode_ratio}, {self.temperature}"
-            )
 
 
 class AttentionSearcher(S2SRNNBeamSearcher):

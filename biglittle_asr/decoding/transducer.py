@@ -1,6 +1,5 @@
 """Transducer searches: SpeechBrain's greedy search, made independent of the batch, and torchaudio's beam search."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -9,27 +8,9 @@ from speechbrain.nnet.transducer.transducer_joint import Transducer_joint
 from torch import Tensor, nn
 from torchaudio.models import RNNTBeamSearch
 
+from biglittle_asr.decoding.settings import TransducerSettings
 from biglittle_asr.nnet.lengths import valid_mask
 from biglittle_asr.tokens.tokenizer import BLANK
-
-
-@dataclass(frozen=True)
-class TransducerSettings:
-    """Settings of the search in a transducer.
-
-    Raises
-    ------
-    ValueError
-        If the beam is smaller than 1.
-    """
-
-    beam_size: int = 4
-    """Number of hypotheses kept at each frame, at most the number of tokens; 1 is greedy search."""
-
-    def __post_init__(self) -> None:
-        """Check the value."""
-        if self.beam_size < 1:
-            raise ValueError(f"a search needs a beam of at least 1, not {self.beam_size}")
 
 
 class TransducerGreedySearcher(TransducerBeamSearcher):

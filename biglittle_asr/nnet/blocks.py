@@ -257,8 +257,12 @@ class Blocks(nn.Sequential, TimeModule):
 def initialize(module: nn.Module) -> None:
     """Initialize convolutions by Kaiming normal (fan out), and set the last norm's scale of every block to zero.
 
-    Each block thus starts as its shortcut (Goyal et al., 2017), as in the published Big-Little networks.
+    Each block thus starts as its shortcut (Goyal et al., 2017), as in the published Big-Little networks. On the device
+    "meta" there is nothing to initialize.
     """
+    if any(parameter.is_meta for parameter in module.parameters()):
+        # PyTorch would import its compiler for random numbers without storage, which takes a second.
+        return
     for child in module.modules():
         if isinstance(child, nn.Conv2d):
             nn.init.kaiming_normal_(child.weight, mode="fan_out", nonlinearity="relu")

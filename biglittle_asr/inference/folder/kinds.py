@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from speechbrain.nnet.RNN import AttentionalRNNDecoder
 from torch import Tensor, nn
 
-from biglittle_asr.decoding.attention import AttentionSettings
 from biglittle_asr.decoding.hmm.decoder import HybridSettings, SearchGraph
-from biglittle_asr.decoding.transducer import TransducerSettings
+from biglittle_asr.decoding.settings import AttentionSettings, TransducerSettings
 from biglittle_asr.inference.folder.searches import ATTENTION, CTC_SEARCH, HYBRID, TRANSDUCER, GreedySettings, Searching
 from biglittle_asr.models import AttentionModel, CTCModel, HybridModel, TransducerModel
 from biglittle_asr.tokens.tokenizer import Tokenizer, WordTokenizer
@@ -142,6 +140,8 @@ class Attention(Kind):
     searching = ATTENTION
 
     def build(self, encoder: Any, tokens: int, arguments: Mapping[str, Any]) -> nn.Module:
+        from speechbrain.nnet.RNN import AttentionalRNNDecoder
+
         decoder = dict(arguments)
         size = decoder.pop("embedding_size", self.arguments["embedding_size"])
         if decoder.get("attn_type") not in (None, *ATTENTION_TYPES):
@@ -151,6 +151,8 @@ class Attention(Kind):
         return AttentionModel(encoder, network, tokens, size)
 
     def describe(self, model: Any) -> dict[str, Any]:
+        from speechbrain.nnet.RNN import AttentionalRNNDecoder
+
         if type(model.decoder) is not AttentionalRNNDecoder:
             raise ForeignPartError(
                 f"a model folder can hold SpeechBrain's AttentionalRNNDecoder, but not {type(model.decoder).__name__}."
