@@ -11,9 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 
+from support.golden import MODELS
 from support.repository import REPOSITORY
 
 
@@ -164,3 +167,22 @@ def test_inference_is_measured_in_every_runtime_beside_the_twin(monkeypatch: Any
 
 def _narrow(create: Any) -> Any:
     return lambda name, **options: create(name, **{"channels": (4, 8, 8, 16), **options})
+
+
+def test_transcription_is_measured_from_files_to_words(tmp_path: Path, capsys: Any) -> None:
+    rows, rate = [], 16000
+    for number in range(3):
+        samples = np.random.default_rng(number).normal(size=rate * (number + 1)) / 10
+        soundfile.write(tmp_path / f"{number}.wav", samples, rate)
+        rows.append(f"u{number},{tmp_path / f'{number}.wav'},A B")
+    manifest = tmp_path / "test.csv"
+    manifest.write_text("\n".join(["ID,wav,wrd", *rows]) + "\n")
+    options = ["--runtimes", "torch", "--rounds=2", "--hours=0.002", "--json"]
+    load("transcription").main([str(MODELS / "ctc"), str(manifest), *options])
+    found = json.loads(capsys.readouterr().out)
+    (row,) = found["rows"]
+    assert found["seconds"] == 6 and row["name"] == "torch, fp32"
+    assert row["range"][0] <= row["times"] <= row["range"][1] and row["hours_times"] > 0
+    assert row["shares"].keys() == {"reading", "features", "encoder", "decoding"}
+    # Each of the six words is an error or is not.
+    assert row["wer"] * 6 / 100 == pytest.approx(round(row["wer"] * 6 / 100))
