@@ -3,9 +3,7 @@
 import logging
 import math
 import shutil
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -15,8 +13,9 @@ from speechbrain.utils.checkpoints import CKPT_PREFIX, METAFNAME, PARAMFILE_EXT,
 from speechbrain.utils.distributed import ddp_barrier, if_main_process
 from speechbrain.utils.logger import get_logger
 
-from biglittle_asr.files import force_to_disk, read_yaml
+from biglittle_asr.files import force_to_disk
 from biglittle_asr.messages import first_line
+from biglittle_asr.models.checkpoints import CHECKSUMS, checkpoint_fault, checksum
 
 logger = get_logger(__name__)
 
@@ -24,8 +23,8 @@ PARTIAL_PREFIX = "partial-"
 """Prefix of folders that are being written or deleted; nothing reads them, and the next run removes them."""
 DAMAGED_PREFIX = "damaged-"
 """Prefix that damaged checkpoints are renamed to; nothing reads them."""
-CHECKSUMS, INPUTS = "checksums", "inputs"
-"""Entries of a checkpoint's meta: the CRC-32 of each file, and the network's inputs."""
+INPUTS = "inputs"
+"""Entry of a checkpoint's meta: the network's inputs."""
 
 
 class Checkpointer(speechbrain_checkpoints.Checkpointer):
@@ -98,7 +97,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         ddp_barrier()
         if written is None:
             return None
-        meta[CHECKSUMS] = {path.name: _checksum(path) for path in sorted(partial.glob(f"*{PARAMFILE_EXT}"))}
+        meta[CHECKSUMS] = {path.name: checksum(path) for path in sorted(partial.glob(f"*{PARAMFILE_EXT}"))}
         meta = self._save_checkpoint_metafile(partial / METAFNAME, meta, end_of_epoch)
         for path in [*partial.iterdir(), partial]:
             force_to_disk(path)
@@ -133,7 +132,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         whole, folders = [], sorted(self.checkpoints_dir.glob(f"{CKPT_PREFIX}+*/"))
         for path in folders:
             if path not in self.faults:
-                self.faults[path] = _fault(path)
+                self.faults[path] = checkpoint_fault(path)
                 if self.faults[path] and if_main_process():
                     logger.warning(f"{path}: is damaged ({self.faults[path]}), and is not used.")
             if not self.faults[path]:
@@ -229,38 +228,6 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         path.rename(partial)
         shutil.rmtree(partial)
         self.faults.pop(path, None)
-
-
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
-def _fault(folder: Path) -> str:
-    """Describe the fault of a checkpoint; an empty text if it has none."""
-    try:
-        meta = read_yaml(folder / METAFNAME, plain=True)
-    except FileNotFoundError:
-        return f"{METAFNAME} is missing"
-    except ValueError:
-        return f"{METAFNAME} is no YAML file"
-    if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
-        return f"{METAFNAME} does not say how far the training was"
-    checksums = meta.get(CHECKSUMS, {})
-    for path in sorted({*folder.glob(f"*{PARAMFILE_EXT}"), *(folder / name for name in checksums)}):
-        if not path.is_file():
-            return f"{path.name} is missing"
-        if path.name in checksums and _checksum(path) != checksums[path.name]:
-            return f"{path.name} is not what was written"
-        # Older checkpoints have no checksums. torch.save writes a ZIP archive, which is recognized by its end.
-        with path.open("rb") as file:
-            start = file.read(2)
-        if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
-            return f"{path.name} is cut off"
-    return ""
 
 
 def progress(checkpoint: Checkpoint) -> tuple[int, float]:
