@@ -164,3 +164,19 @@ def test_inference_is_measured_in_every_runtime_beside_the_twin(monkeypatch: Any
 
 def _narrow(create: Any) -> Any:
     return lambda name, **options: create(name, **{"channels": (4, 8, 8, 16), **options})
+
+
+@pytest.mark.slow
+def test_a_server_under_load_is_measured() -> None:
+    small = ["--streams=3", "--seconds=0.7", "--channels", "4", "8", "8", "16"]
+    for options in ([], ["--json"]):
+        command = [sys.executable, str(REPOSITORY / "benchmarks" / "serving.py"), *small, *options]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        if options:
+            told = json.loads(printed)
+            lags = told["behind_seconds"]
+            assert 0 < lags["p50"] <= lags["p95"] <= lags["max"] and told["falls_behind"] == (lags["p95"] > 1)
+            assert told["cpu_seconds_per_second_of_audio"] > 0 and 1 <= told["steps_per_call"] <= 3
+        else:
+            assert re.search("keeps up|FALLS BEHIND", printed) and len(printed.splitlines()) == 5
