@@ -3,13 +3,16 @@
 # make test                        lint, types, all tests
 # make lint                        lint and types only
 # make fuzz [FUZZ_SECONDS=900]     give every reader of files damaged ones; faults are in results/fuzz
+# make constraints                 write constraints.txt and docs/dependencies.md from the installed packages
+# make sbom                        write a bill of materials (CycloneDX) to results/sbom.json
+# make audit                       compare constraints.txt with the database of known vulnerabilities
 # make install                     the virtual environment that all of these make for themselves, in .venv
 #
 # PYTHON=/path/to/python chooses the Python (3.10 or newer) of a new .venv.
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lint fuzz
+.PHONY: help install demo check test lint fuzz constraints sbom audit
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -40,6 +43,17 @@ lint: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(PY) -m support.fuzzing --seconds $(or $(FUZZ_SECONDS),300)
+
+constraints: $(INSTALLED)
+	$(PY) .ci/dependencies.py
+
+sbom: $(INSTALLED)
+	$(PY) .ci/dependencies.py --sbom results/sbom.json
+
+# In an environment of its own, which holds nothing that the package needs.
+audit: $(INSTALLED)
+	@[ -x .venv/audit/bin/pip-audit ] || { $(PY) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit; }
+	.venv/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict
 
 # The stamp comes last: an install that was interrupted is taken up again, a finished one needs no network.
 $(INSTALLED): setup.py

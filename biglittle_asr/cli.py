@@ -2,12 +2,13 @@
 
 Subcommands import packages only when they run, so that `--help` and `score` do not wait for PyTorch. Results go to
 standard output, everything else to standard error. Exit status: 0 for success, 1 for failure (one sentence says why),
-2 for wrong usage, 130 after Ctrl-C.
+2 for wrong usage, 130 after Ctrl-C, 141 if the reader of standard output has gone, as `head` does.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ WRONG_USAGE = 2
 """Exit status without a command, as argparse has it for wrong arguments."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as in shells."""
+NO_READER = 141
+"""Exit status if nobody reads standard output any more, as in shells (128 + SIGPIPE)."""
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0
     """
     bound_spinning()  # before subcommands import torch
+    try:
+        try:
+            return _run(arguments)
+        finally:
+            # At the end of the process it would be too late to notice that nobody reads this.
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NO_READER
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = command_parser()
     options = parser.parse_args(arguments)
     if options.run is None:
@@ -241,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.exit(WRONG_USAGE)
     try:
         options.run(options)
+    except BrokenPipeError:
+        raise
     except (OSError, ValueError, RuntimeError, MemoryError) as error:
         sentence = explain_failure(error)
         if sentence is None:

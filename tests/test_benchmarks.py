@@ -186,3 +186,19 @@ def test_transcription_is_measured_from_files_to_words(tmp_path: Path, capsys: A
     assert row["shares"].keys() == {"reading", "features", "encoder", "decoding"}
     # Each of the six words is an error or is not.
     assert row["wer"] * 6 / 100 == pytest.approx(round(row["wer"] * 6 / 100))
+
+
+@pytest.mark.slow
+def test_a_server_under_load_is_measured() -> None:
+    small = ["--streams=3", "--seconds=0.7", "--channels", "4", "8", "8", "16"]
+    for options in ([], ["--json"]):
+        command = [sys.executable, str(REPOSITORY / "benchmarks" / "serving.py"), *small, *options]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        if options:
+            told = json.loads(printed)
+            lags = told["behind_seconds"]
+            assert 0 < lags["p50"] <= lags["p95"] <= lags["max"] and told["falls_behind"] == (lags["p95"] > 1)
+            assert told["cpu_seconds_per_second_of_audio"] > 0 and 1 <= told["steps_per_call"] <= 3
+        else:
+            assert re.search("keeps up|FALLS BEHIND", printed) and len(printed.splitlines()) == 5

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from biglittle_asr.commands.shared import tell_log
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -16,4 +18,5 @@ def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
     from biglittle_asr.inference import pack
 
+    tell_log("biglittle_asr.inference")
     print(pack(options.experiment, options.out))

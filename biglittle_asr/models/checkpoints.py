@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import re
+import zipfile
+import zlib
 from collections.abc import Iterable, Mapping
 from os import PathLike
 from pathlib import Path
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from biglittle_asr.files import LFS_POINTER, refuse_pointer
+from biglittle_asr.files import LFS_POINTER, read_yaml, refuse_pointer
 from biglittle_asr.messages import some
 
 STATE_DICT_KEYS = ("state_dict", "model")
@@ -26,6 +28,10 @@ WRAPPERS = frozenset({"module", "_orig_mod"})
 """Parts of a key that DataParallel and AveragedModel ("module") or torch.compile ("_orig_mod") add."""
 AVERAGED = "n_averaged"
 """A counter that AveragedModel adds."""
+META, PARAMETERS = "CKPT.yaml", ".ckpt"
+"""In a training's checkpoint, SpeechBrain's name for the file of facts, and the suffix of its other files."""
+CHECKSUMS = "checksums"
+"""Entry of the file of facts: the CRC-32 of each other file."""
 
 SAFE: list[Any] = [
     argparse.Namespace,
@@ -191,3 +197,38 @@ def _keys(keys: list[str]) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a single value"
+
+
+def checksum(path: Path) -> int:
+    """The CRC-32 of a file."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
+
+
+def checkpoint_fault(folder: Path) -> str:
+    """Describe the fault of a training's checkpoint folder; an empty text if it has none."""
+    try:
+        meta = read_yaml(folder / META, plain=True)
+    except FileNotFoundError:
+        return f"{META} is missing"
+    except ValueError:
+        return f"{META} is no YAML file"
+    if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
+        return f"{META} does not say how far the training was"
+    checksums = meta.get(CHECKSUMS, {})
+    if not isinstance(checksums, Mapping) or not all(isinstance(name, str) for name in checksums):
+        return f"{META} is not as it was written"
+    for path in sorted({*folder.glob(f"*{PARAMETERS}"), *(folder / name for name in checksums)}):
+        if not path.is_file():
+            return f"{path.name} is missing"
+        if path.name in checksums and checksum(path) != checksums[path.name]:
+            return f"{path.name} is not what was written"
+        # Older checkpoints have no checksums. torch.save writes a ZIP archive, which is recognized by its end.
+        with path.open("rb") as file:
+            start = file.read(2)
+        if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
+            return f"{path.name} is cut off"
+    return ""

@@ -18,6 +18,7 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.files import write_atomically
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import did_you_mean, explain_failure
 from biglittle_asr.nnet.devices import usable_device
@@ -47,6 +48,9 @@ CHATTY = (
 )
 """Loggers whose routine messages come several times per epoch or once per file; their warnings are shown."""
 
+
+HYPERPARAMS = "hyperparams.yaml"
+"""File in the output folder with every value in force."""
 
 ONEDNN_PRIMITIVES = 16384
 """Number of compiled operations that oneDNN caches. The default is 1024. The batch shapes of an epoch need many times
@@ -90,8 +94,9 @@ def _exit_by(trainer: int) -> Callable[[int, FrameType | None], None]:
 def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str, Any], RunOptions]:
     """Read a recipe's command line and YAML file, and get ready to train.
 
-    Joins the processes that torchrun started, makes the output folder with `hyperparams.yaml` and the log, and falls
-    back to float32 on CPUs without fast bfloat16.
+    Joins the processes that torchrun started, makes the output folder and the log, and falls back to float32 on CPUs
+    without fast bfloat16. In a new output folder it writes `hyperparams.yaml` and `env.log`. Those of an earlier run
+    stay until the training has found that its checkpoint fits, and calls the functions in `hparams["on_fit"]`.
 
     Arguments
     ---------
@@ -104,7 +109,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     Returns
     -------
     hparams : dict
-        Every field of `settings`, and all other keys that the YAML file defines.
+        Every field of `settings`, all other keys that the YAML file defines, and `on_fit`, a list of functions without
+        arguments; the one in it writes this run's `hyperparams.yaml` and `env.log`.
     run_opts : speechbrain.RunOptions
         The other options.
 
@@ -130,7 +136,13 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         usable_device(run_opts.device)
     path = Path(file)
     tree = read_tree(path)
-    resolved = resolve(tree, path, parse_overrides(overrides + profile), settings)
+    changes = parse_overrides(overrides + profile)
+    # SpeechBrain's own options are settings, too: what is in force is written to hyperparams.yaml.
+    changes |= {name: getattr(run_opts, name) for name in run_opts.overridden_args if name in settings.names()}
+    falls_back = _falls_back(tree, settings, run_opts)
+    if falls_back:
+        changes["precision"] = "fp32"
+    resolved = resolve(tree, path, changes, settings)
     run_opts = _join_processes(run_opts)
     try:
         hparams = load_hyperpyyaml(resolved)
@@ -143,16 +155,20 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     sb.create_experiment_directory(output_folder, save_env_desc=False)
-    if if_main_process():
-        (output_folder / "env.log").write_text(describe_environment(), encoding="utf-8")
-        (output_folder / "hyperparams.yaml").write_text(resolved, encoding="utf-8")
+
+    def record_run() -> None:
+        if if_main_process():
+            write_atomically(output_folder / "env.log", describe_environment())
+            write_atomically(output_folder / HYPERPARAMS, resolved)
+
+    hparams["on_fit"] = [record_run]
+    if not (output_folder / HYPERPARAMS).exists():
+        record_run()
     _plain_console()
     for key in sorted(RETIRED_KEYS & tree.keys()):
         logger.warning(f"{path}: nothing reads {key} any more; remove it.")
-    if hparams.get("precision") == "bf16" and "precision" not in run_opts.overridden_args:
-        if _on_cpu(run_opts) and not cpu_computes_bfloat16():
-            logger.warning("precision: using fp32; this CPU has no fast bf16.")
-            hparams["precision"] = "fp32"
+    if falls_back:
+        logger.warning("precision: using fp32; this CPU has no fast bf16.")
     return hparams, run_opts
 
 
@@ -193,6 +209,13 @@ def resolve(tree: Any, path: Path, changes: Mapping[str, Any], settings: type[Se
 def _override(run_opts: RunOptions, **options: Any) -> RunOptions:
     """Set options as the command line does: SpeechBrain ignores those that are not among `overridden_args`."""
     return dataclasses.replace(run_opts, **options, overridden_args=run_opts.overridden_args | options.keys())
+
+
+def _falls_back(tree: Any, settings: type[Settings], run_opts: RunOptions) -> bool:
+    """Whether the recipe's bfloat16, which nobody asked for on the command line, is replaced by float32."""
+    precision = tree.get("precision", settings.defaults().get("precision"))
+    is_asked_for = "precision" in run_opts.overridden_args
+    return precision == "bf16" and not is_asked_for and _on_cpu(run_opts) and not cpu_computes_bfloat16()
 
 
 def _on_cpu(run_opts: RunOptions) -> bool:

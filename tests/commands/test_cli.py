@@ -1,15 +1,18 @@
 """The `biglittle` command: what goes where, exit statuses, one sentence for every failure."""
 
 import json
+import os
+import sys
 import warnings
 from contextlib import redirect_stderr
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
 
 from biglittle_asr import __version__
-from biglittle_asr.cli import COMMANDS, main
+from biglittle_asr.cli import COMMANDS, NO_READER, main
 from biglittle_asr.inference.transcription import audio_progress
 from biglittle_asr.scoring import FORMATS
 from support.terminal import Terminal
@@ -188,3 +191,35 @@ def test_prepare_failures_are_one_sentence(tmp_path, capsys):
     assert main(["prepare", "an4", str(tmp_path / "nowhere"), str(tmp_path / "out")]) == 1
     err = capsys.readouterr().err
     assert err.startswith("biglittle: ") and "nowhere" in err and "Traceback" not in err
+
+
+GONE = {
+    **{name: [name, "--help"] for name in (command.name for command in COMMANDS)},
+    "help": ["--help"],
+    "version": ["--version"],
+    "score": ["score", "--ref", "ref.txt", "--hyp", "hyp.txt", "--bootstrap", "0"],
+    "score --json": ["score", "--ref", "ref.txt", "--hyp", "hyp.txt", "--bootstrap", "0", "--json"],
+    "completion of bash": ["completion", "bash"],
+    "doctor --json": ["doctor", "--json"],
+}
+"""Commands that print something."""
+
+
+@pytest.mark.parametrize("case", GONE)
+@pytest.mark.parametrize("buffering", [1, 8192], ids=["by line", "at once"])
+def test_a_reader_that_has_gone_ends_a_command_quietly(
+    files: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, case: str, buffering: int
+) -> None:
+    monkeypatch.chdir(files)
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", buffering=buffering) as nobody:
+        monkeypatch.setattr(sys, "stdout", nobody)
+        try:
+            assert main(GONE[case]) == NO_READER
+        except SystemExit as left:
+            # argparse takes no notice if writing its help fails.
+            assert left.code == 0 and "--help" in GONE[case]
+    # Closing it has flushed the rest, of which nothing may be said either.
+    said = capsys.readouterr().err.lower()
+    assert "pipe" not in said and "traceback" not in said

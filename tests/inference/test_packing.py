@@ -13,8 +13,9 @@ from biglittle_asr.cli import main
 from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.folder import packing
 from biglittle_asr.inference.folder.kinds import KINDS
-from biglittle_asr.inference.folder.packing import best_checkpoint
+from biglittle_asr.inference.folder.packing import rank_checkpoints
 from biglittle_asr.inference.folder.store import CARD, NEEDED, SPEECHBRAIN, TOKENIZER
+from biglittle_asr.models.checkpoints import META, checksum
 from support.ctc_recipe import load, small, train_an4, write_tones
 from support.golden import IMAGES, MODELS
 from support.model_folders import CHARACTERS, assert_refused, assert_same, described, make, payload
@@ -74,7 +75,7 @@ def test_pack_takes_the_lowest_wer_and_else_the_latest_checkpoint(tmp_path: Path
     for name, best in (("a", "a"), ("b", "b"), ("c", "c"), ("d", "d"), ("e", "e"), ("f", "f"), ("g", "f"), ("h", "h")):
         (tmp_path / f"CKPT+{name}").mkdir()
         (tmp_path / f"CKPT+{name}" / "CKPT.yaml").write_text(metas[name])
-        assert best_checkpoint(tmp_path)[0].name == f"CKPT+{best}"
+        assert rank_checkpoints(tmp_path.glob("CKPT+*"))[0][0].name == f"CKPT+{best}"
 
 
 EXPERIMENTS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -96,7 +97,7 @@ EXPERIMENTS: dict[str, tuple[Callable[[Path], Any], str]] = {
     ),
     "empty checkpoint": (
         lambda folder: (folder / "save" / "CKPT+1" / "model.ckpt").write_bytes(b""),
-        "does not hold the weights of this network and",
+        "CKPT+1: is damaged (model.ckpt is cut off), and there is no other checkpoint",
     ),
     "weights of another network": (
         lambda folder: torch.save({"a": torch.zeros(1)}, folder / "save" / "CKPT+1" / "model.ckpt"),
@@ -124,7 +125,7 @@ def write_experiment(folder: Path, kind: str) -> Path:
     """What a training leaves that was cut after its first epoch."""
     checkpoint = folder / "save" / "CKPT+1"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "CKPT.yaml").write_text("unixtime: 1.0\nepoch: 1\nWER: 50.0\n")
+    (checkpoint / "CKPT.yaml").write_text("end-of-epoch: true\nunixtime: 1.0\nepoch: 1\nWER: 50.0\n")
     torch.save(make(kind=kind).model.state_dict(), checkpoint / "model.ckpt")
     (folder / "save" / TOKENIZER).write_text(json.dumps({"kind": "character", **CHARACTERS.state()}))
     (folder / SPEECHBRAIN).write_text(
@@ -178,3 +179,42 @@ def test_broken_experiments_are_one_sentence(experiment: Path, tmp_path: Path, c
     breaks(folder)
     assert_refused(["pack", str(folder), str(tmp_path / "out")], message, tmp_path, capsys)
     assert not (folder / "canary").exists()
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def turn_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "a file is cut": lambda folder: cut(folder / "model.ckpt"),
+    "a bit of a file is turned": lambda folder: turn_a_bit(folder / "model.ckpt"),
+    "a file is missing": lambda folder: (folder / "model.ckpt").unlink(),
+    "a file holds other weights": lambda folder: torch.save({"a": torch.zeros(1)}, folder / "model.ckpt"),
+    "the facts are empty": lambda folder: (folder / META).write_text(""),
+    "the facts are missing": lambda folder: (folder / META).unlink(),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_next_best_is_packed(
+    experiment: Path, tmp_path: Path, capsys: Any, damage: str
+) -> None:
+    folder, out = tmp_path / "experiment", tmp_path / "out"
+    shutil.copytree(experiment, folder)
+    for number, wer in ((2, 40.0), (3, 60.0)):
+        checkpoint = folder / "save" / f"CKPT+{number}"
+        shutil.copytree(folder / "save" / "CKPT+1", checkpoint)
+        sums = f"checksums:\n  model.ckpt: {checksum(checkpoint / 'model.ckpt')}\n"
+        (checkpoint / META).write_text(f"end-of-epoch: true\nepoch: {number}\nWER: {wer}\n{sums}")
+    DAMAGES[damage](folder / "save" / "CKPT+2")
+    assert main(["pack", str(folder), str(out)]) == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert f"{folder / 'save' / 'CKPT+2'}" in warning and warning.endswith("; the next best checkpoint is used.")
+    assert "epoch 1, 50.00 % WER on dev" in (out / CARD).read_text()
+    load_model(out)

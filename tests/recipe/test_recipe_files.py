@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from speechbrain.utils.run_opts import RunOptions
 
+from biglittle_asr.files import read_yaml
 from biglittle_asr.recipe.run import load_recipe, run
 from biglittle_asr.recipe.yaml import RecipeError, read_tree, tag_of
 from biglittle_asr.tasks.speech.settings import CTCRecipe
@@ -50,6 +52,15 @@ def test_bfloat16_is_no_default_where_the_cpu_is_slow_at_it(
     arguments = [word for word in small(tmp_path) if not word.startswith("--precision")]
     hparams, run_opts = load_recipe([*arguments, *options], CTCRecipe)
     assert (run_opts.precision if options else hparams["precision"]) == precision
+    assert f"\nprecision: {precision}\n" in (tmp_path / "hyperparams.yaml").read_text()
+
+
+def test_options_of_speechbrain_stand_among_the_values_in_force(tmp_path: Path) -> None:
+    given = {"precision": "fp16", "max_grad_norm": 1.5, "grad_accumulation_factor": 3, "ckpt_interval_minutes": 7}
+    assert set(given) <= {*CTCRecipe.names()} & RunOptions().as_dict().keys()
+    load_recipe(small(tmp_path, **given), CTCRecipe)
+    written = read_yaml(tmp_path / "hyperparams.yaml")
+    assert {name: written[name] for name in given} == given
 
 
 @pytest.mark.parametrize(

@@ -518,6 +518,35 @@ def test_clients_that_misbehave_harm_nobody(
     assert not caplog.records
 
 
+@pytest.mark.slow
+def test_fifty_streams_at_once_have_their_own_words_beside_bad_clients(
+    recognizer: Recognizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    samples = [babble(1 + number % 7 / 4, seed=number) for number in range(50)]
+    expected = [recognizer.transcribe(each, sample_rate=16000).text for each in samples]
+    assert len(set(expected)) > 40 and all(expected)
+    bad = {
+        "hangs after some audio": UPGRADE + b"\x82\x84" + bytes(8),
+        "says more than it sends": UPGRADE + b"\x82\xfe\x10\x00" + bytes(100),
+        "sends noise": UPGRADE + np.random.default_rng(0).bytes(20_000),
+    }
+    with (
+        serving(recognizer, timeout=60, max_streams=len(samples) + len(bad)) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        for data in bad.values():
+            client = stack.enter_context(socket.create_connection(place(server), timeout=60))
+            # The server may hang up on noise before it has all of it.
+            with contextlib.suppress(OSError):
+                client.sendall(data)
+        with ThreadPoolExecutor(len(samples)) as pool:
+            found = list(pool.map(lambda each: stream(server, pcm(each), 3200), samples))
+    for (*words, end), text, each in zip(found, expected, samples, strict=True):
+        assert " ".join(word["word"] for word in words) == text
+        assert end == {"type": "end", "duration": round(len(each) / 16000, 3)}
+    assert not caplog.records
+
+
 def test_streams_that_break_off_free_their_places(recognizer: Recognizer) -> None:
     with serving(recognizer, max_streams=1) as server:
         for _ in range(3):

@@ -6,8 +6,9 @@ Nothing in the experiment is executed: its hyperparams.yaml is read as data, and
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,11 @@ from biglittle_asr.inference.folder.store import (
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.messages import first_line, show
 from biglittle_asr.models import BigLittleEncoder, create_encoder
-from biglittle_asr.models.checkpoints import plain_names
+from biglittle_asr.models.checkpoints import META, checkpoint_fault, plain_names
 from biglittle_asr.nnet.sparse import freeze, sparsify
 from biglittle_asr.tokens.tokenizer import load_tokenizer
+
+logger = logging.getLogger(__name__)
 
 SAVE = "save"
 STARTED_FROM = "init_from.json"
@@ -71,7 +74,8 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
     """Make a model folder from an experiment folder.
 
     A finished training has a model folder, which is copied. For an unfinished one, the model folder is made from the
-    checkpoint with the lowest word error rate on dev.
+    checkpoint with the lowest word error rate on dev. A damaged checkpoint is named in a warning, and the next best one
+    is used.
 
     Arguments
     ---------
@@ -85,7 +89,7 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
     FileNotFoundError
         If there is neither a model folder nor a checkpoint.
     ValueError
-        If a file is broken, or a part is not of this package.
+        If a file is broken, or a part is not of this package, or no checkpoint is intact.
     """
     experiment, out = Path(experiment), Path(out)
     if not experiment.is_dir():
@@ -128,10 +132,7 @@ def from_checkpoint(experiment: Path) -> tuple[Recognizer, ModelCard]:
         recognizer = Recognizer(parts["compute_features"], parts["normalize"], model, tokenizer, search)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: {first_line(error)}.") from error
-    checkpoint, meta = best_checkpoint(experiment / SAVE)
-    for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
-        if module.state_dict():
-            _load_weights(module, checkpoint / f"{name}.ckpt")
+    meta = _load_best(recognizer, experiment / SAVE)
     freeze(recognizer.model)
     step = f", step {meta['step']}" if "step" in meta else ""
     wer = f", {meta['WER']:.2f} % WER on dev" if _is_number(meta.get("WER")) else ""
@@ -226,18 +227,40 @@ def _plain(node: Any) -> Any:
     raise ValueError(f"{show(str(node))} is no plain value")
 
 
-def best_checkpoint(save: Path) -> tuple[Path, dict[str, Any]]:
-    """Find the checkpoint with the lowest WER on dev; the latest among equals, or if there is no WER."""
+def _load_best(recognizer: Recognizer, save: Path) -> dict[str, Any]:
+    """Load the weights of the best checkpoint that is not damaged, and return its meta."""
+    intact, faults = [], []
+    for folder in sorted(save.glob("CKPT+*/")):
+        fault = checkpoint_fault(folder)
+        if fault:
+            faults.append(f"{folder}: is damaged ({fault})")
+        else:
+            intact.append(folder)
+    if not intact and not faults:
+        raise FileNotFoundError(f"{save}: has no checkpoint, and there is no model folder; train first.")
+    for folder, meta in rank_checkpoints(intact):
+        try:
+            for name, module in (("model", recognizer.model), ("normalize", recognizer.normalize)):
+                if module.state_dict():
+                    _load_weights(module, folder / f"{name}.ckpt")
+        except (OSError, ValueError) as error:
+            faults.append(first_line(error))
+            continue
+        for fault in faults:
+            logger.warning(f"{fault}; the next best checkpoint is used.")
+        return meta
+    raise ValueError(f"{faults[-1]}, and there is no other checkpoint to take; train on, which makes one.")
+
+
+def rank_checkpoints(folders: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """Sort checkpoints, and their meta, by WER on dev, lowest first; the latest first among equals, or without WER."""
     found = []
-    for path in sorted(save.glob("CKPT+*/CKPT.yaml")):
-        meta = _plain(_read_yaml(path))
+    for folder in folders:
+        meta = _plain(_read_yaml(folder / META))
         epoch, step, wer = (meta.get(key) if _is_number(meta.get(key)) else None for key in ("epoch", "step", "WER"))
         step = math.inf if step is None else step
-        found.append((math.inf if wer is None else wer, -(epoch or 0), -step, path.parent, meta))
-    if not found:
-        raise FileNotFoundError(f"{save}: has no checkpoint, and there is no model folder; train first.")
-    *_, folder, meta = min(found, key=lambda entry: entry[:3])
-    return folder, meta
+        found.append((math.inf if wer is None else wer, -(epoch or 0), -step, folder, meta))
+    return [(folder, meta) for *_, folder, meta in sorted(found, key=lambda entry: entry[:3])]
 
 
 def _is_number(value: Any) -> bool:

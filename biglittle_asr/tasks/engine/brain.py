@@ -378,8 +378,13 @@ class ResumableBrain(sb.Brain, ABC):
         end()
 
     def on_fit_start(self) -> None:
-        """Load the last checkpoint, and make the logs agree with it."""
+        """Load the last checkpoint, and make the output folder agree with it.
+
+        Nothing in the output folder is changed before the checkpoint has been found to fit.
+        """
         super().on_fit_start()
+        for call in self.hparams.on_fit:
+            call()
         # Nothing is deleted until all processes have found it.
         ddp_barrier()
         self._keep_what_is_needed()

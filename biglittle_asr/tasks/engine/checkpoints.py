@@ -3,8 +3,6 @@
 import logging
 import math
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
@@ -17,6 +15,7 @@ from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.files import force_to_disk
 from biglittle_asr.messages import first_line
+from biglittle_asr.models.checkpoints import CHECKSUMS, checkpoint_fault, checksum
 
 logger = get_logger(__name__)
 
@@ -24,8 +23,8 @@ PARTIAL_PREFIX = "partial-"
 """Prefix of folders that are being written or deleted; nothing reads them, and the next run removes them."""
 DAMAGED_PREFIX = "damaged-"
 """Prefix that damaged checkpoints are renamed to; nothing reads them."""
-CHECKSUMS, INPUTS = "checksums", "inputs"
-"""Entries of a checkpoint's meta: the CRC-32 of each file, and the network's inputs."""
+INPUTS = "inputs"
+"""Entry of a checkpoint's meta: the network's inputs."""
 
 
 class Checkpointer(speechbrain_checkpoints.Checkpointer):
@@ -98,7 +97,7 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         ddp_barrier()
         if written is None:
             return None
-        meta[CHECKSUMS] = {path.name: _checksum(path) for path in sorted(partial.glob(f"*{PARAMFILE_EXT}"))}
+        meta[CHECKSUMS] = {path.name: checksum(path) for path in sorted(partial.glob(f"*{PARAMFILE_EXT}"))}
         meta = self._save_checkpoint_metafile(partial / METAFNAME, meta, end_of_epoch)
         for path in [*partial.iterdir(), partial]:
             force_to_disk(path)
@@ -232,45 +231,23 @@ class Checkpointer(speechbrain_checkpoints.Checkpointer):
         self.faults.pop(path, None)
 
 
-def _checksum(path: Path) -> int:
-    checksum = 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
-
-
 def _fault(folder: Path) -> str:
     """Describe the fault of a checkpoint; an empty text if it has none."""
+    fault = checkpoint_fault(folder)
+    if fault:
+        return fault
     try:
-        # As SpeechBrain will read it.
+        # As SpeechBrain will read it. The parser also raises what int(), datetime() and the like do.
         (checkpoint,) = speechbrain_checkpoints.Checkpointer._construct_checkpoint_objects([folder])
-    except FileNotFoundError:
-        return f"{METAFNAME} is missing"
-    # The parser also raises what int(), datetime() and the like do.
     except Exception:
         return f"{METAFNAME} is no YAML file"
-    meta = checkpoint.meta
-    if not isinstance(meta, Mapping) or "end-of-epoch" not in meta:
-        return f"{METAFNAME} does not say how far the training was"
-    checksums, inputs = meta.get(CHECKSUMS, {}), meta.get(INPUTS, {})
+    inputs = checkpoint.meta.get(INPUTS, {})
     if (
-        not all(isinstance(each, Mapping) for each in (checksums, inputs))
-        or not all(isinstance(name, str) for name in checksums)
+        not isinstance(inputs, Mapping)
         or not all(isinstance(part, Mapping) for part in inputs.values())
         or not all(map(_is_number, progress(checkpoint)))
     ):
         return f"{METAFNAME} is not as it was written"
-    for path in sorted({*folder.glob(f"*{PARAMFILE_EXT}"), *(folder / name for name in checksums)}):
-        if not path.is_file():
-            return f"{path.name} is missing"
-        if path.name in checksums and _checksum(path) != checksums[path.name]:
-            return f"{path.name} is not what was written"
-        # Older checkpoints have no checksums. torch.save writes a ZIP archive, which is recognized by its end.
-        with path.open("rb") as file:
-            start = file.read(2)
-        if not start or (start == b"PK" and not zipfile.is_zipfile(path)):
-            return f"{path.name} is cut off"
     return ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from biglittle_asr.recipe.prepare import prepare_manifests
@@ -22,7 +23,7 @@ def train_hybrid(argv: Sequence[str], corpus: str) -> None:
     """
     hparams, run_opts = load_recipe(argv, HybridRecipe)
     hparams["card"] = known_facts(corpus, hparams)
-    remove_scores(Path(hparams["output_folder"]))
+    hparams["on_fit"].append(partial(remove_scores, Path(hparams["output_folder"])))
     manifests = prepare_manifests(corpus, hparams)
     start: type[HybridTraining] = KaldiStart if hparams["kaldi"] else FlatStart
     start(manifests, hparams, run_opts).train().evaluate(hparams)

@@ -82,6 +82,7 @@ def evaluate_recipe(
         With a message for the user.
     """
     output_folder = Path(hparams["output_folder"])
+    remove_scores(output_folder)
     folder, card = output_folder / MODEL, make_card(brain, datasets, hparams)
     is_written = write_model_folder(folder, recognizer, card)
     scored = load_model(folder, brain.device) if is_written else recognizer

@@ -1,6 +1,7 @@
 """The common train.py of speech recognition recipes, from the command line to the scores."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from biglittle_asr.recipe.prepare import make_tokenizer, prepare_manifests
@@ -36,7 +37,7 @@ def train_recognizer(
     """
     hparams, run_opts = load_recipe(argv, settings)
     hparams["card"] = known_facts(corpus, hparams)
-    remove_scores(Path(hparams["output_folder"]))
+    hparams["on_fit"].append(partial(remove_scores, Path(hparams["output_folder"])))
     start = find_start(hparams, hparams["checkpointer"])
     manifests = prepare_manifests(corpus, hparams)
     tokenizer = make_tokenizer(manifests, hparams, start.tokenizer if start else None)

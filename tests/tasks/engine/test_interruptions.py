@@ -328,12 +328,34 @@ def test_every_damage_is_seen(tmp_path: Path, damage: str, file: str, caplog: An
 def test_other_inputs_are_refused_where_a_training_goes_on(name: str, tmp_path: Path, finished: Finished) -> None:
     recipe = RECIPES[name]
     shutil.copytree(finished(name), tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
+    assert {"hyperparams.yaml", "env.log"} <= before.keys()
     for change in recipe.other_inputs:
         for words in ([], ["--test_only"]):
             with pytest.raises(ValueError, match="was trained on other input: .* there, .* here; ") as error:
                 recipe.main([*recipe.arguments(tmp_path, **change), *words])
             assert "\n" not in str(error.value)
+            assert contents(tmp_path) == before
     recipe.main(recipe.arguments(tmp_path))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files but the log, which every run continues, and tensorboard's, where every run opens an empty one."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(("log.txt", "events."))]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_another_network_is_refused_and_nothing_changed(tmp_path: Path, finished: Finished) -> None:
+    recipe = RECIPES["ctc"]
+    shutil.copytree(finished("ctc"), tmp_path, dirs_exist_ok=True)
+    before = contents(tmp_path)
+    assert "scores.json" in before
+    encoder = "!include:../encoders/bl_resnet22.yaml {input_size: !ref <n_mels>, channels: [4, 8, 8, 32]}"
+    with pytest.raises(ValueError, match="does not fit this training"):
+        recipe.main(recipe.arguments(tmp_path, encoder=encoder, lr=0.5))
+    assert contents(tmp_path) == before
+    recipe.main(recipe.arguments(tmp_path, number_of_epochs=3))
+    assert "number_of_epochs: 3" in (tmp_path / "hyperparams.yaml").read_text()
 
 
 def test_features_of_other_packages_are_compared_as_well() -> None:
