@@ -45,6 +45,7 @@ OPENING = re.compile(
 """Functions that open a file, or make something of what is in it."""
 WRITING = re.compile(r"""['"][wa]b?['"]""")
 OTHERS = {
+    "cli.main": "the null device",
     "commands.models._pretrained": "files of this package",
     "commands.models._recipes": "files of the repository",
     "commands.models.run": "a file of this package",
