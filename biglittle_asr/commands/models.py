@@ -16,7 +16,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 COSTS = PACKAGE / "profiling" / "named.json"
 """Costs of the named networks, written by `biglittle_asr.profiling.named`: counting them takes seconds."""
 PRETRAINED = PACKAGE / "pretrained"
-"""Where trained models would be that come with the package: every model folder in it is listed."""
+"""Trained models that come with the package: every model folder in it is listed."""
 CHECKOUT = PACKAGE.parent
 """The folder of recipes/ and hparams/, where the package is run from a checkout."""
 LINE = 140
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
                     _network_table("encoder", "per s of audio", found["encoders"]),
                     _network_table("image model", "per image", found["images"]),
                     _file_table("recipe", found["recipes"]),
-                    _file_table("trained model", found["pretrained"]),
+                    _file_table("trained model", [{**each, "path": each["name"]} for each in found["pretrained"]]),
                 ),
             )
         )
@@ -78,12 +78,12 @@ def _recipes(folder: Path) -> Iterator[dict[str, str]]:
 
 
 def _pretrained(folder: Path) -> Iterator[dict[str, str]]:
-    """Yield the path of each model folder, and the heading of its card."""
+    """Yield the name and path of each model folder, and the heading of its card."""
     for path in sorted(folder.glob("*/config.json")):
         card = path.with_name("README.md")
         lines = read_text(card).splitlines() if card.is_file() else []
         heading = next((line.removeprefix("# ") for line in lines if line.startswith("# ")), "")
-        yield {"path": str(_shown(path.parent)), "what": heading}
+        yield {"name": path.parent.name, "path": str(_shown(path.parent)), "what": heading}
 
 
 def _shown(path: Path) -> Path:

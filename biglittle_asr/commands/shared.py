@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from biglittle_asr.scoring import Normalizer, Score
 
 
-MODEL = "model folder, or the name of one on Hugging Face's hub (org/name)"
+MODEL = "model folder, or a name: of a model of this package (biglittle models) or on Hugging Face's hub (org/name)"
 """What MODEL is, in the help of commands."""
 
 

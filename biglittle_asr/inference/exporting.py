@@ -50,6 +50,8 @@ STEP_SECONDS = 0.32
 """Default audio per step of a streaming file."""
 ONNX = "onnx"
 """Folder of the files in a model folder, as on the Hugging Face hub."""
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+"""Folder of the models that come with this package."""
 SNAPSHOTS = "snapshots"
 """Folder of the revisions in a Hugging Face hub cache, which is not ours to write to."""
 
@@ -319,7 +321,8 @@ def _existing_file(folder: Path, name: str, weights: str) -> Path | None:
 
 def _place_for_files(folder: Path, weights: str) -> Path:
     """The folder in which files are made: that of the model, or a cache if others own it."""
-    if os.access(folder, os.W_OK) and SNAPSHOTS not in folder.resolve().parts:
+    real = folder.resolve()
+    if os.access(folder, os.W_OK) and SNAPSHOTS not in real.parts and not real.is_relative_to(PRETRAINED):
         return folder / ONNX
     place = _cache(weights)
     place.mkdir(parents=True, exist_ok=True, mode=0o700)

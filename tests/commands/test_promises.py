@@ -139,8 +139,10 @@ def check_models(value: Any) -> None:
     check(value, "Models")
     for network in (*value["encoders"], *value["images"]):
         check(network, "Network")
-    for file in (*value["recipes"], *value["pretrained"]):
+    for file in value["recipes"]:
         check(file, "Listed file")
+    for model in value["pretrained"]:
+        check(model, "Trained model")
 
 
 def check_doctor(value: Any) -> None:

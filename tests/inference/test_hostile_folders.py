@@ -252,7 +252,7 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "tensor missing": (tensors(lambda state: state.pop(BIAS)), f"lacks the tensor {BIAS} (1 of"),
     "tensor too many": (tensors(lambda state: state.update({"../x": torch.zeros(1)})), "has the tensor '../x'"),
     "tensors of another network": (tensors(lambda state: (state.clear(), state.update(a=torch.zeros(1)))), "lacks the"),
-    "half precision": (tensors(lambda state: state.update({BIAS: state[BIAS].half()})), f"tensor {BIAS} is 'F16' of"),
+    "bfloat16": (tensors(lambda state: state.update({BIAS: state[BIAS].bfloat16()})), f"tensor {BIAS} is 'BF16' of"),
     "integers": (tensors(lambda state: state.update({BIAS: state[BIAS].int()})), f"tensor {BIAS} is 'I32' of shape"),
     "turned tensor": (
         tensors(lambda state: state.update({STEM: state[STEM].transpose(0, 2).contiguous()})),

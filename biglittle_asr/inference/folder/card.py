@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -47,6 +49,24 @@ class ModelCard:
 
 NEW_LINE = "\n"
 NOT_KNOWN = "Not recorded."
+RESUMING = ("--test_only", "--noprogressbar")
+"""Options that say nothing about a training."""
+
+
+def training_command(argv: Sequence[str]) -> str:
+    """Format a recipe's `sys.argv` for a card, which is given away: absolute paths show only their last part.
+
+    Example
+    -------
+    >>> training_command(["recipes/AN4/CTC/train.py", "--seed=1", "--data_folder", "/an4", "--output_folder=/mine"])
+    'python recipes/AN4/CTC/train.py --seed=1 --data_folder /path/to/an4 --output_folder=/path/to/mine'
+    """
+    words = []
+    for word in argv:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        path = Path(value)
+        words.append(f"{option}{equals}{'/path/to/' + path.name if path.is_absolute() else value}")
+    return shlex.join(["python", *(word for word in words if word not in RESUMING)])
 
 
 def format_card(model: Recognizer | Classifier, card: ModelCard) -> str:

@@ -25,11 +25,11 @@ from biglittle_asr.inference.folder.store import (
     MODEL,
     NEEDED,
     SPEECHBRAIN,
+    WEIGHTS,
     files_of,
     find_folder,
     read_file,
     read_model,
-    save_model,
     write_folder,
 )
 from biglittle_asr.inference.recognizer import Recognizer
@@ -70,7 +70,7 @@ SEARCH_KEYS = {"test_beam_size": "beam_size", "ctc_decoding_weight": "ctc_weight
 """Key of a recipe's YAML file -> search setting, for kinds that have it."""
 
 
-def pack(experiment: str | Path, out: str | Path) -> Path:
+def pack(experiment: str | Path, out: str | Path, float16: bool = False) -> Path:
     """Make a model folder from an experiment folder.
 
     A finished training has a model folder, which is copied. For an unfinished one, the model folder is made from the
@@ -83,6 +83,8 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
         The recipe's output_folder, or a model folder, which is checked and copied.
     out : path
         Folder to write; an existing model folder is replaced.
+    float16 : bool
+        Whether to round large weights to float16, which halves the folder. They are float32 again when it is loaded.
 
     Raises
     ------
@@ -96,14 +98,16 @@ def pack(experiment: str | Path, out: str | Path) -> Path:
         raise FileNotFoundError(f"{experiment}: no such experiment folder.")
     for model in (find_folder(experiment), experiment / MODEL):
         if any((model / name).exists() for name in NEEDED[:2]):
-            return copy_model(model, out)
-    return save_model(out, *from_checkpoint(experiment))
+            return copy_model(model, out, float16)
+    recognizer, card = from_checkpoint(experiment)
+    return write_folder(out, files_of(recognizer, card, float16))
 
 
-def copy_model(folder: Path, out: Path) -> Path:
+def copy_model(folder: Path, out: Path, float16: bool = False) -> Path:
     """Copy a model folder that can be loaded, with its card; other files in it are left out."""
-    files = files_of(read_model(folder), ModelCard())
-    files |= {name: (folder / name).read_bytes() for name in files if name in NEEDED}
+    files = files_of(read_model(folder), ModelCard(), float16)
+    kept = set(files) & set(NEEDED) - ({WEIGHTS} if float16 else set())
+    files |= {name: (folder / name).read_bytes() for name in kept}
     if (folder / CARD).exists():
         files[CARD] = read_file(folder, CARD)
     return write_folder(out, files)

@@ -26,7 +26,7 @@ from torch import Tensor
 from biglittle_asr.export.files import FLOAT, INT8, STREAMING, TOKENS
 from biglittle_asr.files import parse_json, read_text, refuse_pointer, replacing_folder
 from biglittle_asr.inference.classification import Classifier
-from biglittle_asr.inference.exporting import ONNX, SNAPSHOTS, run_elsewhere
+from biglittle_asr.inference.exporting import ONNX, PRETRAINED, SNAPSHOTS, run_elsewhere
 from biglittle_asr.inference.folder.card import ModelCard, format_card
 from biglittle_asr.inference.folder.config import (
     FORMAT,
@@ -37,7 +37,7 @@ from biglittle_asr.inference.folder.config import (
     recognizer_config,
 )
 from biglittle_asr.inference.folder.hub import download, is_hub_name
-from biglittle_asr.inference.folder.weights import read_weights
+from biglittle_asr.inference.folder.weights import halve, read_weights
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.runtimes import TORCH
 from biglittle_asr.messages import did_you_mean, first_line, sentence
@@ -135,11 +135,16 @@ def save_model(folder: str | Path, model: Model, card: ModelCard | str = ModelCa
     return write_folder(Path(folder), files_of(model, card))
 
 
-def files_of(model: Model, card: ModelCard | str) -> dict[str, bytes]:
-    """Names and contents of all files of a model's folder; see :func:`save_model`."""
+def files_of(model: Model, card: ModelCard | str, float16: bool = False) -> dict[str, bytes]:
+    """Names and contents of all files of a model's folder; see :func:`save_model`.
+
+    With `float16`, large tensors take half the space, and have three digits.
+    """
     if is_folded(model.model):
         raise ValueError("an optimized model cannot be saved, since it has no norms left; save the original.")
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in stored_state(model).items()}
+    if float16:
+        weights = halve(weights)
     text = card if isinstance(card, str) else format_card(model, card)
     files = {WEIGHTS: safetensors.torch.save(weights), CARD: text.encode(errors="replace")}
     if isinstance(model, Classifier):
@@ -178,8 +183,9 @@ def load_model(
     Arguments
     ---------
     folder : path
-        A model folder, an experiment folder that has one, a model's folder in a Hugging Face hub cache, or the name of
-        one on the hub, `org/name`, if there is no folder `org` here. Only the files of a model folder are downloaded.
+        A model folder, an experiment folder that has one, or a model's folder in a Hugging Face hub cache. Where there
+        is no such folder, the name of a model that comes with this package (`biglittle models`), or of one on the hub,
+        `org/name`, if there is no folder `org` here. Only the files of a model folder are downloaded.
     device : str or torch.device
     runtime : "torch", "onnxruntime" or "openvino"
         What runs the network. Files for runtimes other than PyTorch are in the folder `onnx` of the model folder; a
@@ -224,7 +230,7 @@ def read_model(folder: str | Path, device: str | torch.device = "cpu") -> Model:
 
 
 def existing_folder(folder: str | Path) -> Path:
-    """Check that a folder exists, and return its path; one on Hugging Face's hub is downloaded.
+    """Find the folder of a model: a path, the name of one of this package, or of one on Hugging Face's hub.
 
     Raises
     ------
@@ -236,10 +242,13 @@ def existing_folder(folder: str | Path) -> Path:
         return folder
     if folder.exists():
         raise NotADirectoryError(f"{folder}: is a file, but must be a model folder.")
+    shipped = sorted(path.name for path in PRETRAINED.iterdir() if path.is_dir()) if PRETRAINED.is_dir() else []
+    if str(folder) in shipped:
+        return PRETRAINED / folder
     if is_hub_name(folder):
         return download(folder.as_posix(), (*NEEDED, CARD))
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *list_models()])
+    hint = did_you_mean(folder.name, [*(path.name for path in beside if path.is_dir()), *shipped, *list_models()])
     raise FileNotFoundError(f"{folder}: no such model folder{f'; {hint}' if hint else '.'}")
 
 

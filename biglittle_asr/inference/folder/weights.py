@@ -23,6 +23,10 @@ from biglittle_asr.models.checkpoints import AVERAGED, plain_names
 SIZE_BYTES = 8
 LARGEST_HEADER = 16 << 20
 DTYPES = {torch.float32: "F32", torch.float64: "F64", torch.int64: "I64", torch.int32: "I32", torch.bool: "BOOL"}
+HALF = "F16"
+"""Type that may stand for float32, in half the space."""
+HALVED = 1024
+"""Smallest number of elements of a tensor that :func:`halve` halves: norms and statistics stay as they are."""
 METADATA = "__metadata__"
 """The header entry that is not a tensor."""
 VARIANCES = (".running_var", ".variance")
@@ -33,7 +37,7 @@ PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file if they are exactly the expected ones.
 
-    Names may have the prefixes of DataParallel, AveragedModel and torch.compile.
+    Names may have the prefixes of DataParallel, AveragedModel and torch.compile. Float16 becomes float32.
 
     Arguments
     ---------
@@ -71,7 +75,7 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         data = start + header + file.read()
     try:
         loaded = safetensors.torch.load(data)
-        loaded = {plain: loaded[name] for name, plain in names.items()}
+        loaded = {plain: _widened(loaded[name]) for name, plain in names.items()}
     except SafetensorError as error:
         raise ValueError(f"is not a safetensors file ({show(str(error))}).") from error
     for name, tensor in loaded.items():
@@ -80,6 +84,33 @@ def read_weights(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor
         if name.endswith(VARIANCES) and bool((tensor < 0).any()):
             raise ValueError(f"tensor {name} has values below 0, which no variance has.")
     return loaded
+
+
+def halve(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Round the large float32 tensors of a state dict to float16.
+
+    Raises
+    ------
+    ValueError
+        If a value is too large for float16.
+
+    Example
+    -------
+    >>> {name: tensor.dtype for name, tensor in halve({"a": torch.zeros(2000), "b": torch.zeros(2)}).items()}
+    {'a': torch.float16, 'b': torch.float32}
+    """
+    found = {
+        name: tensor.half() if tensor.dtype == torch.float32 and tensor.numel() >= HALVED else tensor
+        for name, tensor in weights.items()
+    }
+    for name, tensor in found.items():
+        if bool(torch.isinf(tensor).any()):
+            raise ValueError(f"tensor {name} has values that are too large for float16; keep float32.")
+    return found
+
+
+def _widened(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype == torch.float16 else tensor
 
 
 def _check_header(header: Any, names: Mapping[str, str], expected: Mapping[str, Tensor], data_size: int) -> None:
@@ -99,7 +130,8 @@ def _check_header(header: Any, names: Mapping[str, str], expected: Mapping[str, 
         if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
             raise ValueError(f"tensor {name}: the header has {show(entry)} for dtype, shape and data_offsets.")
         like = expected[name]
-        if entry["shape"] != list(like.shape) or entry["dtype"] != DTYPES[like.dtype]:
+        halved = entry["dtype"] == HALF and like.dtype == torch.float32
+        if entry["shape"] != list(like.shape) or not (halved or entry["dtype"] == DTYPES[like.dtype]):
             raise ValueError(
                 f"tensor {name} is {show(entry['dtype'])} of shape {show(entry['shape'])}, but the network of "
                 f"config.json has {DTYPES[like.dtype]} of shape {list(like.shape)}."
@@ -107,7 +139,7 @@ def _check_header(header: Any, names: Mapping[str, str], expected: Mapping[str, 
         span = entry["data_offsets"]
         if not isinstance(span, list) or len(span) != 2 or any(type(offset) is not int for offset in span):
             raise ValueError(f"tensor {name}: data_offsets is {show(span)}, but must be two whole numbers.")
-        if span[1] - span[0] != like.numel() * like.element_size():
+        if span[1] - span[0] != like.numel() * (2 if halved else like.element_size()):
             raise ValueError(f"tensor {name}: data_offsets {show(span)} do not fit its shape.")
         spans.append((*span, name))
     end = 0

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import shlex
 import sys
 import time
 import warnings
@@ -26,6 +25,7 @@ from biglittle_asr.features.images import ImageFiles, UnreadableImageError
 from biglittle_asr.files import write_atomically
 from biglittle_asr.inference import Classifier, ModelCard, save_model
 from biglittle_asr.inference.classification import ImageScore, count_top, read_image_anywhere
+from biglittle_asr.inference.folder.card import training_command
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import some
 from biglittle_asr.models import ImageClassifier
@@ -307,7 +307,7 @@ class ImageBrain(ResumableBrain):
         kind = "moving average of the weights" if self.average is not None else "weights"
         return ModelCard(
             data=f"{len(self.sets.train.files)} images.",
-            command=shlex.join([Path(sys.executable).name, *sys.argv]),
+            command=training_command(sys.argv),
             precision=self.precision,
             weights=f"{kind} of epoch {epoch}, the last",
             scores={"val": score},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.corpora import LANGUAGES
 from biglittle_asr.inference import ModelCard, Recognizer, save_model
+from biglittle_asr.inference.folder.card import training_command
 from biglittle_asr.inference.folder.config import check_parts
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.inference.folder.kinds import ForeignPartError
@@ -38,7 +38,7 @@ def make_card(brain: UtteranceBrain, datasets: Datasets, hparams: Mapping[str, A
     corpus = Path(hparams["data_folder"]).name
     return ModelCard(
         data=describe_data(corpus, datasets),
-        command=shlex.join([Path(sys.executable).name, *(word for word in sys.argv if word != "--test_only")]),
+        command=training_command(sys.argv),
         precision=brain.precision,
         weights=brain.weights,
         decoding=brain.decoding,
