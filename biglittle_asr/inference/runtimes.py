@@ -95,7 +95,7 @@ class OpenVINO(Runtime):
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:
         import openvino
 
-        core = openvino.Core()
+        core = _openvino_core()
         model = core.read_model(content)
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": self.hint}
         self._request = core.compile_model(model, "CPU", precise).create_infer_request()
@@ -106,6 +106,18 @@ class OpenVINO(Runtime):
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         found = self._request.infer(dict(enumerate(inputs)))
         return [np.array(found[index]) for index in range(len(found))]
+
+
+@functools.cache
+def _openvino_core() -> Any:
+    """The one core of the process.
+
+    Each core has a stack for signals. When two cores end in the order in which they began, the second restores the stack
+    of the first, which is gone, and the next signal with a handler in Python ends the process.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 RUNTIMES: dict[str, type[Runtime]] = {each.name: each for each in (OnnxRuntime, OpenVINO)}

@@ -161,6 +161,28 @@ def test_images_have_their_logits_and_labels(tmp_path, capsys):
     assert json.loads(facts["labels"]) == ["cat", "dog", "ö"] and facts["crop"] == "64"
 
 
+SIGNALS = """
+import signal, subprocess, sys
+from pathlib import Path
+from biglittle_asr.inference.runtimes import RUNTIMES
+runtime, path = RUNTIMES[sys.argv[1]], Path(sys.argv[2])
+handled = []
+signal.signal(signal.SIGCHLD, lambda number, frame: handled.append(number))
+first, second = runtime(path, 1), runtime(path, 1)
+del first
+del second
+subprocess.run(["true"], check=True)
+print(bool(handled))
+"""
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_signals_are_handled_after_runtimes_have_gone(exported, runtime):
+    command = [sys.executable, "-c", SIGNALS, runtime, str(exported / ONNX / FLOAT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 # In the programs of others
 
 
