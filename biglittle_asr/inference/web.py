@@ -30,7 +30,6 @@ from biglittle_asr.inference.exporting import (
 from biglittle_asr.inference.recognizer import Recognizer
 from biglittle_asr.inference.runtimes import OnnxRuntime
 from biglittle_asr.inference.streaming import check_streams
-from biglittle_asr.models import CTCModel
 from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS
 
 FACTS = "model.json"
@@ -86,7 +85,7 @@ def export_page(
     OSError, ValueError
         If a file cannot be read, onnxruntime-web cannot be had, or the folder holds something else.
     """
-    if not isinstance(recognizer.model, CTCModel):
+    if recognizer.kind.name != "ctc":
         raise ExportError(f"{model}: holds a {recognizer.kind.name} model, but a page runs CTC models only.")
     if recognizer.compute_features.deltas:
         raise ExportError(f"{model}: has features with deltas, which a page does not compute.")
@@ -179,7 +178,7 @@ def describe_model(recognizer: Recognizer, name: str) -> dict[str, Any]:
 
     Example
     -------
-    >>> from biglittle_asr.models import create_encoder
+    >>> from biglittle_asr.models import CTCModel, create_encoder
     >>> from biglittle_asr.tokens.tokenizer import CharacterTokenizer
     >>> model = CTCModel(create_encoder("bl_resnet22", channels=(8, 16, 32, 64)), output_neurons=4)
     >>> facts = describe_model(Recognizer(LogMel(), SentenceNormalization(), model, CharacterTokenizer(" AB")), "mine")
@@ -190,7 +189,7 @@ def describe_model(recognizer: Recognizer, name: str) -> dict[str, Any]:
     tokenizer = recognizer.tokenizer
     return {
         "name": name,
-        "features": _describe_features(recognizer.compute_features),
+        "features": describe_features(recognizer.compute_features),
         "normalization": normalize.config if isinstance(normalize, SentenceNormalization) else None,
         "resampling": {"zero_crossings": ZERO_CROSSINGS, "rolloff": ROLLOFF},
         "tokens": ["", *(tokenizer.piece(index) for index in range(1, tokenizer.size))],
@@ -201,8 +200,22 @@ def describe_model(recognizer: Recognizer, name: str) -> dict[str, Any]:
     }
 
 
-def _describe_features(compute: LogMel) -> dict[str, Any]:
-    """Everything that log-mel features are computed with; filters are [first bin, weights]."""
+def describe_features(compute: LogMel) -> dict[str, Any]:
+    """What a page has to know to compute log-mel features, as plain data.
+
+    Arguments
+    ---------
+    compute : LogMel
+        Without deltas.
+
+    Example
+    -------
+    >>> facts = describe_features(LogMel())
+    >>> len(facts["window"]), facts["before"]  # samples, and those before a frame's center
+    (400, 200)
+    >>> [first for first, weights in facts["filters"]][:3]  # bins of the lowest filters
+    [1, 2, 3]
+    """
     spectrogram, filters = compute.mel.spectrogram, []
     for column in compute.mel.mel_scale.fb.T:
         used = column.nonzero().flatten().tolist() or [0]

@@ -48,11 +48,13 @@ class Browser:
         self.console: list[str] = []
         self._numbers = itertools.count(1)
         self._sessions: dict[str, str] = {}
+        self._stack = contextlib.ExitStack()
         command = [CHROMIUM, *OPTIONS, *options, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             port, path = wait(lambda: _lines(profile / "DevToolsActivePort"))
-            self._socket = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=SECONDS)
+            opened = connect(f"ws://127.0.0.1:{port}{path}", max_size=None, open_timeout=SECONDS)
+            self._socket = self._stack.enter_context(opened)
             target = self._send("Target.createTarget", url="about:blank")["targetId"]
             self.page = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
             self._begin(self.page)
@@ -62,6 +64,7 @@ class Browser:
 
     def close(self) -> None:
         """End the browser."""
+        self._stack.close()
         self._process.terminate()
         self._process.wait(SECONDS)
 
