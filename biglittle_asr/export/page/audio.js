@@ -49,9 +49,9 @@ export async function openMicrophone(receive) {
   const unprocessed = { echoCancellation: false, noiseSuppression: false, autoGainControl: false };
   const stream = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, ...unprocessed } });
   const context = new AudioContext();
-  const stop = async () => {
+  const stop = () => {
     stream.getTracks().forEach((track) => track.stop());
-    await context.close();
+    context.close();
   };
   try {
     await context.audioWorklet.addModule("microphone.js");
@@ -62,7 +62,7 @@ export async function openMicrophone(receive) {
     // Blocks wait until there is a receiver.
     node.port.onmessage = ({ data }) => receive(data);
   } catch (error) {
-    await stop();
+    stop();
     throw error;
   }
   return { rate: context.sampleRate, stop };

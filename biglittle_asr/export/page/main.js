@@ -65,13 +65,16 @@ function fail(reason) {
 
 const megabytes = (bytes) => (bytes / 1e6).toFixed(1);
 
-/** Enable what can be done now. */
-function enable(busy = false) {
-  controls.microphone.disabled = (busy && !live) || !navigator.mediaDevices?.getUserMedia;
-  controls.microphone.textContent = live ? "Stop microphone" : "Start microphone";
-  controls.files.disabled = Boolean(live);
-  controls.cancel.hidden = !busy || Boolean(live);
-  results.setAttribute("aria-busy", String(busy));
+/** Enable what can be done now: nothing is going on, or files are read, or the microphone is open. */
+function enable(going = "") {
+  const cancelled = document.activeElement === controls.cancel;
+  controls.microphone.disabled = going === "files" || !navigator.mediaDevices?.getUserMedia;
+  controls.microphone.textContent = going === "microphone" ? "Stop microphone" : "Start microphone";
+  controls.files.disabled = going === "microphone";
+  controls.cancel.hidden = going !== "files";
+  // The keyboard goes on beside a button that is gone.
+  if (cancelled && controls.cancel.hidden) controls.files.focus();
+  results.setAttribute("aria-busy", String(going !== ""));
 }
 
 // Recordings
@@ -150,9 +153,9 @@ let working = false;
 
 async function addFiles(files) {
   waiting.push(...files);
-  if (working || live || !model) return;
+  if (!waiting.length || working || speaking || !model) return;
   working = true;
-  enable(true);
+  enable("files");
   for (let file = waiting.shift(); file; file = waiting.shift()) {
     say(waiting.length ? `Reading ${file.name}; ${waiting.length} to go` : `Reading ${file.name}`);
     await transcribe(file);
@@ -185,7 +188,6 @@ controls.cancel.addEventListener("click", () => {
   waiting.length = 0;
   worker.postMessage({ type: "cancel", task: null });
   ended("Cancelled");
-  controls.microphone.focus();
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
@@ -200,36 +202,40 @@ addEventListener("drop", (event) => {
   addFiles(event.dataTransfer.files);
 });
 
-// The microphone
+// The microphone. Its button is never disabled meanwhile, since the keyboard would lose it.
 
-let spoken = 0;
+let speaking = false;
+let spoken = 0; // recordings
 
 async function startMicrophone() {
-  controls.microphone.disabled = true;
+  speaking = true;
+  say("Opening the microphone");
   try {
     live = await openMicrophone((samples) => live && send(samples));
+    spoken += 1;
+    const done = begin(`Microphone ${spoken}`, live.rate);
+    enable("microphone");
+    say(model.streams ? "Listening" : `Listening, for up to ${model.live_seconds} s`);
+    await done;
+    say("Ready");
   } catch (error) {
     say(`The microphone cannot be used: ${error.message}`);
-    enable();
-    return;
   }
-  spoken += 1;
-  const done = begin(`Microphone ${spoken}`, live.rate);
-  enable(true);
-  say(model.streams ? "Listening" : `Listening, for up to ${model.live_seconds} s`);
-  await done;
-  await live?.stop();
+  live?.stop();
   live = null;
+  speaking = false;
   enable();
-  say("Ready");
+  addFiles([]); // those that were dropped meanwhile
 }
 
-async function stopMicrophone() {
-  await live.stop();
+function stopMicrophone() {
+  live.stop();
   live = null;
   end();
   say("Reading the last words");
-  controls.microphone.disabled = true;
 }
 
-controls.microphone.addEventListener("click", () => (live ? stopMicrophone() : startMicrophone()));
+controls.microphone.addEventListener("click", () => {
+  if (live) stopMicrophone();
+  else if (!speaking) startMicrophone();
+});
