@@ -411,10 +411,15 @@ def test_the_policy_holds_in_the_page_and_in_its_worker(page: tuple[Path, Path],
     with served(page[1]) as (address, _), served(page[1]) as (other, asked):
         browser.open(address)
         browser.wait_for(READY)
+        socket = f"const socket = new WebSocket('{other.replace('http', 'ws')}')"
+        requests = {
+            "data": f"fetch('{other}model.json')",
+            "a script": f"import('{other}words.js')",
+            "a socket": f"new Promise((kept, lost) => {{ {socket}; socket.onopen = kept; socket.onerror = lost; }})",
+        }
         for session in (browser.page, browser.worker()):
-            for request in (f"fetch('{other}model.json')", f"import('{other}words.js')", f"new WebSocket('{other}')"):
-                with pytest.raises(RuntimeError):
-                    browser.evaluate(f"{request}.constructor === Promise ? {request} : null", session)
+            for what, request in requests.items():
+                assert browser.evaluate(f"{request}.then(() => 'came', () => 'refused')", session) == "refused", what
             assert browser.evaluate(f"fetch('{address}model.json').then((found) => found.ok)", session)
     assert asked == []
 
@@ -462,6 +467,9 @@ def test_the_microphone_gives_words_while_it_listens(page: tuple[Path, Path], sp
         seconds = browser.evaluate("parseFloat(document.querySelector('article p:last-child').textContent)")
         assert browser.console == []
     heard = " ".join(word[0] for word in found["words"])
+    assert heard
+    if model.name == "sentence":
+        return  # each sample of silence changes the statistics of all frames, and this network is random
     # It has listened to silence for longer.
     samples, _ = soundfile.read(spoken, dtype="float32")
     samples = np.pad(samples, (0, round(float(seconds) * SAMPLE_RATE) - len(samples)))
