@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import difflib
 import hashlib
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +38,7 @@ from support.corpora import SAMPLE_RATE
 from support.model_folders import make
 from support.pages import parse
 from support.recognizers import babble, make_recognizer
+from support.repository import REPOSITORY
 
 SOURCES = Path(onnxruntime_web.__file__).parent / "page"
 NODE = shutil.which("node")
@@ -435,6 +438,48 @@ def test_the_keyboard_is_enough(page: tuple[Path, Path], browser: Browser) -> No
             browser.press("Tab", 9)
             reached.append(browser.evaluate("document.activeElement.id"))
     assert reached == ["microphone", "files"]
+
+
+@needs_browser
+@pytest.mark.slow
+def test_files_can_be_dropped_and_cancelled(page: tuple[Path, Path], browser: Browser, tmp_path: Path) -> None:
+    model, folder = page
+    soundfile.write(tmp_path / "long.wav", babble(400, 1), SAMPLE_RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "short.wav", babble(1, 2), SAMPLE_RATE, subtype="FLOAT")
+    content = base64.b64encode((tmp_path / "short.wav").read_bytes()).decode()
+    drop = f"""
+        const content = Uint8Array.from(atob("{content}"), (letter) => letter.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([content], "short.wav"));
+        document.body.dispatchEvent(new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }}));
+    """
+    with served(folder) as (address, _):
+        browser.open(address)
+        browser.wait_for(READY)
+        browser.choose_files("#files", tmp_path / "long.wav")
+        # The key may arrive while the file is decoded, or while its words come.
+        browser.wait_for("document.querySelector('#cancel').focus() ?? document.activeElement.id === 'cancel'")
+        browser.press("Enter", 13, "\r")
+        browser.wait_for(READY)
+        assert browser.evaluate("document.querySelector('article .problem').textContent") == "Cancelled"
+        assert browser.evaluate("document.activeElement.id") == "files"
+        browser.evaluate(drop)
+        browser.wait_for(f"document.querySelectorAll('article').length === 2 && {READY}")
+        (_, found) = browser.evaluate(ARTICLES)
+        assert browser.console == []
+    expected = load_model(model).transcribe(tmp_path / "short.wav").text
+    assert [word[0] for word in found["words"]] == expected.split() and expected
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_page_is_measured(page: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", babble(3, 1), SAMPLE_RATE)
+    capsys.readouterr()
+    measure = runpy.run_path(str(REPOSITORY / "benchmarks" / "browser.py"))["main"]
+    measure([str(page[1]), str(tmp_path / "a.wav"), "--rounds", "1", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert found.keys() == {"ready", "first_words", "computing"} and min(found.values()) > 0
 
 
 FAKE_MICROPHONE = ["--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"]

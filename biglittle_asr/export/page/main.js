@@ -18,6 +18,8 @@ let live = null; // the microphone
 let ended = () => {}; // called when the worker is done with the recording
 const waiting = []; // files
 
+say("Loading");
+
 // The worker's script is a blob, since such a worker has this page's Content-Security-Policy; one with an address of
 // its own would have none.
 const script = `import ${JSON.stringify(new URL("worker.js", location.href).href)};`;
@@ -133,6 +135,7 @@ function begin(name, rate) {
   worker.postMessage({ type: "begin", task, rate, live: live !== null });
   return new Promise((resolve) => {
     ended = (problem) => {
+      ended = () => {};
       result.end(problem);
       resolve();
     };
@@ -150,11 +153,13 @@ function end() {
 // Files
 
 let working = false;
+let cancelled = false;
 
 async function addFiles(files) {
   waiting.push(...files);
   if (!waiting.length || working || speaking || !model) return;
   working = true;
+  cancelled = false;
   enable("files");
   for (let file = waiting.shift(); file; file = waiting.shift()) {
     say(waiting.length ? `Reading ${file.name}; ${waiting.length} to go` : `Reading ${file.name}`);
@@ -173,6 +178,10 @@ async function transcribe(file) {
     new Result(file.name).end(`${file.name}: ${error.message}`);
     return;
   }
+  if (cancelled) {
+    new Result(file.name).end("Cancelled");
+    return;
+  }
   const done = begin(file.name, audio.rate);
   const block = BLOCK_SECONDS * audio.rate;
   for (let start = 0; start < audio.samples.length; start += block) send(audio.samples.slice(start, start + block));
@@ -186,6 +195,7 @@ controls.files.addEventListener("change", () => {
 });
 controls.cancel.addEventListener("click", () => {
   waiting.length = 0;
+  cancelled = true;
   worker.postMessage({ type: "cancel", task: null });
   ended("Cancelled");
 });

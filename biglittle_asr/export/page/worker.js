@@ -144,7 +144,7 @@ onmessage = ({ data }) => {
 
 // Loading
 
-async function read(name, bytes, progress) {
+async function read(name, progress = () => {}) {
   const response = await fetch(new URL(name, import.meta.url));
   if (!response.ok) throw new Error(`${name}: the web server answers ${response.status}.`);
   const parts = [];
@@ -157,11 +157,11 @@ async function read(name, bytes, progress) {
 }
 
 async function open() {
-  facts = await (await fetch(new URL("model.json", import.meta.url))).json();
+  facts = JSON.parse(new TextDecoder().decode(await read("model.json")));
   const sizes = { [facts.network.file]: facts.network.bytes, ...facts.runtime };
   const total = Object.values(sizes).reduce((sum, size) => sum + size);
   let loaded = 0;
-  const files = Object.keys(sizes).map((name) => read(name, sizes[name], (bytes) => {
+  const files = Object.keys(sizes).map((name) => read(name, (bytes) => {
     loaded += bytes;
     postMessage({ type: "loading", loaded, total });
   }));
