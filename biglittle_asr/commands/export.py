@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     from biglittle_asr.commands.shared import check_folder
     from biglittle_asr.inference.classification import Classifier
     from biglittle_asr.inference.exporting import choose, export_classifier, export_recognizer, export_stream
-    from biglittle_asr.inference.folder.store import read_model
+    from biglittle_asr.inference.folder.store import existing_folder, find_folder, read_model
     from biglittle_asr.inference.inputs import find_recordings
     from biglittle_asr.inference.web import export_page
 
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> None:
         if options.format == "web":
             path = export_page(
                 model,
-                options.model,
+                find_folder(existing_folder(options.model)),
                 options.out,
                 calibration=calibration,
                 reduce_range=options.reduce_range,
