@@ -84,6 +84,7 @@ setup(
         "biglittle_asr": [
             "py.typed",
             "corpora/images/imagenet_wnids.txt",
+            "export/page/*",
             "pretrained/*/*",
             "profiling/named.json",
             "report/page/*",

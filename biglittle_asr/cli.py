@@ -102,8 +102,8 @@ COMMANDS = (
         export.add_arguments,
         export.run,
         (
-            "biglittle export MODEL MODEL/onnx",
             "biglittle export MODEL MODEL/onnx --int8 --calibrate manifests/train.csv",
+            "biglittle export MODEL page --format web",
         ),
     ),
     Command(

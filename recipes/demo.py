@@ -105,6 +105,9 @@ def report(demo: Demo, data_folder: Path | None) -> str:
     audio = {row["ID"]: row["wav"] for row in read_table(folder / "save" / "manifests" / "test.csv")}
     transcribe = in_shell("biglittle", "transcribe", f"{demo.output_folder}/model", audio[next(iter(shown))])
     page = in_shell("biglittle", "report", demo.output_folder, "--audio", "--output", f"{demo.output_folder}.html")
+    model, live = f"{demo.output_folder}/model", f"{demo.output_folder}_page"
+    browser = in_shell("biglittle", "export", model, live, "--format", "web")
+    browser += f" && {command_line('biglittle', 'serve', model, '--page', live)}"
     full_size = in_shell("python", *FULL_SIZE, "--data_folder", str(data_folder or "/path/to/an4"))
     origin = "" if data_folder else f" ({AN4_HOME})"
     return f"""
@@ -126,6 +129,9 @@ Transcribe the first of these, or any recording:
 Write a page with all of this, alignments and audio included:
   {page}
 
+Recognize speech in a browser, from the microphone or from files:
+  {browser}
+
 Next, train the full-size network on real speech, CMU AN4{origin}, in about an hour:
   {full_size}"""
 
@@ -144,11 +150,16 @@ def examples(utterances: Sequence[AlignedUtterance], count: int = 3) -> dict[str
 
 def in_shell(program: str, *arguments: str) -> str:
     """Shell command that runs a program of this Python's environment, from any folder."""
+    return f"cd {shlex.quote(str(REPOSITORY))} && {command_line(program, *arguments)}"
+
+
+def command_line(program: str, *arguments: str) -> str:
+    """The same, from the repository's folder."""
     here = Path(sys.executable).parent
     path = Path(sys.executable if program == "python" else shutil.which(program, path=here) or program)
     if path.is_relative_to(REPOSITORY):
         path = path.relative_to(REPOSITORY)
-    return f"cd {shlex.quote(str(REPOSITORY))} && {shlex.join([str(path), *arguments])}"
+    return shlex.join([str(path), *arguments])
 
 
 def say(text: str) -> None:

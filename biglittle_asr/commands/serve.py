@@ -7,6 +7,7 @@ import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 
 from biglittle_asr.commands.shared import (
     add_decoding,
@@ -37,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--token",
         help=f"what clients must send as 'Authorization: Bearer TOKEN'; other users of this machine can see it here, "
         f"so better set the environment variable {TOKEN}",
+    )
+    parser.add_argument(
+        "--page", type=Path, metavar="FOLDER", help="folder of `biglittle export --format web` to offer at /"
     )
     parser.add_argument(
         "--max-upload",
@@ -97,7 +101,10 @@ def run(options: argparse.Namespace) -> None:
         max_streams=options.max_streams,
         max_queue=options.max_queue,
         timeout=options.timeout,
+        page=options.page,
     )
+    if options.page is not None and not (options.page / "index.html").is_file():
+        raise FileNotFoundError(f"{options.page}: holds no page; make it with biglittle export --format web.")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     recognizer = open_model(options)
     set_decoding(recognizer, options)

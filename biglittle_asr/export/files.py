@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,11 @@ LARGEST = (1 << 31) - 1
 OWN = "biglittle_asr"
 """Key of this package's facts in a file's metadata; the value is JSON."""
 BLANK, WORD_START = "<blk>", "\u2581"
+
+
+def cache_folder() -> Path:
+    """The user's folder of files that this package can make or get again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biglittle_asr"
 
 
 class ExportError(ValueError):

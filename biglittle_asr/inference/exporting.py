@@ -19,6 +19,7 @@ from biglittle_asr.export.files import (
     STREAMING,
     TOKENS,
     ExportError,
+    cache_folder,
     own_metadata,
     serialized,
     tokens_text,
@@ -265,19 +266,16 @@ def run_elsewhere(recognizer: Recognizer, folder: Path, runtime: str, precision:
     weights, threads = fingerprint(recognizer), torch.get_num_threads()
 
     def opened(name: str, make: Callable[[Path], Path]) -> Runtime:
-        path = _existing_file(folder, name, weights)
+        path = existing_file(folder, name, weights)
         if path is None and name == INT8:
             raise FileNotFoundError(
                 f"{folder / ONNX / INT8}: no such file; make it with biglittle export {folder} {folder / ONNX} --int8 "
                 "--calibrate MANIFEST."
             )
         if path is None:
-            path = make(_place_for_files(folder, weights))
+            path = make(place_for_files(folder, weights))
         found = chosen(path, threads)
-        if found.facts.get("weights") != weights:
-            raise ValueError(
-                f"{path}: was made of other weights than those in {folder}; delete it, or export it again."
-            )
+        check_weights(found, path, folder, weights)
         return found
 
     normalize = recognizer.normalize
@@ -313,13 +311,19 @@ class InTheFile(nn.Module):
         return features
 
 
-def _existing_file(folder: Path, name: str, weights: str) -> Path | None:
+def check_weights(runtime: Runtime, path: Path, folder: Path, weights: str) -> None:
+    """Refuse a file that was made of other weights than those of a model folder."""
+    if runtime.facts.get("weights") != weights:
+        raise ValueError(f"{path}: was made of other weights than those in {folder}; delete it, or export it again.")
+
+
+def existing_file(folder: Path, name: str, weights: str) -> Path | None:
     """The file of a model folder, or of the cache, if there is one."""
     places = (folder / ONNX, _cache(weights))
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
-def _place_for_files(folder: Path, weights: str) -> Path:
+def place_for_files(folder: Path, weights: str) -> Path:
     """The folder in which files are made: that of the model, or a cache if others own it."""
     real = folder.resolve()
     if os.access(folder, os.W_OK) and SNAPSHOTS not in real.parts and not real.is_relative_to(PRETRAINED):
@@ -330,8 +334,7 @@ def _place_for_files(folder: Path, weights: str) -> Path:
 
 
 def _cache(weights: str) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "biglittle_asr" / weights[:16]
+    return cache_folder() / weights[:16]
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import time
+from pathlib import Path
 
 import h11
 import uvicorn
@@ -14,7 +15,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -77,7 +79,7 @@ class Server(uvicorn.Server):
         self.streams = Streams(recognizer, settings, metrics)
         super().__init__(
             uvicorn.Config(
-                Guard(_routes(model, self.transcriptions, self.streams, metrics), settings, metrics),
+                Guard(_routes(model, self.transcriptions, self.streams, metrics, settings.page), settings, metrics),
                 loop="asyncio",
                 http=_Protocol,
                 ws="websockets-sansio",
@@ -133,7 +135,9 @@ def bound_temporary_files(settings: ServerSettings) -> None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
 
 
-def _routes(model: str, transcriptions: Transcriptions, streams: Streams, metrics: Metrics) -> ASGIApp:
+def _routes(
+    model: str, transcriptions: Transcriptions, streams: Streams, metrics: Metrics, page: Path | None
+) -> ASGIApp:
     listed = {
         "id": model,
         "object": "model",
@@ -151,15 +155,17 @@ def _routes(model: str, transcriptions: Transcriptions, streams: Streams, metric
     async def show_metrics(request: Request) -> Response:
         return PlainTextResponse(metrics.text(), media_type=CONTENT_TYPE)
 
-    # Static files of a page would be mounted at "/", behind these.
+    routes: list[BaseRoute] = [
+        Route("/v1/audio/transcriptions", transcriptions.respond, methods=["POST"]),
+        Route("/v1/models", list_models),
+        Route("/healthz", healthz),
+        Route("/metrics", show_metrics),
+        WebSocketRoute("/v1/stream", streams.respond),
+    ]
+    if page is not None:
+        routes.append(Mount("/", StaticFiles(directory=page, html=True)))
     return Starlette(
-        routes=[
-            Route("/v1/audio/transcriptions", transcriptions.respond, methods=["POST"]),
-            Route("/v1/models", list_models),
-            Route("/healthz", healthz),
-            Route("/metrics", show_metrics),
-            WebSocketRoute("/v1/stream", streams.respond),
-        ],
+        routes=routes,
         exception_handlers={HTTPException: answer_refusal, Exception: answer_failure},
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -13,7 +14,8 @@ class ServerSettings:
     Raises
     ------
     ValueError
-        If other machines can reach the server and there is no token, or the token is empty or not ASCII.
+        If other machines can reach the server and there is no token, the token is empty or not ASCII, or there are
+        both a token and a page.
 
     Example
     -------
@@ -37,8 +39,14 @@ class ServerSettings:
     """Requests for transcriptions that are uploading, waiting or computing."""
     timeout: float = 30.0
     """Seconds that a client may stay silent, or leave a response unread."""
+    page: Path | None = None
+    """Folder of `biglittle export --format web` to offer at `/`."""
 
     def __post_init__(self) -> None:
+        if self.page is not None and self.token is not None:
+            raise ValueError(
+                "--page: browsers send no token; leave the page out, and offer its folder with any web server."
+            )
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ValueError("the token is empty or has characters other than printable ASCII; take another.")
         if self.token is None and not is_loopback(self.host):

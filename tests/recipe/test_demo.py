@@ -17,6 +17,7 @@ from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
 from biglittle_asr.scoring import score_texts
 from biglittle_asr.tasks.speech.settings import CTCRecipe
+from support.command_lines import commands, parse
 from support.repository import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY / "recipes"))
@@ -65,6 +66,11 @@ def test_demo_trains_reports_and_is_not_trained_twice(quick: demo.Demo, capfd: A
         done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert Path(f"{folder}.html").is_file()
+    (line,) = (line for line in first.out.splitlines() if " serve " in line)
+    _, *on_the_page = commands(line)
+    assert [words[1] for words in on_the_page] == ["export", "serve"]
+    for words in on_the_page:
+        parse(words[1:])
     assert "recipes/AN4/CTC/train.py hparams/AN4/ctc_bl_resnet22_context.yaml --data_folder" in first.out
     assert "quirks" not in first.err and "Generating dynamic batches" not in first.err
     trained = epochs(quick.output_folder)

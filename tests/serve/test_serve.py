@@ -631,6 +631,25 @@ def test_the_command_says_why_it_cannot_serve(
             ["--host", "0.0.0.0"],
             ["--token", ""],
             ["--host", "no.such.host.invalid", "--token", "a"],
+            ["--page", str(model_folder)],
+            ["--page", str(model_folder), "--token", "a"],
         ):
             assert main(["serve", str(model_folder), *arguments]) == 1
             assert re.fullmatch(r"biglittle: [^\n]+\n", capsys.readouterr().err)
+
+
+def test_a_page_is_offered_beside_the_rest(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    (tmp_path / "main.js").write_text("export {};")
+    (tmp_path.parent / "secret").write_text("none of the page")
+    with serving(recognizer, page=tmp_path) as server:
+        for path, status, text in (
+            ("/", 200, "<!doctype html>"),
+            ("/main.js", 200, "export {};"),
+            ("/healthz", 200, "ok\n"),
+            ("/none.js", 404, "There is nothing at this path."),
+            ("/../secret", 404, "There is nothing at this path."),
+            ("/%2e%2e/secret", 404, "There is nothing at this path."),
+        ):
+            found, _, content = ask(server, "GET", path)
+            assert (found, text in content) == (status, True), path
