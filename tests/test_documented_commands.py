@@ -167,6 +167,21 @@ def test_commands_of_pages_run(path: Path, place: Path, monkeypatch: pytest.Monk
         capsys.readouterr()
 
 
+PYTHON = {path: re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S) for path in RUN}
+"""Python in fences, which stands for itself; indented Python may be a part of a program."""
+RUN_ELSEWHERE = {"deployment": "tests/inference/test_exporting.py"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path, code in PYTHON.items() if code], ids=lambda path: path.stem)
+def test_python_of_pages_runs(path: Path, place: Path) -> None:
+    if path.stem in RUN_ELSEWHERE:
+        assert f"{path.stem}.md" in (REPOSITORY / RUN_ELSEWHERE[path.stem]).read_text(encoding="utf-8")
+        return
+    for code in PYTHON[path]:
+        exec(compile(code, path.name, "exec"), {"__name__": path.stem})
+
+
 def test_reasons_are_of_commands_that_are_shown() -> None:
     every = [f"{shlex.join(words)} " for path in PAGES for words in lines(path)]
     stale = [start for start in NOT_RUN if not any(re.match(start, line) for line in every)]
