@@ -3,6 +3,7 @@
 # make test                        lint, types, all tests
 # make lint                        lint and types only
 # make fuzz [FUZZ_SECONDS=900]     give every reader of files damaged ones; faults are in results/fuzz
+# make docs                        the documentation as a site, in site/; open site/index.html
 # make constraints                 write constraints.txt and docs/dependencies.md from the installed packages
 # make sbom                        write a bill of materials (CycloneDX) to results/sbom.json
 # make audit                       compare constraints.txt with the database of known vulnerabilities
@@ -12,7 +13,7 @@
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test lint fuzz constraints sbom audit
+.PHONY: help install demo check test lint fuzz docs constraints sbom audit
 .DELETE_ON_ERROR:
 
 PY := .venv/bin/python
@@ -43,6 +44,10 @@ lint: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	PYTHONPATH=tests OMP_NUM_THREADS=1 $(PY) -m support.fuzzing --seconds $(or $(FUZZ_SECONDS),300)
+
+docs: $(INSTALLED)
+	$(PY) -m zensical build --strict --clean
+	@echo 'Open site/index.html.'
 
 constraints: $(INSTALLED)
 	$(PY) .ci/dependencies.py

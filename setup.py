@@ -35,6 +35,7 @@ EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"
 NORMALIZER = ["whisper-normalizer>=0.1.15"]
 COMPLETION = ["shtab>=1.13"]
 SERVE = ["starlette>=0.47", "uvicorn>=0.35", "h11>=0.14", "websockets>=13", "python-multipart>=0.0.20"]
+DOCS = ["zensical>=0.0.73,<0.1", "mkdocstrings-python>=2,<3"]
 # What each is for stands in biglittle_asr/extras.py.
 EXTRAS = {
     "images": IMAGES,
@@ -47,6 +48,7 @@ EXTRAS = {
     "export": EXPORT,
     "serve": SERVE,
     "demo": DEMO,
+    "docs": DOCS,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
     # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; hypothesis damages
     # files; sherpa-onnx and onnx-asr run our exported models; openai's client talks to our server.
@@ -68,6 +70,7 @@ EXTRAS = {
         "onnx-asr>=0.12",
         *NORMALIZER,
         *COMPLETION,
+        *DOCS,
     ],
 }
 

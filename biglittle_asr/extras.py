@@ -18,6 +18,7 @@ class Extra:
 EXTRAS = {
     "completion": Extra("shell completion (biglittle completion)", ("shtab",)),
     "demo": Extra("synthetic speech (make demo)", ("espeakng-loader",)),
+    "docs": Extra("the documentation as a site (make docs)", ("zensical", "mkdocstrings-python")),
     "export": Extra("networks for onnxruntime, OpenVINO and others", ("onnx", "onnxscript", "onnxruntime", "openvino")),
     "hub": Extra("models named org/name on Hugging Face's hub", ("huggingface_hub",)),
     "hybrid": Extra("hybrid systems", ("kaldifst", "kaldi-decoder", "kaldilm", "kaldi-native-io")),

@@ -12,6 +12,7 @@ from biglittle_asr.cli import main
 from biglittle_asr.models import create_encoder, create_model, list_encoders, list_models
 from biglittle_asr.profiling import count_costs, draw_network, encoder_costs, save_drawing, sweep, sweep_table
 from biglittle_asr.profiling.drawing import _count
+from support.repository import REPOSITORY
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,12 @@ def test_every_network_draws_and_names_its_stages(kind, tmp_path):
     image = torch.zeros(1, 3, 64, 64, device="meta")
     costs = encoder_costs(network) if create is create_encoder else count_costs(network, image)
     assert f"{_count(costs.macs)} MACs for a" in drawn, "what is drawn does not add up to the network's MACs"
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").glob("*.svg")), ids=lambda path: path.stem)
+def test_pictures_of_the_documentation_are_what_is_drawn(path, tmp_path):
+    save_drawing(draw_network(create_encoder(path.stem), path.stem), tmp_path / path.name)
+    assert texts(path) == texts(tmp_path / path.name)
 
 
 def test_command_draws_svg_and_png(tmp_path, monkeypatch, capsys):

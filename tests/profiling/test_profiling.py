@@ -1,6 +1,7 @@
 """Costs are exact under every convention, and the `profile` command prints them."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -63,6 +64,23 @@ def test_macs_equal_an_independent_count(name):
     encoder = create_encoder(name)
     frames = 48
     assert count_costs(encoder, torch.zeros(1, frames, 80)).macs == macs_by_hooks(encoder, frames)
+
+
+def test_the_costs_of_stages_in_the_documentation_are_counted():
+    page = (REPOSITORY / "docs" / "big-little.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| \d " + r"\| ([\d.]+) " * 5 + r"\|$", page, re.MULTILINE)
+    assert len(rows) == 4
+    plain, network = (encoder_costs(create_encoder(name)) for name in ("resnet22", "bl_resnet22"))
+
+    def millions(costs, *parts):
+        macs = sum(layer.macs for layer in costs.layers if f"{layer.name}.".startswith(tuple(f"{p}." for p in parts)))
+        return f"{macs / costs.units / 1e6:.1f}"
+
+    for stage, *told in rows:
+        stage = f"stages.{int(stage) - 1}"
+        little = (f"{stage}.little", f"{stage}.little_e")
+        branches = [millions(network, *parts) for parts in ((f"{stage}.big",), little, (f"{stage}.fusion",))]
+        assert told == [millions(plain, stage), millions(network, stage), *branches]
 
 
 def sparse_resnet50(**options):

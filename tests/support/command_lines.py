@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import importlib.util
 import itertools
 import re
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import pytest
 import speechbrain as sb
 
 from biglittle_asr.cli import command_parser
@@ -17,11 +23,13 @@ from support.repository import REPOSITORY
 
 PAGES = [
     *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md")),
-    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "docs").rglob("*.md")),
     *sorted((REPOSITORY / "recipes").rglob("*.md")),
 ]
 FILES = [*sorted((REPOSITORY / "hparams").rglob("*.yaml")), *sorted((REPOSITORY / "recipes").rglob("*.py"))]
 """Files that show, at their beginning, how to run them."""
+FENCES = ("```bash", "```sh", "```console")
+"""How code blocks of shell commands begin; other blocks are indented."""
 ELLIPSIS = "..."
 """Stands for further options in a command line."""
 
@@ -29,12 +37,16 @@ ELLIPSIS = "..."
 def blocks(text: str) -> Iterator[str]:
     """Lines of code blocks and of comments, where a backslash at the end continues them."""
     lines = iter(text.splitlines())
+    fenced = False
     for line in lines:
+        if line.startswith("```"):
+            fenced = line in FENCES
+            continue
         # Blocks are indented, comments of YAML too, behind their mark; docstrings are not.
-        shown = re.sub(r"^#? *", "", line)
+        shown = re.sub(r"^[$#]? *", "", line)
         while shown.endswith("\\"):
             shown = shown[:-1] + re.sub(r"^#? *", "", next(lines))
-        if line.startswith(("    ", "#   ", "python ", "biglittle ", "torchrun ")):
+        if fenced or line.startswith(("    ", "#   ", "python ", "biglittle ", "torchrun ")):
             yield shown
 
 
@@ -87,12 +99,53 @@ def parse(words: list[str]) -> None:
             raise
 
 
+class Accepted(Exception):
+    """A parser has accepted what it was given."""
+
+
+def accepts(main: Callable[[], object], program: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether a program's own parser accepts the words; the program does nothing."""
+
+    def parse_and_stop(self: argparse.ArgumentParser, *arguments: Any) -> None:
+        parse_args(self, *arguments)
+        raise Accepted
+
+    parse_args = argparse.ArgumentParser.parse_args
+    with monkeypatch.context() as patched:
+        patched.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
+        patched.setattr(sys, "argv", [program, *words])
+        try:
+            main()
+        except Accepted:
+            return True
+        except SystemExit as stop:
+            return not stop.code  # 0 after --help
+    return False
+
+
+def program(script: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], object]:
+    """`main` of a script, or of a module as `-m` runs it."""
+    if script.endswith(".py"):
+        monkeypatch.syspath_prepend(str((REPOSITORY / script).parent))
+        name = Path(script).stem
+        spec = importlib.util.spec_from_file_location(name, REPOSITORY / script)
+        assert spec is not None and spec.loader is not None, script
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their annotations up there.
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+    else:
+        module = importlib.import_module(script)
+        if hasattr(module, "__path__"):
+            module = importlib.import_module(f"{script}.__main__")
+    main: Callable[[], object] = module.main
+    return main
+
+
 def check_recipe(words: list[str]) -> None:
-    """Check the words after `python` or torchrun's options: the script, its YAML file, and the file's keys."""
+    """Check the words after `python` or torchrun's options: a recipe's script, its YAML file, and the file's keys."""
     script, *rest = words
     assert (REPOSITORY / script).is_file(), script
-    if not script.endswith("train.py"):
-        return
     arguments = [word for word in rest if word not in (ELLIPSIS, "--profile")]
     if rest.count(ELLIPSIS) and arguments[-1].startswith("--"):
         arguments.append("PATH")  # what the ellipsis stands for
