@@ -202,3 +202,16 @@ def test_a_server_under_load_is_measured() -> None:
             assert told["cpu_seconds_per_second_of_audio"] > 0 and 1 <= told["steps_per_call"] <= 3
         else:
             assert re.search("keeps up|FALLS BEHIND", printed) and len(printed.splitlines()) == 5
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_length_and_failures_are_listed() -> None:
+    small = ["--hours", "0.25", "1", "--files", "300", "--bad", "0.0667", "--json"]
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "memory.py"), *small]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    told = json.loads(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+    short, long, many = told["rows"]
+    assert all(row["is_right"] for row in told["rows"])
+    assert (short["status"], long["status"], many["status"]) == (0, 0, 1) and many["input"] == "300 files, 20 bad"
+    # The samples of the other 45 minutes alone would be 173 MB.
+    assert long["peak_megabytes"] - short["peak_megabytes"] < 80

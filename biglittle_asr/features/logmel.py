@@ -152,7 +152,7 @@ class LogMel(nn.Module):
         self.floor = floor
         self.deltas = deltas
         self.output_size = n_mels * (3 if deltas else 1)
-        self.mel = MelSpectrogram(
+        self.mel: Any = MelSpectrogram(
             sample_rate=sample_rate,
             n_fft=n_fft,
             win_length=window_samples,

@@ -79,6 +79,13 @@ class Failure:
     recording: Recording
     error: OSError | ValueError
 
+    def __post_init__(self) -> None:
+        # Tracebacks would keep the audio and the outputs of the whole batch as long as the failure is kept.
+        error: BaseException | None = self.error
+        while error is not None:
+            error.__traceback__ = None
+            error = error.__cause__ or error.__context__
+
     @property
     def text(self) -> str:
         """Raise the error: there is no text."""

@@ -18,7 +18,7 @@ from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_mai
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
-from biglittle_asr.files import write_atomically
+from biglittle_asr.files import parse_yaml, write_atomically
 from biglittle_asr.inference.folder.head import HubFacts
 from biglittle_asr.messages import did_you_mean, explain_failure
 from biglittle_asr.nnet.devices import usable_device
@@ -123,6 +123,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
         If the device cannot be used, or the model card's facts are not valid.
     FileNotFoundError
         If the file is missing.
+    PermissionError
+        If the output folder is not writable.
     """
     # oneDNN reads this variable at the first convolution.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(ONEDNN_PRIMITIVES))
@@ -143,6 +145,7 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     if falls_back:
         changes["precision"] = "fp32"
     resolved = resolve(tree, path, changes, settings)
+    _check_writable(Path(str(parse_yaml(resolved)["output_folder"])))
     run_opts = _join_processes(run_opts)
     try:
         hparams = load_hyperpyyaml(resolved)
@@ -211,6 +214,14 @@ def _override(run_opts: RunOptions, **options: Any) -> RunOptions:
     return dataclasses.replace(run_opts, **options, overridden_args=run_opts.overridden_args | options.keys())
 
 
+def _check_writable(output_folder: Path) -> None:
+    """Refuse a read-only folder before anything is made that writes to it, in threads of its own even."""
+    if output_folder.is_dir() and not os.access(output_folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{output_folder}: is not writable; change its permissions, or choose another output_folder."
+        )
+
+
 def _falls_back(tree: Any, settings: type[Settings], run_opts: RunOptions) -> bool:
     """Whether the recipe's bfloat16, which nobody asked for on the command line, is replaced by float32."""
     precision = tree.get("precision", settings.defaults().get("precision"))
@@ -259,5 +270,8 @@ class _PlainFormatter(logging.Formatter):
 
 def _plain_console() -> None:
     for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            # On a full disk, every message would print a traceback; the training itself says what is wrong.
+            handler.handleError = lambda record: None  # type: ignore[method-assign]
         if isinstance(handler, TqdmCompatibleStreamHandler):
             handler.setFormatter(_PlainFormatter())

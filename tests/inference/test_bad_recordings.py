@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from biglittle_asr.inference import Failure, Recording, transcribe
 from support.corpora import SAMPLE_RATE
 from support.recognizers import babble, run, sphere
 
@@ -165,3 +166,17 @@ def test_wrong_requests_are_refused_before_the_work(model_folder, recordings, tm
         out, err = capsys.readouterr()
         assert out == "" and message in err and err.count("\n") == 1, err
     assert not (tmp_path.parent / "escaped.txt").exists()
+
+
+def test_failures_keep_no_audio(recognizer, tmp_path):
+    paths = [tmp_path / f"{name}.wav" for name in ("good", "silence", "empty")]
+    for path, samples in zip(paths, (babble(0.5), np.zeros(8000), babble(0)), strict=True):
+        soundfile.write(path, samples, SAMPLE_RATE)
+    failures = [each for each in transcribe(recognizer, list(map(Recording.of, paths))) if isinstance(each, Failure)]
+    assert len(failures) == 2
+    for failure in failures:
+        error = failure.error
+        while error is not None:
+            # A traceback has the frames, and those have the batch.
+            assert error.__traceback__ is None
+            error = error.__cause__ or error.__context__

@@ -9,7 +9,9 @@ ended by SIGKILL and started again, and compares what came out. Exit status 0 wh
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import ctypes
 import hashlib
 import importlib.util
 import json
@@ -17,11 +19,12 @@ import multiprocessing
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +46,28 @@ MOMENTS = {
     "before the model card gets the scores": ("biglittle_asr.tasks.speech.evaluation", "write_card"),
     "before the scores are written": ("biglittle_asr.tasks.speech.evaluation", "write_scores"),
 }
-"""Functions at a call of which a training can be killed."""
+"""Functions at a call of which a training can be killed, or a fault occur."""
+
+CAPABILITIES_3, DAC_OVERRIDE, DAC_READ_SEARCH = 0x20080522, 1 << 1, 1 << 2
+"""Of linux/capability.h."""
+
+
+def fill_disk() -> None:
+    """Let every later write to a file fail."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+
+
+def drop_rights() -> None:
+    """Let permissions of files count for root, too."""
+    if os.geteuid() != 0:
+        return
+    library = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(CAPABILITIES_3, 0), (ctypes.c_uint32 * 6)()
+    assert library.capget(header, sets) == 0, os.strerror(ctypes.get_errno())
+    for place in (0, 1):  # those in effect, those permitted
+        sets[place] &= ~(DAC_OVERRIDE | DAC_READ_SEARCH)
+    assert library.capset(header, sets) == 0, os.strerror(ctypes.get_errno())
 
 
 def arguments(data_folder: Path, output_folder: Path, **options: Any) -> list[str]:
@@ -65,7 +89,11 @@ def arguments(data_folder: Path, output_folder: Path, **options: Any) -> list[st
 
 
 def run(
-    argv: Sequence[str], log: Path, moment: str | None = None, count: int = 0, number: int = signal.SIGKILL
+    argv: Sequence[str],
+    log: Path,
+    moment: str | None = None,
+    count: int = 0,
+    number: int | Callable[[], None] = signal.SIGKILL,
 ) -> tuple[int, dict[str, int]]:
     """Train in a process of its own.
 
@@ -76,11 +104,11 @@ def run(
     log : pathlib.Path
         Where its output is appended.
     moment : str, optional
-        A key of `MOMENTS`, when the process is killed.
+        A key of `MOMENTS`, when the process is killed; if not given, a fault occurs at the start.
     count : int
         At which call of that function, from 1.
-    number : int
-        Signal that it gets.
+    number : int or function
+        Signal that it gets, or fault that occurs in it.
 
     Returns
     -------
@@ -142,7 +170,9 @@ def latest(folder: Path) -> tuple[int, int] | None:
     return max(places, default=None)
 
 
-def _train(argv: list[str], log: Path, moment: str | None, count: int, number: int, sender: Any) -> None:
+def _train(
+    argv: list[str], log: Path, moment: str | None, count: int, number: int | Callable[[], None], sender: Any
+) -> None:
     """Run the recipe, in the process that may be killed."""
     import torch
 
@@ -162,11 +192,15 @@ def _train(argv: list[str], log: Path, moment: str | None, count: int, number: i
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
     sys.argv[1:] = argv
+    if moment is None and callable(number):
+        number()
     run_recipe(recipe.main)
     sender.send(calls)
 
 
-def _watch(name: str, module: str, path: str, calls: dict[str, int], deadly: int, number: int) -> None:
+def _watch(
+    name: str, module: str, path: str, calls: dict[str, int], deadly: int, number: int | Callable[[], None]
+) -> None:
     """Count the calls of a function, and kill the process at one of them."""
     owner: Any = importlib.import_module(module)
     *outer, attribute = path.split(".")
@@ -176,13 +210,16 @@ def _watch(name: str, module: str, path: str, calls: dict[str, int], deadly: int
 
     def watched(*given: Any, **named: Any) -> Any:
         calls[name] += 1
-        if calls[name] == deadly:
+        if calls[name] == deadly and callable(number):
+            number()
+        elif calls[name] == deadly:
             if number == signal.SIGKILL:
                 _leave_half(attribute, real, given)
             os.kill(os.getpid(), number)
         if attribute == "fit_batch":
             brain = given[0]
-            with (brain.output_folder / STEPS_NAME).open("a") as file:
+            # A full disk must not end the training here.
+            with contextlib.suppress(OSError), (brain.output_folder / STEPS_NAME).open("a") as file:
                 file.write(f"[{brain.hparams.epoch_counter.current}, {brain.step}]\n")
         return real(*given, **named)
 

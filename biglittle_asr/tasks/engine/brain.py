@@ -176,7 +176,7 @@ class ResumableBrain(sb.Brain, ABC):
         self.history = EpochHistory(self.output_folder / "epochs.csv", curves.columns)
         self.failures = Failures(self.output_folder, self.examples, self.fate)
         self.progress = self.progress_type()
-        self.epoch_start = time.monotonic()
+        self.epoch_start = self.last_saved = time.monotonic()
         self.profiled = bool(hparams.get("profile"))
         # Always on, at a cost of microseconds per step; only a profile may make the host wait for the device.
         synchronize = torch.cuda.synchronize if self.profiled and self.device_type == "cuda" else None
@@ -404,7 +404,8 @@ class ResumableBrain(sb.Brain, ABC):
                     f"epoch {epoch}; the rest of this epoch may repeat or miss {self.examples}."
                 )
                 self.progress.order = order
-            self.epoch_start = time.monotonic() - self.progress.seconds
+            self.last_saved = time.monotonic()
+            self.epoch_start = self.last_saved - self.progress.seconds
         else:
             self.progress = self.progress_type()
             self._share_statistics()
@@ -488,13 +489,17 @@ class ResumableBrain(sb.Brain, ABC):
     # Checkpoints
 
     def _should_save_intra_epoch_ckpt(self, last_ckpt_time: float, steps_since_ckpt: int) -> bool:
-        """SpeechBrain's rule, but never within a gradient accumulation, whose gradients would be lost."""
+        """SpeechBrain's rule, but never within a gradient accumulation, whose gradients would be lost.
+
+        Minutes are those of a clock that nobody can set back.
+        """
         if self.step % self.grad_accumulation_factor != 0:
             return False
         if self.termination.is_requested(self.device):
             self._save_intra_epoch_ckpt()
             self._end_terminated()
-        return bool(super()._should_save_intra_epoch_ckpt(last_ckpt_time, steps_since_ckpt))
+        elapsed = time.monotonic() - self.last_saved
+        return bool(super()._should_save_intra_epoch_ckpt(time.time() - elapsed, steps_since_ckpt))
 
     def _save_intra_epoch_ckpt(self) -> None:
         """Save a checkpoint inside an epoch, and replace the previous one."""
@@ -504,6 +509,7 @@ class ResumableBrain(sb.Brain, ABC):
                 meta={"epoch": self.hparams.epoch_counter.current, "step": step}, end_of_epoch=False
             )
             self._keep_what_is_needed()
+        self.last_saved = time.monotonic()
 
     @main_process_only
     def _keep_what_is_needed(self) -> None:
