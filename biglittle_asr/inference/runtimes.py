@@ -112,8 +112,8 @@ class OpenVINO(Runtime):
 def _openvino_core() -> Any:
     """The one core of the process.
 
-    Each core has a stack for signals. When two cores end in the order in which they began, the second restores the stack
-    of the first, which is gone, and the next signal with a handler in Python ends the process.
+    Each core has a stack for signals. When two cores end in the order in which they began, the second restores the
+    stack of the first, which is gone, and the next signal with a handler in Python ends the process.
     """
     import openvino
 
