@@ -36,7 +36,7 @@ NOT_RUN = {
     r"python tests/support/": "kills trainings for minutes; tests/tasks/engine and tests/study kill some",
     r"biglittle serve": "runs until it is stopped; tests/serve starts it",
     r"biglittle export|.* --runtime ": "takes a minute; tests/inference/test_exporting.py runs every kind",
-    r"biglittle evaluate an4 .*--corpus": "needs all of AN4; tests/inference/test_an4.py evaluates on it where it is",
+    r"biglittle evaluate an4 .*--corpus": "needs all of AN4; tests/inference/test_pretrained.py has it",
     r"biglittle pack": "needs a checkpoint; tests/inference/test_packing.py trains some",
     r"biglittle transcribe some-org/": "needs Hugging Face's hub; tests/inference/test_hub.py has one of its own",
 }
