@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="browsers that are started (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args(arguments)
-    with TemporaryDirectory(prefix="biglittle") as folder:
+    with TemporaryDirectory(prefix="biglittle", ignore_cleanup_errors=True) as folder:  # its processes end late
         path = Path(folder) / "ten_seconds.wav"
         samples, rate = soundfile.read(options.recording, dtype="float32", always_2d=True)
         soundfile.write(path, np.resize(samples.mean(1), SECONDS * rate), rate, subtype="FLOAT")

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
@@ -64,6 +65,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _exit_by(os.getpid()))
+    threading.excepthook = _pass_errors_of_tensorboard
     try:
         main(sys.argv[1:])
     except KeyboardInterrupt:
@@ -76,6 +78,14 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         logger.debug("The traceback of the error:", exc_info=True)
         print(f"error: {sentence}", file=sys.stderr)
         sys.exit(1)
+
+
+def _pass_errors_of_tensorboard(args: threading.ExceptHookArgs) -> None:
+    """Do not print a disk's errors in tensorboard's thread, which raises them again in the thread that writes next."""
+    if type(args.thread).__module__.startswith("tensorboard.") and isinstance(args.exc_value, OSError):
+        logger.debug(f"tensorboard: {args.exc_value}")
+    else:
+        threading.__excepthook__(args)
 
 
 def _exit_by(trainer: int) -> Callable[[int, FrameType | None], None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import re
 import resource
 import signal
@@ -515,7 +516,7 @@ def test_clients_that_misbehave_harm_nobody(
         assert eventually(lambda: not server.server_state.connections)
         lines = ask(server, "GET", "/metrics")[2].splitlines()
         assert {"biglittle_queue_length 0", "biglittle_streams 0"} <= set(lines)
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 @pytest.mark.slow
@@ -544,7 +545,7 @@ def test_fifty_streams_at_once_have_their_own_words_beside_bad_clients(
     for (*words, end), text, each in zip(found, expected, samples, strict=True):
         assert " ".join(word["word"] for word in words) == text
         assert end == {"type": "end", "duration": round(len(each) / 16000, 3)}
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_streams_that_break_off_free_their_places(recognizer: Recognizer) -> None:
