@@ -33,7 +33,7 @@ GRANULARITIES = ("segment", "word")
 LABEL = "file"
 """Name of an upload in messages: that of the form's field, as the client's own name for it is never used."""
 MAX_FIELDS, MAX_FIELD_BYTES = 32, 65536
-"""Of the form, besides the file."""
+"""Limits of the form, besides the file."""
 
 
 class _Abandoned(Exception):

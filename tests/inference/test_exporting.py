@@ -32,7 +32,7 @@ from support.repository import REPOSITORY
 
 pytestmark = pytest.mark.slow
 SECONDS = (0.02, 1.3, 2.04, 7.1)
-"""Of the recordings; a window of 2 s cuts the longest."""
+"""Lengths of the recordings; a window of 2 s cuts the longest."""
 
 
 def small(**changes):

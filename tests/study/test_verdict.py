@@ -28,7 +28,7 @@ sys.path.insert(0, str(REPOSITORY / "recipes"))
 import study as command  # noqa: E402  (a script, in no package)
 
 SEEDS = range(8)
-"""Of invented results."""
+"""Seeds of invented results."""
 
 
 def verdict_of(folder: Path, recognized: verdicts.Recognized, margin: float = 0.5) -> Verdict:

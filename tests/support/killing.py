@@ -49,7 +49,7 @@ MOMENTS = {
 """Functions at a call of which a training can be killed, or a fault occur."""
 
 CAPABILITIES_3, DAC_OVERRIDE, DAC_READ_SEARCH = 0x20080522, 1 << 1, 1 << 2
-"""Of linux/capability.h."""
+"""Constants of linux/capability.h."""
 
 
 def fill_disk() -> None:

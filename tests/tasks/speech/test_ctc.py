@@ -245,6 +245,7 @@ def test_two_views_that_agree_cost_what_one_does(tmp_path: Path) -> None:
     loss, gradient = first_step(tmp_path, consistency_weight=0.0)
     loss_of_two, gradient_of_two = first_step(tmp_path, consistency_weight=0.5)
     assert loss_of_two == pytest.approx(loss, rel=1e-5)
+    # Sums over valid frames run in another order, in float32.
     torch.testing.assert_close(gradient_of_two, gradient, rtol=1e-4, atol=1e-5)
 
 
@@ -254,7 +255,7 @@ def test_padding_to_few_shapes_changes_nothing(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(recognition, "FRAMES_MULTIPLE", 1)
     loss_unpadded, gradient_unpadded = first_step(tmp_path)
     assert loss_unpadded == pytest.approx(loss, rel=1e-5)
-    torch.testing.assert_close(gradient_unpadded, gradient, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(gradient_unpadded, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_views_are_drawn_together_over_valid_frames_only() -> None:
