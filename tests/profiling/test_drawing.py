@@ -46,7 +46,10 @@ def test_every_network_draws_and_names_its_stages(kind, tmp_path):
     assert f"{_count(costs.macs)} MACs for a" in drawn, "what is drawn does not add up to the network's MACs"
 
 
-@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs").glob("*.svg")), ids=lambda path: path.stem)
+PICTURES = [path for path in sorted((REPOSITORY / "docs").glob("*.svg")) if path.stem in list_encoders()]
+
+
+@pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
 def test_pictures_of_the_documentation_are_what_is_drawn(path, tmp_path):
     save_drawing(draw_network(create_encoder(path.stem), path.stem), tmp_path / path.name)
     assert texts(path) == texts(tmp_path / path.name)
