@@ -221,7 +221,7 @@ PROGRAMS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "words of a CTC model": (
         "from biglittle_asr.cli import main\nassert main(['transcribe', 'model', 'a.wav']) == 0",
-        ("matplotlib", "pandas", "speechbrain", "torchvision", "torch._dynamo"),
+        ("matplotlib", "pandas", "speechbrain", "torchvision", "torch._dynamo", "triton"),
     ),
     "NIST's": (
         "from biglittle_asr.cli import main\nassert main(['score', '--ref', 'a.stm', '--hyp', 'a.ctm']) == 0",

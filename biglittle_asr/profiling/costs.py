@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from biglittle_asr.messages import first_line
 from biglittle_asr.models import BigLittleEncoder, CTCModel
@@ -204,7 +203,11 @@ class _Counter(TorchDispatchMode):
     """Intercepts every operation of a forward pass, and charges it to its module."""
 
     def __init__(self, module: nn.Module, shadow: nn.Module) -> None:
+        # Imported here, because it imports triton.
+        from torch.utils.flop_counter import flop_registry
+
         super().__init__()
+        self.flop_counts = flop_registry
         real = dict(module.named_modules())
         self.layers: dict[str, LayerCosts] = {}
         self.nonzeros: dict[str, Tensor] = {}
@@ -248,7 +251,7 @@ class _Counter(TorchDispatchMode):
         if not any(returned.alias_info is not None for returned in operation._schema.returns):
             layer.activation_bytes += out.numel() * out.element_size()
         packet = operation.overloadpacket
-        if packet in flop_registry:
+        if packet in self.flop_counts:
             self._add_product(layer, packet, args, kwargs, out)
         else:
             for kind, number in _elementwise(packet, args, kwargs, out).items():
@@ -257,7 +260,7 @@ class _Counter(TorchDispatchMode):
 
     def _add_product(self, layer: LayerCosts, packet: Any, args: Any, kwargs: Any, out: Tensor) -> None:
         """Add the costs of a convolution or matrix product."""
-        macs = flop_registry[packet](*args, **kwargs, out_val=out) // 2
+        macs = self.flop_counts[packet](*args, **kwargs, out_val=out) // 2
         layer.macs += macs
         nonzeros = self.nonzeros.get(layer.name)
         if nonzeros is None:

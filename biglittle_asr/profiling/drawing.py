@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from biglittle_asr.models import BigLittleEncoder, ImageClassifier
 from biglittle_asr.nnet import BigLittleBranches, BigLittlePyramid, BigLittleStage, Blocks, BranchedStage
@@ -139,6 +138,9 @@ class _Trace:
     """Shapes and MACs of all modules in one forward pass, on the meta device."""
 
     def __init__(self, network: nn.Module, shape: Sequence[int]) -> None:
+        # Imported here, because it imports triton.
+        from torch.utils.flop_counter import FlopCounterMode
+
         shadow = copy.deepcopy(network).to("meta").eval()
         self.seconds = SECONDS if isinstance(network, BigLittleEncoder) else 1
         self.shapes: dict[str, torch.Size] = {}
