@@ -3,7 +3,7 @@
 All modules take integer lengths, and the result of an utterance does not depend on its batch.
 """
 
-from biglittle_asr.features.augment import SpecAugment, SpeedPerturbation
+from biglittle_asr.features.augment import RandomFilter, SpecAugment, SpeedPerturbation
 from biglittle_asr.features.logmel import FORMS, LogMel
 from biglittle_asr.features.normalization import NORMALIZATIONS, GlobalNormalization, SentenceNormalization
 
@@ -12,6 +12,7 @@ __all__ = [
     "NORMALIZATIONS",
     "GlobalNormalization",
     "LogMel",
+    "RandomFilter",
     "SentenceNormalization",
     "SpecAugment",
     "SpeedPerturbation",

@@ -1,6 +1,6 @@
-"""Augmentation for training: speed perturbation of a waveform and SpecAugment on a batch of features.
+"""Augmentation for training: speed and spectrum of a waveform, and SpecAugment on a batch of features.
 
-Both draw from torch's global generator, so a seed makes them reproducible.
+All draw from torch's global generator, so a seed makes them reproducible.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,51 @@ class SpeedPerturbation(nn.Module):
         """Perturb one waveform (S,) into (S',)."""
         choice = int(torch.randint(len(self.resamplers), ()))
         return self.resamplers[choice](wav)
+
+
+class RandomFilter(nn.Module):
+    """Filter a waveform at random, as another microphone, room or voice would.
+
+    The gain in dB is linear between points at equal distances in mel, and uniform at each point: the "linear" kind of
+    FilterAugment (Nam et al. 2022, "FilterAugment: an acoustic environmental data augmentation method"), here with
+    fixed points, and on the waveform, so that it suits every form of features.
+
+    Arguments
+    ---------
+    sample_rate : int
+        Hz.
+    gain : float
+        Largest gain and attenuation in dB. The default is that of the paper.
+    points : int
+        Number of points, from 0 Hz to half the sample rate; at least 2.
+
+    Example
+    -------
+    >>> RandomFilter(16000)(torch.randn(100)).shape
+    torch.Size([100])
+    """
+
+    def __init__(self, sample_rate: int, gain: float = 6.0, points: int = 6) -> None:
+        super().__init__()
+        if points < 2 or gain < 0:
+            raise ValueError(f"points must be at least 2 and gain at least 0, but are {points} and {gain}.")
+        self.sample_rate = sample_rate
+        self.gain = gain
+        self.points = points
+
+    def forward(self, wav: Tensor) -> Tensor:
+        """Filter one waveform (S,) into (S,)."""
+        # At least 0.1 s of zeros behind the waveform keeps its end out of its start, which would follow in a circular
+        # convolution. A power of two is fast.
+        size = 1 << (len(wav) + self.sample_rate // 10).bit_length()
+        spectrum = torch.fft.rfft(wav, size)
+        hertz = torch.linspace(0, self.sample_rate / 2, len(spectrum), device=wav.device)
+        mel = torch.log1p(hertz / 700)
+        position = mel / mel[-1] * (self.points - 1)
+        left = position.floor().long().clamp(max=self.points - 2)
+        gains = (2 * torch.rand(self.points, device=wav.device) - 1) * self.gain
+        decibels = torch.lerp(gains[left], gains[left + 1], position - left)
+        return torch.fft.irfft(spectrum * 10 ** (decibels / 20), size)[: len(wav)]
 
 
 class SpecAugment(nn.Module):

@@ -18,6 +18,7 @@ from biglittle_asr.features import (
     NORMALIZATIONS,
     GlobalNormalization,
     LogMel,
+    RandomFilter,
     SentenceNormalization,
     SpecAugment,
     SpeedPerturbation,
@@ -306,6 +307,32 @@ def test_speed_perturbation_draws_all_speeds() -> None:
     torch.manual_seed(0)
     perturb = SpeedPerturbation(16000)
     assert len({len(perturb(torch.zeros(9900))) for _ in range(40)}) == 3
+
+
+@pytest.mark.parametrize("samples", [1, 2, 1000, 16001])
+def test_random_filter_keeps_length_and_gain(samples: int) -> None:
+    """An impulse becomes the filter's response: within the gain, smooth, and another one each time."""
+    impulse = torch.zeros(samples)
+    impulse[samples // 2] = 1
+    decibels = [
+        20 * torch.fft.rfft(RandomFilter(16000, gain=6)(impulse)).abs().clamp(min=1e-3).log10() for _ in range(5)
+    ]
+    assert all(len(response) == samples // 2 + 1 for response in decibels)
+    assert torch.stack(decibels).std(0).max() > 0.5
+    if samples > 10:
+        assert torch.stack(decibels).abs().max() < 6.5
+        assert torch.stack(decibels).diff().abs().max() < 0.5
+
+
+def test_random_filter_without_gain_changes_nothing() -> None:
+    wav = torch.randn(3000)
+    torch.testing.assert_close(RandomFilter(8000, gain=0)(wav), wav)
+
+
+@pytest.mark.parametrize("settings", [{"points": 1}, {"gain": -1}])
+def test_impossible_filters_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="points must be at least 2 and gain at least 0"):
+        RandomFilter(16000, **settings)
 
 
 @pytest.mark.parametrize("speeds", [[], [0.0], [-1.0, 1.0]])
