@@ -45,8 +45,13 @@ MENDABLE = {
     r"EADDRINUSE|address already in use": (
         "the port by which the processes meet is taken ({}): name another with torchrun's --master_port."
     ),
+    r"Timed out waiting \d+ms|Watchdog caught collective operation timeout": (
+        "a process heard nothing from the others for distributed_timeout_minutes ({}): check whether their machines "
+        "and the network work; the same command goes on from the last checkpoint."
+    ),
     r"Connection (closed|reset) by peer|NCCL|Gloo|TCPStore|ProcessGroup": (
-        "the processes of this training lost each other ({}): the cause stands in what another of them says."
+        "the processes of this training lost each other ({}): the cause stands in what another of them says, unless "
+        "its machine has failed; the same command goes on from the last checkpoint."
     ),
     r"C\+\+ compiler|InvalidCxxCompiler|Failed to find C compiler": (
         "there is no compiler ({}): install one, or leave out --compile."

@@ -1,12 +1,17 @@
 """From a recipe's command line to its settings, and from errors to messages."""
 
+import contextlib
 import dataclasses
 import logging
 import os
 import signal
+import socket
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,13 +20,19 @@ import speechbrain as sb
 import torch
 from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML, YAMLError
-from speechbrain.utils.distributed import ddp_init_group, get_local_rank, if_main_process, infer_device
+from speechbrain.utils.distributed import (
+    ddp_broadcast,
+    get_local_rank,
+    if_main_process,
+    infer_device,
+    is_distributed_initialized,
+)
 from speechbrain.utils.logger import TqdmCompatibleStreamHandler, get_logger
 from speechbrain.utils.run_opts import RunOptions
 
 from biglittle_asr.files import parse_yaml, write_atomically
 from biglittle_asr.inference.folder.head import HubFacts
-from biglittle_asr.messages import did_you_mean, explain_failure
+from biglittle_asr.messages import did_you_mean, explain_failure, some
 from biglittle_asr.nnet.devices import usable_device
 from biglittle_asr.recipe.environment import describe_environment
 from biglittle_asr.recipe.settings import Settings
@@ -56,6 +67,12 @@ HYPERPARAMS = "hyperparams.yaml"
 ONEDNN_PRIMITIVES = 16384
 """Number of compiled operations that oneDNN caches. The default is 1024. The batch shapes of an epoch need many times
 that (about three per convolution and shape), so every batch would be compiled again."""
+
+MAX_TIMEOUT_MINUTES = 525600
+"""Largest timeout between processes: a year, far below what overflows in C++."""
+
+SHARING_SECONDS = 5.0
+"""How long a process looks for a file that the main process has written, before the folder counts as not shared."""
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -128,7 +145,8 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     ------
     RecipeError
         If the file is malformed, lacks a value, or has a value of a wrong type; if the file or the command line has a
-        key that nothing reads; if torchrun started more processes than there are GPUs.
+        key that nothing reads; if torchrun started more processes than there are GPUs; if the machines of a
+        distributed training do not share the output folder.
     ValueError
         If the device cannot be used, or the model card's facts are not valid.
     FileNotFoundError
@@ -155,8 +173,11 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     if falls_back:
         changes["precision"] = "fp32"
     resolved = resolve(tree, path, changes, settings)
-    _check_writable(Path(str(parse_yaml(resolved)["output_folder"])))
-    run_opts = _join_processes(run_opts)
+    values = parse_yaml(resolved)
+    output_folder = Path(str(values["output_folder"]))
+    _check_writable(output_folder)
+    run_opts = _join_processes(run_opts, _timeout(values["distributed_timeout_minutes"]))
+    _check_shared(output_folder)
     try:
         hparams = load_hyperpyyaml(resolved)
     except (ValueError, TypeError, ImportError, YAMLError) as error:
@@ -164,7 +185,6 @@ def load_recipe(argv: Sequence[str], settings: type[Settings]) -> tuple[dict[str
     HubFacts.of(hparams.get("card", {}))
     if hparams.get("device") and not run_opts.device and get_local_rank() is None:
         usable_device(hparams["device"])
-    output_folder = Path(hparams["output_folder"])
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
     sb.create_experiment_directory(output_folder, save_env_desc=False)
@@ -243,20 +263,68 @@ def _on_cpu(run_opts: RunOptions) -> bool:
     return str(run_opts.device or infer_device()).startswith("cpu")
 
 
-def _join_processes(run_opts: RunOptions) -> RunOptions:
+def _timeout(minutes: float) -> timedelta:
+    if not 0 < minutes <= MAX_TIMEOUT_MINUTES:
+        raise RecipeError(
+            f"distributed_timeout_minutes: is {minutes}, but must be above 0 and at most {MAX_TIMEOUT_MINUTES}."
+        )
+    return timedelta(minutes=minutes)
+
+
+def _join_processes(run_opts: RunOptions, timeout: timedelta) -> RunOptions:
     """Join the processes that torchrun started, if it did; on CPUs over gloo, because NCCL needs GPUs."""
     rank, gpus = get_local_rank(), torch.cuda.device_count()
     if rank is None:
         return run_opts
     if _on_cpu(run_opts) and "distributed_backend" not in run_opts.overridden_args:
         run_opts = _override(run_opts, distributed_backend="gloo")
-    if run_opts.distributed_backend != "gloo" and rank >= gpus:
+    backend = run_opts.distributed_backend
+    if backend != "gloo" and rank >= gpus:
         raise RecipeError(
             f"torchrun: started process {rank + 1} on a machine of {gpus} GPUs; start one process a GPU "
             "(--nproc_per_node), or train on the CPU (--device cpu)."
         )
-    ddp_init_group(run_opts)
+    if backend == "nccl":
+        torch.cuda.set_device(rank)
+    # SpeechBrain's function has a fixed timeout.
+    torch.distributed.init_process_group(backend, timeout=timeout)
     return run_opts
+
+
+def _check_shared(output_folder: Path) -> None:
+    """Refuse an output folder in which a process does not see what the main process writes.
+
+    Raises
+    ------
+    RecipeError
+        On every process, if there is one that does not; it names them.
+    """
+    if not is_distributed_initialized():
+        return
+    made = [folder for folder in (output_folder, *output_folder.parents) if not folder.exists()]
+    # Making the folder asks the server of a network storage, which may hold an older listing of it here.
+    output_folder.mkdir(parents=True, exist_ok=True)
+    rank = torch.distributed.get_rank()
+    with contextlib.ExitStack() as stack:
+        probe = None
+        if rank == 0:
+            probe = stack.enter_context(tempfile.NamedTemporaryFile(dir=output_folder, prefix="shared-")).name
+        # The name is new, so no process has a cached answer for it.
+        path = output_folder / Path(ddp_broadcast(probe)).name
+        deadline = time.monotonic() + SHARING_SECONDS
+        while not path.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        seen: list[Any] = [None] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(seen, (path.exists(), socket.gethostname()))
+    blind = [f"process {number} on {host}" for number, (sees, host) in enumerate(seen) if not sees]
+    if blind:
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise RecipeError(
+            f"{output_folder}: is not shared by the machines of this training: what process 0 on {seen[0][1]} writes "
+            f"there is not seen by {some(blind)}; choose an output_folder on storage that all have under this path."
+        )
 
 
 def cpu_computes_bfloat16() -> bool:

@@ -180,6 +180,17 @@ def count_processes() -> int:
     return torch.distributed.get_world_size() if is_distributed_initialized() else 1
 
 
+def process_number() -> int:
+    """Number of this process in a distributed training, from 0; 0 in any other, whatever SLURM's variables say.
+
+    Example
+    -------
+    >>> process_number()
+    0
+    """
+    return torch.distributed.get_rank() if is_distributed_initialized() else 0
+
+
 def gather(value: Any) -> list[Any]:
     """Collect a value from each process of a distributed training; every process gets the list.
 

@@ -5,7 +5,7 @@ import math
 import time
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -15,7 +15,6 @@ import torch
 from speechbrain.utils.checkpoints import Checkpoint, mark_as_loader, mark_as_saver, register_checkpoint_hooks
 from speechbrain.utils.distributed import (
     ddp_barrier,
-    get_rank,
     if_main_process,
     is_distributed_initialized,
     main_process_only,
@@ -34,6 +33,7 @@ from biglittle_asr.tasks.engine.batches import (
     count_processes,
     gather,
     mean_over_processes,
+    process_number,
     seed_all,
 )
 from biglittle_asr.tasks.engine.curves import Curves, EpochHistory, plot_curves
@@ -82,14 +82,19 @@ class Progress(ABC):
     def loss(self) -> float:
         """Mean loss."""
 
-    def of_all_processes(self: AnyProgress) -> AnyProgress:
-        """The sum over all processes of a distributed training, on each of them."""
-        names = [each.name for each in fields(self) if each.name not in ("seconds", "order")]
-        total = type(self)()
-        for each in gather(self):
+    @classmethod
+    def total(cls: type[AnyProgress], parts: Iterable[AnyProgress]) -> AnyProgress:
+        """The sum of the counts of several processes."""
+        names = [each.name for each in fields(cls) if each.name not in ("seconds", "order")]
+        total = cls()
+        for each in parts:
             for name in names:
                 setattr(total, name, getattr(total, name) + getattr(each, name))
         return total
+
+    def of_all_processes(self: AnyProgress) -> AnyProgress:
+        """The sum over all processes of a distributed training, on each of them."""
+        return self.total(gather(self))
 
 
 class Batch(Protocol):
@@ -113,7 +118,6 @@ class ResumableBrain(sb.Brain, ABC):
     where the arithmetic is deterministic (on one machine's CPU, with the same number of threads). For that, a
     checkpoint holds model, optimizer, history and the position in the epoch. It holds no random state: every number
     drawn follows from seed, epoch and step or example.
-    follows from seed, epoch and step or example.
 
     A task defines how to read a dataset (:meth:`read`), how to handle a batch of which nothing could be read
     (:meth:`forward_nothing`), and the results of an epoch (:meth:`score_epoch`). Forward and loss are SpeechBrain's
@@ -176,6 +180,8 @@ class ResumableBrain(sb.Brain, ABC):
         self.history = EpochHistory(self.output_folder / "epochs.csv", curves.columns)
         self.failures = Failures(self.output_folder, self.examples, self.fate)
         self.progress = self.progress_type()
+        self.progress_elsewhere: list[Progress] = []
+        """What the other processes have counted, for a checkpoint inside the epoch."""
         self.epoch_start = self.last_saved = time.monotonic()
         self.profiled = bool(hparams.get("profile"))
         # Always on, at a cost of microseconds per step; only a profile may make the host wait for the device.
@@ -242,11 +248,11 @@ class ResumableBrain(sb.Brain, ABC):
             kwargs.setdefault("worker_init_fn", worker_init())
         readable, collate, names = self.read(dataset)
         if stage == sb.Stage.TRAIN:
-            kwargs["batch_sampler"].deal(get_rank() or 0, count_processes())
+            kwargs["batch_sampler"].deal(process_number(), count_processes())
         else:
             self.evaluated_names = names
             if count_processes() > 1:
-                kwargs["sampler"] = range(get_rank() or 0, len(names), count_processes())
+                kwargs["sampler"] = range(process_number(), len(names), count_processes())
         loader = super().make_dataloader(readable, stage, collate_fn=collate, **kwargs)
         if stage == sb.Stage.TRAIN:
             self.train_names = names
@@ -266,8 +272,11 @@ class ResumableBrain(sb.Brain, ABC):
         if not self.distributed_launch:
             super()._wrap_distributed()
             return
-        # torch warns about a 1x1 convolution, whose gradient has the same memory layout under both strides.
-        warnings.filterwarnings("ignore", r"(?s)Grad strides do not match .*\n *grad\.sizes\(\) = \[\d+, \d+, 1, 1\]")
+        # torch warns about convolutions of 1x1 or of one channel, whose gradient has the same memory layout under both
+        # strides; and about an option whose successor torch 2.11 lacks.
+        sizes = r"\[\d+, (\d+, 1, 1|1, \d+, \d+)\]"
+        warnings.filterwarnings("ignore", rf"(?s)Grad strides do not match .*\n *grad\.sizes\(\) = {sizes}")
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
         devices = None if self.distributed_backend == "gloo" else [self.device]
         for name, module in self.modules.items():
             if any(parameter.requires_grad for parameter in module.parameters()):
@@ -284,7 +293,7 @@ class ResumableBrain(sb.Brain, ABC):
                 f"could not be read, the last because of: {self.progress.failed[-1][1].rstrip('.')}; see to the disk "
                 "and the corpus, then start again: the training goes on from its last checkpoint."
             )
-        seed_all(self.hparams.seed, self.hparams.epoch_counter.current, self.step, get_rank() or 0)
+        seed_all(self.hparams.seed, self.hparams.epoch_counter.current, self.step, process_number())
         # The unmeasured rest of this time is the backward pass.
         with self.stopwatch("backward"):
             return self._fit_nothing() if batch.examples is None else super().fit_batch(batch.examples)
@@ -383,6 +392,7 @@ class ResumableBrain(sb.Brain, ABC):
         Nothing in the output folder is changed before the checkpoint has been found to fit.
         """
         super().on_fit_start()
+        self._check_same_start()
         for call in self.hparams.on_fit:
             call()
         # Nothing is deleted until all processes have found it.
@@ -390,10 +400,23 @@ class ResumableBrain(sb.Brain, ABC):
         self._keep_what_is_needed()
         self._rewrite_logs()
 
+    def _check_same_start(self) -> None:
+        """Refuse to train if processes resumed from different checkpoints: network storage may show an older folder."""
+        starts = gather((self.hparams.epoch_counter.current, self.step))
+        if len(set(starts)) > 1:
+            found = "; ".join(
+                f"process {number}: epoch {epoch}, step {step}" for number, (epoch, step) in enumerate(starts)
+            )
+            raise ValueError(
+                f"{self.checkpointer.checkpoints_dir}: processes of this training found different latest checkpoints "
+                f"({found}); start again once all machines see the same files there."
+            )
+
     def on_stage_start(self, stage: sb.Stage, epoch: int | None = None) -> None:
         """Reset the counts, unless a checkpoint inside this stage was loaded."""
         if stage == sb.Stage.TRAIN:
             self.trained = None
+            self.progress_elsewhere = []
             self.train_sampler.set_epoch(epoch)
             order = self.train_batches.digest(self.train_names)
             if self.step == 0:
@@ -424,6 +447,7 @@ class ResumableBrain(sb.Brain, ABC):
         self.stopwatch.stop()
         if stage == sb.Stage.TRAIN:
             logger.info(f"epoch {epoch}: {self.waiting_share():.1f} % of the training time was spent waiting for data.")
+            self.progress_elsewhere = gather(self.progress)[1:]
             progress = self.progress.of_all_processes()
             self.train_loss = progress.loss
             self.inspect_training(progress)
@@ -504,6 +528,8 @@ class ResumableBrain(sb.Brain, ABC):
     def _save_intra_epoch_ckpt(self) -> None:
         """Save a checkpoint inside an epoch, and replace the previous one."""
         with self.stopwatch("checkpointing"):
+            if self.trained is None:
+                self.progress_elsewhere = gather(self.progress)[1:]
             step = self.step if self.trained is None else self.trained["step"]
             self.checkpointer.save_checkpoint(
                 meta={"epoch": self.hparams.epoch_counter.current, "step": step}, end_of_epoch=False
@@ -538,6 +564,7 @@ class ResumableBrain(sb.Brain, ABC):
             "optimizer_step": self.optimizer_step,
             "avg_train_loss": self.avg_train_loss,
             "progress": asdict(self.progress) | {"seconds": time.monotonic() - self.epoch_start},
+            "progress_elsewhere": [asdict(each) for each in self.progress_elsewhere],
             "history": list(self.history.rows),
             "failures": list(self.failures.rows),
         }
@@ -551,10 +578,20 @@ class ResumableBrain(sb.Brain, ABC):
         self.avg_train_loss = state["avg_train_loss"]
         self.history.rows = state["history"]
         self.failures.rows = state["failures"]
-        progress = self.progress_type(**state["progress"])
+        # Checkpoints of older versions have the counts of the main process only.
+        counted = [self._read_progress(each) for each in [state["progress"], *state.get("progress_elsewhere", [])]]
+        if len(counted) == count_processes():
+            self.progress = counted[process_number()]
+        elif if_main_process():
+            self.progress = self.progress_type.total(counted)
+            self.progress.seconds, self.progress.order = counted[0].seconds, counted[0].order
+        else:
+            self.progress = self.progress_type(order=counted[0].order)
+
+    def _read_progress(self, values: Mapping[str, Any]) -> Progress:
+        progress = self.progress_type(**values)
         progress.failed = [(name, reason) for name, reason in progress.failed]
-        # Only the main process's counts are saved. Those of the others are lost, which affects only reports.
-        self.progress = progress if if_main_process() else self.progress_type(order=progress.order)
+        return progress
 
 
 def plain(value: Any) -> Any:

@@ -34,6 +34,9 @@ class BaseRecipe(Settings):
     """Minutes between checkpoints inside epochs, besides one after each; 0: none by time."""
     ckpt_interval_steps: int = 0
     """Batches between checkpoints inside epochs; 0: none by count."""
+    distributed_timeout_minutes: float = 120
+    """Minutes that a process of several waits for the others before it ends with an error. Preparation, for which all
+    others wait, must take less."""
     profile: bool = False
     """Measure where the time goes; --profile is short for it."""
     card: Mapping[str, Any] = yaml_default("{}")

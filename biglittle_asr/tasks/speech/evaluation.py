@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from speechbrain.utils.distributed import get_rank, if_main_process, main_process_only
+from speechbrain.utils.distributed import if_main_process, main_process_only
 from speechbrain.utils.logger import get_logger
 
 from biglittle_asr.corpora.manifest import read_manifest
@@ -33,7 +33,7 @@ from biglittle_asr.inference.folder.packing import MODEL
 from biglittle_asr.inference.folder.store import write_card
 from biglittle_asr.inference.transcription import audio_progress
 from biglittle_asr.scoring import NistScore, Score, TimedWord, write_ctm
-from biglittle_asr.tasks.engine.batches import count_processes, gather
+from biglittle_asr.tasks.engine.batches import count_processes, gather, process_number
 from biglittle_asr.tasks.speech.brain import UtteranceBrain
 from biglittle_asr.tasks.speech.data import Datasets
 from biglittle_asr.tasks.speech.model_folder import make_card, write_model_folder
@@ -134,7 +134,7 @@ def transcribe_in_shares(
     list of Transcript or Failure
         One per row, in the order of the rows, on all processes.
     """
-    process, processes = get_rank() or 0, count_processes()
+    process, processes = process_number(), count_processes()
     before, start = dict(recognizer.stopwatch.seconds), time.perf_counter()
     with audio_progress(name, progress and if_main_process()) as moved:
         share = transcribe_rows(recognizer, rows[process::processes], progress=moved)

@@ -427,6 +427,8 @@ MESSAGES = {
     "[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534": "cannot be written",
     "The server socket has failed to listen: EADDRINUSE, address already in use": "--master_port",
     "[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1": "lost each other",
+    "[gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 15000ms for recv": "distributed_timeout_minutes",
+    "[Rank 1] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=9)": "distributed_timeout_minutes",
 }
 
 

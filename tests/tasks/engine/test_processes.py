@@ -16,12 +16,14 @@ from torch import distributed, multiprocessing
 from biglittle_asr.inference import Failure
 from biglittle_asr.recipe.run import load_recipe
 from biglittle_asr.recipe.yaml import RecipeError
+from biglittle_asr.tasks.engine import brain as engine
 from biglittle_asr.tasks.engine.batches import EpochBatches, fixed_batches
 from biglittle_asr.tasks.engine.brain import ResumableBrain
 from biglittle_asr.tasks.images.brain import ImageBrain, find_image_sets
 from biglittle_asr.tasks.images.settings import ImageRecipe
 from biglittle_asr.tasks.speech.data import collate
 from biglittle_asr.tasks.speech.evaluation import transcribe_in_shares
+from biglittle_asr.tasks.speech.settings import CTCRecipe
 from support import speech_recipes
 from support.ctc_recipe import WORDS, load, small, write_tones
 from support.image_recipe import PLAIN, make_folder, tiny
@@ -292,3 +294,40 @@ def test_more_processes_than_gpus_are_refused(tmp_path: Path, monkeypatch: pytes
     arguments = tiny(PLAIN, tmp_path / "data", tmp_path / "out")
     with pytest.raises(RecipeError, match="started process 2 on a machine of 1 GPUs; start one process a GPU"):
         load_recipe([*arguments, "--device=cuda:1"], ImageRecipe)
+
+
+@pytest.mark.parametrize("minutes", [0, -1, float("inf"), float("nan")])
+def test_a_timeout_that_is_none_is_refused(tmp_path: Path, minutes: float) -> None:
+    arguments = small(tmp_path, distributed_timeout_minutes=str(minutes).replace("inf", ".inf").replace("nan", ".nan"))
+    with pytest.raises(RecipeError, match="distributed_timeout_minutes: is .*, but must be above 0"):
+        load_recipe(arguments, CTCRecipe)
+
+
+def test_processes_that_found_different_checkpoints_do_not_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tones(tmp_path)
+    brain, datasets, hparams = load(small(tmp_path, skip_prep=True))
+    monkeypatch.setattr(engine, "gather", lambda start: [start, (2, 4)])
+    with pytest.raises(
+        ValueError, match=r"different latest checkpoints \(process 0: epoch 0, step 0; process 1: epoch 2"
+    ):
+        brain.fit_datasets(datasets, hparams)
+
+
+def test_a_checkpoint_inside_an_epoch_has_the_counts_of_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tones(tmp_path)
+    brain, datasets, hparams = load(small(tmp_path, skip_prep=True))
+    brain.train_batches = EpochBatches(lambda epoch: [[0]])
+    parts = [brain.progress_type(failed=[(name, "lost")], seconds=1.0, order="o") for name in ("a", "b")]
+    brain.progress, brain.progress_elsewhere = parts[0], parts[1:]
+    brain._save_state(tmp_path / "state")
+    for process, processes, expected in [(0, 2, "a"), (1, 2, "b"), (0, 1, "ab"), (0, 3, "ab"), (2, 3, "")]:
+        monkeypatch.setattr(engine, "count_processes", lambda processes=processes: processes)
+        monkeypatch.setattr(engine, "process_number", lambda process=process: process)
+        monkeypatch.setattr(engine, "if_main_process", lambda process=process: process == 0)
+        brain._load_state(tmp_path / "state", end_of_epoch=False)
+        assert "".join(name for name, _ in brain.progress.failed) == expected
+        assert brain.progress.order == "o"
