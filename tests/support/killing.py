@@ -47,6 +47,8 @@ MOMENTS = {
     "before the scores are written": ("biglittle_asr.tasks.speech.evaluation", "write_scores"),
 }
 """Functions at a call of which a training can be killed, or a fault occur."""
+WRITING = "before the file is written: "
+"""With the name of a file of the output folder, a moment as well."""
 
 CAPABILITIES_3, DAC_OVERRIDE, DAC_READ_SEARCH = 0x20080522, 1 << 1, 1 << 2
 """Constants of linux/capability.h."""
@@ -104,7 +106,8 @@ def run(
     log : pathlib.Path
         Where its output is appended.
     moment : str, optional
-        A key of `MOMENTS`, when the process is killed; if not given, a fault occurs at the start.
+        A key of `MOMENTS`, or `WRITING` and a file, when the process is killed; if not given, a fault occurs at the
+        start.
     count : int
         At which call of that function, from 1.
     number : int or function
@@ -115,7 +118,7 @@ def run(
     status : int
         Exit status; -9 if it was killed.
     calls : dict
-        How often each moment occurred, if it was not.
+        How often each moment occurred, if it was not; files in the order in which they were first written.
     """
     # One process imports everything once; each training is a copy of it.
     context = multiprocessing.get_context("forkserver")
@@ -187,6 +190,8 @@ def _train(
     calls = dict.fromkeys(MOMENTS, 0)
     for name, (module, path) in MOMENTS.items():
         _watch(name, module, path, calls, count if name == moment else 0, number)
+    if callable(number) or not moment:
+        _watch_writes(argv, calls, moment or "", count, number)
     spec = importlib.util.spec_from_file_location("train", REPOSITORY / "recipes" / "AN4" / "CTC" / "train.py")
     assert spec is not None and spec.loader is not None
     recipe = importlib.util.module_from_spec(spec)
@@ -224,6 +229,38 @@ def _watch(
         return real(*given, **named)
 
     setattr(owner, attribute, watched)
+
+
+def _watch_writes(
+    argv: list[str], calls: dict[str, int], moment: str, deadly: int, number: int | Callable[[], None]
+) -> None:
+    """Count how often each file of the output folder is opened to be written, and let a fault occur at one of them."""
+    import torch
+
+    (folder,) = [word.partition("=")[2] for word in argv if word.startswith("--output_folder=")]
+    real = torch.save
+
+    def save(value: Any, path: Any, *given: Any, **named: Any) -> None:
+        # It opens the file outside Python.
+        note(path)
+        real(value, path, *given, **named)
+
+    def watch(event: str, given: tuple[Any, ...]) -> None:
+        if event == "open" and given[2] & (os.O_WRONLY | os.O_RDWR):
+            note(given[0])
+
+    def note(file: Any) -> None:
+        if not isinstance(file, str | Path) or not Path(os.path.abspath(file)).is_relative_to(folder):
+            return
+        path = Path(os.path.abspath(file))
+        # Temporary names have the number of the process in them, and those of tensorboard the time.
+        name = re.sub(r"\.\d+(\..*)?$", "", path.relative_to(folder).as_posix())
+        calls[f"{WRITING}{name}"] = calls.get(f"{WRITING}{name}", 0) + 1
+        if f"{WRITING}{name}" == moment and calls[moment] == deadly and callable(number):
+            number()
+
+    torch.save = save
+    sys.addaudithook(watch)
 
 
 def _leave_half(attribute: str, real: Any, given: tuple[Any, ...]) -> None:
