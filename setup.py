@@ -34,6 +34,8 @@ HYBRID = ["kaldifst>=1.8", "kaldi-decoder>=0.3", "kaldilm>=1.15", "kaldi-native-
 EXPORT = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20", "openvino>=2025"]
 NORMALIZER = ["whisper-normalizer>=0.1.15"]
 COMPLETION = ["shtab>=1.13"]
+# Ray 2.64 gives up an argument that transcription needs.
+SCALE = ["ray[data]>=2.51,<2.64"]
 SERVE = ["starlette>=0.47", "uvicorn>=0.35", "h11>=0.14", "websockets>=13", "python-multipart>=0.0.20"]
 DOCS = ["zensical>=0.0.73,<0.1", "mkdocstrings-python>=2,<3"]
 # What each is for stands in biglittle_asr/extras.py.
@@ -46,6 +48,7 @@ EXTRAS = {
     "lm": LM,
     "hybrid": HYBRID,
     "export": EXPORT,
+    "scale": SCALE,
     "serve": SERVE,
     "demo": DEMO,
     "docs": DOCS,
@@ -64,6 +67,7 @@ EXTRAS = {
         *LM,
         *HYBRID,
         *EXPORT,
+        *SCALE,
         *SERVE,
         "openai>=1.50",
         "sherpa-onnx>=2.0,<3",

@@ -25,6 +25,7 @@ EXTRAS = {
     "images": Extra("images: classifiers and their training", ("torchvision", "pillow")),
     "lm": Extra("beam search for CTC models: --lm, --lexicon, --hotwords", ("flashlight-text",)),
     "normalizer": Extra("scoring with --normalizer", ("whisper-normalizer",)),
+    "scale": Extra("transcription on many cores and machines: --engine ray", ("ray",)),
     "serve": Extra("the server (biglittle serve)", ("starlette", "uvicorn", "h11", "websockets", "python-multipart")),
     "storage": Extra("object storage: s3://, gs://, abfs://", ("s3fs", "gcsfs", "adlfs")),
 }

@@ -54,7 +54,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     },
     {"decoding": "flashlight kaldi_decoder kaldi_native_io kaldifst kaldilm numpy speechbrain torch torchaudio"},
     {"export": "numpy onnx onnxruntime torch", "profiling": "matplotlib torch"},
-    {"inference": "huggingface_hub numpy onnxruntime openvino ruamel safetensors speechbrain torch tqdm"},
+    {"inference": "huggingface_hub numpy onnxruntime openvino ray ruamel safetensors speechbrain torch tqdm"},
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from biglittle_asr.commands.shared import (
     add_bootstrap,
     add_corpus,
     add_decoding,
+    add_engine,
     add_json,
     add_model,
     add_normalizer,
@@ -23,16 +25,19 @@ from biglittle_asr.commands.shared import (
     count,
     decoding_settings,
     find_manifest,
+    is_distributed,
+    open_engine,
     open_model,
     positive_count,
     print_score,
     set_decoding,
+    shared_model,
     tell,
 )
 
 BATCH_SIZE = 64
 """Default number of images per batch."""
-ONLY_SPEECH = ("corpus", "by_utterance", "output", "normalizer")
+ONLY_SPEECH = ("corpus", "by_utterance", "output", "normalizer", "engine", "address")
 ONLY_IMAGES = ("skip_bad", "batch_size", "workers")
 """Options that apply to only one kind of model."""
 
@@ -69,6 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_normalizer(parser)
     add_bootstrap(parser)
     add_batch_seconds(parser)
+    add_engine(parser)
     add_decoding(parser)
     add_json(parser)
 
@@ -174,8 +180,13 @@ def _evaluate_manifest(options: argparse.Namespace, manifest: Path) -> None:
         tell(str(failure.error))
 
     score: Score | NistScore
-    with audio_progress("evaluating") as progress:
-        given = {"batch_seconds": options.batch_seconds, "bootstrap": options.bootstrap, "progress": progress}
+    with ExitStack() as stack:
+        unit, engine = "s of audio", None
+        if is_distributed(options):
+            unit, engine = "utterances", stack.enter_context(open_engine(shared_model(recognizer, options), options))
+        progress = stack.enter_context(audio_progress("evaluating", unit=unit))
+        given: dict[str, Any] = {"batch_seconds": options.batch_seconds, "bootstrap": options.bootstrap}
+        given |= {"progress": progress, "engine": engine}
         if references is None:
             score = evaluate(recognizer, rows, **given, report=report, normalizer=normalizer)
         else:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import logging
 import sys
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biglittle_asr.decoding import DecodingSettings
     from biglittle_asr.inference import Recognizer
+    from biglittle_asr.inference.distributed import SharedModel
+    from biglittle_asr.inference.evaluation import Engine
     from biglittle_asr.scoring import Normalizer, Score
 
 
@@ -54,8 +57,55 @@ def open_model(options: argparse.Namespace) -> Recognizer:
     from biglittle_asr.inference import load_model, optimize
     from biglittle_asr.nnet.devices import usable_device
 
-    recognizer = load_model(options.model, usable_device(options.device), options.runtime, options.precision)
+    # On a cluster, the workers have the device; this process needs the model only to check it and the options.
+    device = usable_device("cpu" if is_distributed(options) else options.device)
+    recognizer = load_model(options.model, device, options.runtime, options.precision)
     return optimize(recognizer) if recognizer.network is None else recognizer
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Declare --engine and --address."""
+    parser.add_argument(
+        "--engine",
+        choices=("process", "ray"),
+        help="what transcribes: this process, or a worker of Ray on each core or GPU (default: process)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="HOST:PORT",
+        help="Ray cluster that this machine is part of, or auto to find it (default: this machine alone)",
+    )
+
+
+def is_distributed(options: argparse.Namespace) -> bool:
+    """Whether --engine asks for Ray; raises ValueError for an --address without it."""
+    ray = getattr(options, "engine", None) == "ray"
+    if getattr(options, "address", None) is not None and not ray:
+        raise ValueError("--address: is of a Ray cluster; add --engine ray.")
+    return ray
+
+
+def shared_model(recognizer: Recognizer, options: argparse.Namespace) -> SharedModel:
+    """What workers need to have the recognizer that :func:`open_model` has loaded."""
+    from biglittle_asr.inference.distributed import SharedModel
+
+    settings = decoding_settings(options)
+    if settings is not None:
+        paths = {name: getattr(settings, name) for name in ("lm", "lexicon")}
+        absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
+        settings = dataclasses.replace(settings, **absolute)
+    # The number of a device is of one machine; Ray gives each worker its own.
+    device, more = options.device.partition(":")[0], (options.runtime, options.precision)
+    return SharedModel.of(options.model, recognizer, device, *more, settings)
+
+
+@contextmanager
+def open_engine(model: SharedModel, options: argparse.Namespace) -> Iterator[Engine]:
+    """Connect to the cluster of --address, or start one; gives what transcribes there."""
+    from biglittle_asr.inference.distributed import cluster, distribute
+
+    with cluster(options.address):
+        yield functools.partial(distribute, model, report=tell)
 
 
 def add_image_size(parser: argparse.ArgumentParser) -> None:

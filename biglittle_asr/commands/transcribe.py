@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from biglittle_asr.commands.shared import (
     add_batch_seconds,
     add_decoding,
+    add_engine,
     add_model,
     add_runtime,
+    is_distributed,
+    open_engine,
     open_model,
     positive_count,
     positive_seconds,
     set_decoding,
+    shared_model,
     tell,
 )
+
+if TYPE_CHECKING:
+    from biglittle_asr.inference import Failure
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         metavar="PATH",
         help="file, or folder for one file per recording (end a new folder's name with a slash); standard output if "
-        "not given",
+        "not given. With --engine ray, folder for parts of many recordings each, which a later run completes",
     )
     parser.add_argument(
         "--channel",
@@ -63,12 +72,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="window size for longer audio, which affects memory but no word (default: %(default)g)",
     )
     add_batch_seconds(parser)
+    add_engine(parser)
     add_decoding(parser, nbest=True)
     parser.add_argument("--profile", action="store_true", help="show the time of each step at the end")
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command; raises ValueError or OSError, with a sentence for the user, if it fails."""
+    if is_distributed(options):
+        _transcribe_archive(options)
+        return
     if options.stream:
         _transcribe_stream(options)
         return
@@ -121,10 +134,53 @@ def run(options: argparse.Namespace) -> None:
         output.finish([recording.name for recording in recordings])
     if options.profile:
         tell("where the time went, without loading the model:\n" + recognizer.stopwatch.table())
-    if failures and len(recordings) == 1:
+    _raise(failures, len(recordings))
+
+
+def _raise(failures: Sequence[Failure], recordings: int, place: str = "") -> None:
+    if failures and recordings == 1:
         raise failures[0].error
     if failures:
-        raise ValueError(f"{len(failures)} of {len(recordings)} recordings could not be transcribed.")
+        raise ValueError(f"{len(failures)} of {recordings} recordings could not be transcribed{place}.")
+
+
+def _transcribe_archive(options: argparse.Namespace) -> None:
+    from tempfile import TemporaryDirectory
+
+    from biglittle_asr.inference.archive import FAILURES, FORM, TranscriptArchive
+    from biglittle_asr.inference.inputs import find_recordings
+    from biglittle_asr.inference.transcription import Failure, audio_progress
+
+    for name in ("stream", "profile"):
+        if getattr(options, name):
+            raise ValueError(f"--{name}: is of one process; leave it or --engine ray out.")
+    if options.output is None:
+        raise ValueError("--engine ray: writes parts into a folder; name it with --output FOLDER/.")
+    if options.format not in FORM:
+        raise ValueError(f"--format {options.format}: is of one recording a file; take {', '.join(FORM)}.")
+    recognizer = open_model(options)
+    set_decoding(recognizer, options)
+    model = shared_model(recognizer, options)
+    folder = Path(options.output)
+    with TemporaryDirectory(prefix="biglittle") as spool:
+        recordings = find_recordings(options.audio, Path(spool), options.channel, tell)
+        settings = {**model.facts(), "channel": options.channel}
+        with TranscriptArchive(folder, options.format, settings) as archive:
+            pending = archive.pending(recordings)
+            if len(pending) < len(recordings):
+                there = len(recordings) - len(pending)
+                tell(f"{there} of {len(recordings)} recordings have their transcripts in {folder} already.")
+            if pending:
+                with (
+                    open_engine(model, options) as engine,
+                    audio_progress("transcribing", unit="recordings") as progress,
+                ):
+                    seconds = {"window_seconds": options.window, "batch_seconds": options.batch_seconds}
+                    for result in engine(pending, **seconds, progress=progress):
+                        archive.add(result)
+                        if isinstance(result, Failure) and len(recordings) > 1:
+                            tell(str(result.error))
+    _raise(archive.failures, len(recordings), f"; {folder / FAILURES} lists them")
 
 
 def _transcribe_stream(options: argparse.Namespace) -> None:

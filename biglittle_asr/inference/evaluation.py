@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, str]
 """An utterance of a manifest, as `read_manifest` returns it."""
 Result = Transcript | Failure
+Engine = Callable[..., Iterable[Result]]
+"""Takes recordings, and the options of :func:`~biglittle_asr.inference.transcription.transcribe` by name."""
 
 Unreadable = Literal["left out", "deletions"]
 """How to treat the words of an utterance that cannot be read: leave them unscored, or count them as deletions."""
@@ -50,6 +53,7 @@ def evaluate(
     report: Callable[[Failure], None] | None = None,
     unreadable: Unreadable = "left out",
     normalizer: Normalizer | None = None,
+    engine: Engine | None = None,
 ) -> Score:
     """Transcribe the utterances of a manifest and score them against the reference transcripts.
 
@@ -70,6 +74,9 @@ def evaluate(
         See :data:`Unreadable`.
     normalizer : Normalizer, optional
         Applied to references and transcripts, such as `biglittle_asr.scoring.load_normalizer("english")`.
+    engine : function, optional
+        What transcribes in place of this process, such as `functools.partial(distribute, model)` of
+        :mod:`biglittle_asr.inference.distributed`.
 
     Returns
     -------
@@ -80,7 +87,8 @@ def evaluate(
     ValueError
         If all utterances are left out.
     """
-    results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
+    given = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
+    results = transcribe_rows(recognizer, rows, **given)
     return score_by_utterance(rows, results, bootstrap=bootstrap, unreadable=unreadable, normalizer=normalizer)
 
 
@@ -110,12 +118,13 @@ def evaluate_nist(
     bootstrap: int = 1000,
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
+    engine: Engine | None = None,
 ) -> tuple[NistScore, list[TimedWord]]:
     """Transcribe the segments of a manifest and score their words by NIST's method.
 
     Arguments
     ---------
-    recognizer, rows, batch_seconds, bootstrap, progress
+    recognizer, rows, batch_seconds, bootstrap, progress, engine
         As in :func:`evaluate`; reference transcripts are not taken from the rows.
     stm, glm
         As in :func:`score_set_nist`.
@@ -137,7 +146,8 @@ def evaluate_nist(
     read_stm(stm)
     if glm is not None:
         read_glm(glm)
-    results = transcribe_rows(recognizer, rows, batch_seconds=batch_seconds, progress=progress, report=report)
+    given = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
+    results = transcribe_rows(recognizer, rows, **given)
     if all(isinstance(result, Failure) for result in results):
         raise ValueError(f"not one of {len(rows)} segments could be transcribed, so that there is nothing to score.")
     return score_set_nist(results, stm, glm, bootstrap)
@@ -150,6 +160,7 @@ def transcribe_rows(
     batch_seconds: float = BATCH_SECONDS,
     progress: Progress = lambda done, total: None,
     report: Callable[[Failure], None] | None = None,
+    engine: Engine | None = None,
 ) -> list[Result]:
     """Transcribe the utterances of a manifest; see :func:`evaluate`.
 
@@ -161,7 +172,8 @@ def transcribe_rows(
     recordings = [Recording.of_segment(row["ID"], row["wav"], row_segment(row)) for row in rows]
     options: dict[str, Any] = {"window_seconds": _window_seconds(recognizer), "batch_seconds": batch_seconds}
     results: dict[str, Result] = {}
-    for result in transcribe(recognizer, recordings, **options, progress=progress):
+    engine = functools.partial(transcribe, recognizer) if engine is None else engine
+    for result in engine(recordings, **options, progress=progress):
         results[result.recording.name] = result
         if report is not None and isinstance(result, Failure):
             report(result)

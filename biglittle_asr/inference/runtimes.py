@@ -33,6 +33,8 @@ class Runtime(ABC):
 
     Attributes
     ----------
+    path : pathlib.Path
+        The file.
     facts : dict
         This package's facts in the file's metadata.
     """
@@ -44,6 +46,7 @@ class Runtime(ABC):
 
     def __init__(self, path: Path, threads: int) -> None:
         check_installed(type(self))
+        self.path = path
         content = read_onnx(path)
         try:
             self.facts = metadata_of(self._load(content, threads))

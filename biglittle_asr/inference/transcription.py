@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 WINDOW_SECONDS = 60.0
 """The context is a few seconds on each side, so a longer window would save less than a tenth of the work."""
 BATCH_SECONDS = 120.0
-PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s of audio [{elapsed}<{remaining}]"
+PROGRESS = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}<{remaining}]"
 
 Progress = Callable[[float, float], None]
 
@@ -286,8 +286,8 @@ def decode(decoder: Decoder, pieces: Iterable[Tensor], duration: Callable[[], fl
 
 
 @contextmanager
-def audio_progress(description: str, enabled: bool = True) -> Iterator[Progress]:
-    """Show a progress bar over seconds of audio; gives the function of (done, total) that moves it.
+def audio_progress(description: str, enabled: bool = True, unit: str = "s of audio") -> Iterator[Progress]:
+    """Show a progress bar over seconds of audio, or other units; gives the function of (done, total) that moves it.
 
     Arguments
     ---------
@@ -295,6 +295,8 @@ def audio_progress(description: str, enabled: bool = True) -> Iterator[Progress]
         Text before the bar.
     enabled : bool
         Whether to draw a bar; none is ever drawn if standard error is not a terminal.
+    unit : str
+        What is counted.
 
     Example
     -------
@@ -303,7 +305,7 @@ def audio_progress(description: str, enabled: bool = True) -> Iterator[Progress]
     """
     # The bar is drawn before the total is known, but the format takes numbers only.
     disable = None if enabled else True
-    with tqdm(desc=description, unit=" s of audio", total=0, disable=disable, bar_format=PROGRESS) as bar:
+    with tqdm(desc=description, unit=f" {unit}", total=0, disable=disable, bar_format=PROGRESS) as bar:
 
         def move(done: float, total: float) -> None:
             bar.total = total

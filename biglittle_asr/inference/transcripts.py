@@ -71,7 +71,7 @@ def timed_words(transcript: Transcript) -> list[TimedWord]:
     >>> timed_words(Transcript(recording, 2.3, (Word("yes", 0.25, 0.75, 0.9),)))[0][:5]
     ('sw_4390', 'B', 10.25, 0.5, 'yes')
     """
-    name, channel, offset = _ctm_place(transcript)
+    name, channel, offset = ctm_place(transcript.recording)
     return [
         TimedWord(
             name,
@@ -85,9 +85,8 @@ def timed_words(transcript: Transcript) -> list[TimedWord]:
     ]
 
 
-def _ctm_place(transcript: Transcript) -> tuple[str, str, float]:
-    """Recording, channel, and the transcript's start within it in seconds."""
-    recording = transcript.recording
+def ctm_place(recording: Recording) -> tuple[str, str, float]:
+    """Name and channel of a recording in a CTM, and the start of a part of one in seconds; NIST's order of lines."""
     if recording.length is None:
         return one_word(recording.name), str(recording.channel or 1), recording.start
     name = Path(str(recording.path)).stem
@@ -197,7 +196,7 @@ def _several_json(transcripts: Sequence[Transcript], failures: Sequence[Failure]
 
 def _several_ctm(transcripts: Sequence[Transcript], failures: Sequence[Failure]) -> str:
     # NIST's tools expect sorted recordings.
-    return "".join(map(format_ctm, sorted(transcripts, key=_ctm_place)))
+    return "".join(map(format_ctm, sorted(transcripts, key=lambda each: ctm_place(each.recording))))
 
 
 FORMATS = {
