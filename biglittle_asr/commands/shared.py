@@ -91,9 +91,9 @@ def shared_model(recognizer: Recognizer, options: argparse.Namespace) -> SharedM
 
     settings = decoding_settings(options)
     if settings is not None:
-        paths = {name: getattr(settings, name) for name in ("lm", "lexicon")}
-        absolute = {name: str(Path(path).absolute()) for name, path in paths.items() if path is not None}
-        settings = dataclasses.replace(settings, **absolute)
+        # Workers run in other folders.
+        lm, lexicon = (None if each is None else str(Path(each).absolute()) for each in (settings.lm, settings.lexicon))
+        settings = dataclasses.replace(settings, lm=lm, lexicon=lexicon)
     # The number of a device is of one machine; Ray gives each worker its own.
     device, more = options.device.partition(":")[0], (options.runtime, options.precision)
     return SharedModel.of(options.model, recognizer, device, *more, settings)

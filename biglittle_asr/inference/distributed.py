@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 import pickle
 import secrets
@@ -117,7 +118,7 @@ class SharedModel:
             "decoding": None if self.settings is None else dataclasses.asdict(self.settings),
         }
 
-    def open(self) -> Recognizer:
+    def load(self) -> Recognizer:
         """Make the recognizer, with one thread; raises OSError or ValueError as `load_model` and `set_search` do."""
         torch.set_num_threads(1)
         with tempfile.TemporaryDirectory(prefix="biglittle") as folder:
@@ -141,7 +142,7 @@ class Worker:
         self.recognizer: Recognizer | None = None
         self.error: Exception | None = None
         try:
-            self.recognizer = ray.get(model).open()
+            self.recognizer = ray.get(model).load()
         except (OSError, ValueError) as error:
             self.error = ValueError(f"a worker on {socket.gethostname()} cannot begin: {error}")
 
@@ -194,6 +195,8 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
     if ray.is_initialized():
         yield
         return
+    # Otherwise, news of dead workers would go to standard output, whatever log_to_driver is.
+    ray._private.worker._worker_logs_enabled = False
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         options: dict[str, Any] = {"address": address}
         if address is None:
@@ -310,18 +313,12 @@ def _map(
     """Yield the numbers and results of units, in their order; units whose workers died are missing."""
     import ray.data
 
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    context.max_errored_blocks = -1
-    context.execution_no_progress_timeout_s = -1
-    _mute("ray.data")
     rows = [{"number": n, "recordings": pickle.dumps([*map(_anywhere, unit)])} for n, unit in enumerate(units)]
     workers = ray.data.ActorPoolStrategy(min_size=1, max_size=len(rows), initial_size=max(1, min(slots, len(rows))))
     with warnings.catch_warnings():
         # Ray gives up this way of saying max_task_retries in 2.64, which setup.py excludes; there is no other yet.
         warnings.simplefilter("ignore")
+        _set_up(ray.data.DataContext.get_current())
         # One block per unit, which is Ray's unit of work.
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Worker,
@@ -338,12 +335,16 @@ def _map(
         yield int(row["number"]), found
 
 
-def _mute(name: str) -> None:
-    """Keep messages of a package out of standard error; its log files have them."""
-    import logging
-
-    for handler in logging.getLogger(name).handlers:
+def _set_up(context: Any) -> None:
+    """Have units in order and without messages, however long each takes, and those whose workers died left out."""
+    context.execution_options.preserve_order = True
+    context.execution_no_progress_timeout_s = -1
+    context.max_errored_blocks = -1
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
+            # Its log file has them.
             handler.setLevel(logging.CRITICAL)
 
 

@@ -87,7 +87,7 @@ def evaluate(
     ValueError
         If all utterances are left out.
     """
-    given = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
+    given: dict[str, Any] = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
     results = transcribe_rows(recognizer, rows, **given)
     return score_by_utterance(rows, results, bootstrap=bootstrap, unreadable=unreadable, normalizer=normalizer)
 
@@ -146,7 +146,7 @@ def evaluate_nist(
     read_stm(stm)
     if glm is not None:
         read_glm(glm)
-    given = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
+    given: dict[str, Any] = {"batch_seconds": batch_seconds, "progress": progress, "report": report, "engine": engine}
     results = transcribe_rows(recognizer, rows, **given)
     if all(isinstance(result, Failure) for result in results):
         raise ValueError(f"not one of {len(rows)} segments could be transcribed, so that there is nothing to score.")
