@@ -6,9 +6,9 @@ python benchmarks/distributed.py MODEL data/test.csv --repeat 5 --workers 1 2 4
 
 One process transcribes all recordings with one thread. Then, for each number of workers, a cluster of this machine with
 as many cores does. The rate is of the time between the first results and the last; the time until the first is the
-start, which is paid once: Ray's processes, and in each worker the import of PyTorch and the model. The efficiency is the
-rate over that of as many single processes. All times are by the clock, so run this on a quiet machine; the load at the
-beginning is printed.
+start, which is paid once: Ray's processes, and in each worker the import of PyTorch and the model. The efficiency is
+the rate over that of as many single processes. All times are by the clock, so run this on a quiet machine; the load at
+the beginning is printed.
 """
 
 from __future__ import annotations

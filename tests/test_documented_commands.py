@@ -35,6 +35,7 @@ NOT_RUN = {
     r"python benchmarks/": "measures for minutes; tests/test_benchmarks.py runs them in small",
     r"python tests/support/": "kills trainings for minutes; tests/tasks/engine and tests/study kill some",
     r"biglittle serve": "runs until it is stopped; tests/serve starts it",
+    r"biglittle .*--engine ray": "starts a cluster; tests/inference/test_distributed.py has one",
     r"biglittle export|.* --runtime ": "takes a minute; tests/inference/test_exporting.py runs every kind",
     r"biglittle evaluate an4 .*--corpus": "needs all of AN4; tests/inference/test_pretrained.py has it",
     r"biglittle pack": "needs a checkpoint; tests/inference/test_packing.py trains some",

@@ -60,6 +60,8 @@ OTHERS = {
     "export.files.read_onnx": "tests/inference/test_exporting.py",
     "files.force_to_disk": "writes",
     "inference.folder.packing.copy_model": "a folder that was just loaded",
+    "inference.distributed.SharedModel.of": "a folder that was just loaded",
+    "inference.distributed._silence": "the null device",
     "inference.inputs._find": "only copies it",
     "profiling.latency.processor": "the system's",
     "recipe.network._load_part": "executes what the file names: tests/recipe",

@@ -4,6 +4,7 @@
 - `recognizer.py`: everything from samples to the frame-wise outputs that decoding reads
 - `audio.py`, `inputs.py`: recordings of any kind, as samples at the model's rate
 - `transcription.py`, `windows.py`, `streaming.py`, `evaluation.py`: from recordings to words and error rates
+- `distributed.py`, `archive.py`: the same on many cores and machines, and transcripts in parts
 - `tuning.py`: the weights of a beam search
 - `transcripts.py`: transcripts as text, JSON, CTM, SRT, WebVTT and TSV
 - `optimize.py`: networks made faster, with the same outputs

@@ -179,10 +179,9 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
     ValueError
         If Ray is not installed, no cluster answers at the address, or it cannot be joined or started.
     """
-    local = address is None or address.rpartition(":")[0] in ("127.0.0.1", "localhost", "[::1]")
     if address is not None and address != "auto":
         _check_address(address)
-    for name, value in {**QUIET, **(LOCAL if local else {})}.items():
+    for name, value in {**QUIET, **(LOCAL if address is None else {})}.items():
         os.environ.setdefault(name, value)
     if address is None and os.environ["RAY_AUTH_MODE"] == "token" and "RAY_AUTH_TOKEN_PATH" not in os.environ:
         # Without one in the environment, Ray would write one into the user's home.
@@ -197,7 +196,9 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
         return
     # Otherwise, news of dead workers would go to standard output, whatever log_to_driver is.
     ray._private.worker._worker_logs_enabled = False
-    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+    # Ray's own place, since the paths of its sockets must be short.
+    place = "/tmp" if os.path.isdir("/tmp") else None
+    with tempfile.TemporaryDirectory(prefix="ray", dir=place, ignore_cleanup_errors=True) as folder:
         options: dict[str, Any] = {"address": address}
         if address is None:
             options = {
@@ -283,6 +284,7 @@ def distribute(
         If a worker cannot load the model, or a recording is of samples in memory.
     """
     import ray
+    import ray.data
 
     resource = "CPU" if model.device == "cpu" else "GPU"
     slots = int(ray.cluster_resources().get(resource, 0))
@@ -291,30 +293,37 @@ def distribute(
     shared = ray.put(model)
     options = {"window_seconds": window_seconds, "batch_seconds": batch_seconds}
     left, done = dict(enumerate(recordings)), 0
-    # What kills its worker each time takes its unit along. Alone, it does not.
-    for most in (max(1, min(UNIT_RECORDINGS, len(recordings) // (UNITS_PER_CORE * max(1, slots)))), 1):
+    # What kills its worker each time takes its unit along, and the one that waits behind it. Alone, it does not.
+    together = max(1, min(UNIT_RECORDINGS, len(recordings) // (UNITS_PER_CORE * max(1, slots))))
+    for most, in_flight in ((together, None), (1, 1)):
+        if not left:
+            return
         units = list(_units(left, most))
-        for number, results in _map(shared, options, [[left[i] for i in unit] for unit in units], slots, resource):
+        workers = ray.data.ActorPoolStrategy(
+            min_size=1,
+            max_size=len(units),
+            initial_size=max(1, min(slots, len(units))),
+            max_tasks_in_flight_per_actor=in_flight,
+        )
+        needs = {"compute": workers, "num_cpus" if resource == "CPU" else "num_gpus": 1}
+        for number, results in _map(shared, options, [[left[i] for i in unit] for unit in units], needs):
             for index, result in zip(units[number], results, strict=True):
                 # The worker's recording has another path.
                 yield dataclasses.replace(result, recording=left.pop(index))
             done += len(results)
             progress(done, len(recordings))
-        if not left:
-            return
     for recording in left.values():
         name = recording.label or recording.path
         yield Failure(recording, ValueError(f"{name}: the processes that transcribed it died; transcribe it alone."))
 
 
 def _map(
-    shared: Any, options: Mapping[str, Any], units: Sequence[Sequence[Recording]], slots: int, resource: str
+    shared: Any, options: Mapping[str, Any], units: Sequence[Sequence[Recording]], needs: Mapping[str, Any]
 ) -> Iterator[tuple[int, list[Transcript | Failure]]]:
     """Yield the numbers and results of units, in their order; units whose workers died are missing."""
     import ray.data
 
     rows = [{"number": n, "recordings": pickle.dumps([*map(_anywhere, unit)])} for n, unit in enumerate(units)]
-    workers = ray.data.ActorPoolStrategy(min_size=1, max_size=len(rows), initial_size=max(1, min(slots, len(rows))))
     with warnings.catch_warnings():
         # Ray gives up this way of saying max_task_retries in 2.64, which setup.py excludes; there is no other yet.
         warnings.simplefilter("ignore")
@@ -323,10 +332,8 @@ def _map(
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             Worker,
             fn_constructor_args=(shared, options),
-            compute=workers,
-            num_cpus=1,
-            num_gpus=1 if resource == "GPU" else None,
             max_task_retries=RETRIES,
+            **needs,
         )
     for row in results.iter_rows():
         found = pickle.loads(row["found"])

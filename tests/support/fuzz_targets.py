@@ -37,6 +37,7 @@ from biglittle_asr.corpora.recordings import read_recordings
 from biglittle_asr.corpora.sharding import write_shards
 from biglittle_asr.corpora.telephone import fisher, hub5, switchboard
 from biglittle_asr.corpora.utterance import Utterance
+from biglittle_asr.decoding import Word
 from biglittle_asr.decoding.ctc.lexicon import read_words
 from biglittle_asr.decoding.hmm import kaldi
 from biglittle_asr.decoding.hmm.tying import monophones, read_tying
@@ -44,8 +45,11 @@ from biglittle_asr.decoding.lm.language_model import load_kenlm, open_language_m
 from biglittle_asr.decoding.lm.sentences import read_sentences
 from biglittle_asr.decoding.settings import read_hotwords, read_settings
 from biglittle_asr.features.images import read_image
+from biglittle_asr.inference.archive import TranscriptArchive
+from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.folder.packing import from_checkpoint, started_from
 from biglittle_asr.inference.folder.store import read_model
+from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.models.checkpoints import read_checkpoint
 from biglittle_asr.recipe.listing import list_values
 from biglittle_asr.scoring import (
@@ -785,7 +789,33 @@ HYBRID = {
     ),
 }
 
+
+def archive_of(path: Path) -> TranscriptArchive:
+    """The archive that a file is in."""
+    return TranscriptArchive(path.parent, "text", {"model": "0a1b"})
+
+
+def part(folder: Path) -> list[bytes]:
+    """JSON lines of an archive."""
+    with archive_of(folder / "part") as archive:
+        for name in ("a", "b"):
+            archive.add(Transcript(Recording(name, Path(f"{name}.wav")), 1.0, (Word("YES", 0.1, 0.5, 0.9),)))
+    return [(folder / "part-000000.jsonl").read_bytes()]
+
+
+def archive_settings(folder: Path) -> list[bytes]:
+    """Settings of an archive."""
+    part(folder)
+    return [(folder / "settings.json").read_bytes()]
+
+
+ARCHIVES = {
+    "part of an archive": Target(part, archive_of, "text", "part-000000.jsonl"),
+    "settings of an archive": Target(archive_settings, archive_of, "json", "settings.json"),
+}
+
 TARGETS: dict[str, Target] = {
+    **ARCHIVES,
     **AUDIO,
     **IMAGES,
     **SCORING,
