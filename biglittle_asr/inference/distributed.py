@@ -106,7 +106,7 @@ class SharedModel:
         Example
         -------
         >>> SharedModel({"config.json": b"{}"}).facts()
-        {'model': '7dae7fd9ffb9db0b', 'runtime': 'torch', 'precision': 'fp32', 'decoding': None}
+        {'model': 'd456867ea4933cd1', 'runtime': 'torch', 'precision': 'fp32', 'decoding': None}
         """
         digest = hashlib.sha256()
         for name, content in sorted(self.files.items()):

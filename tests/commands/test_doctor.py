@@ -31,7 +31,7 @@ def declared() -> dict[str, list[str]]:
         patch.chdir(REPOSITORY)
         runpy.run_path(str(REPOSITORY / "setup.py"))
     return {
-        extra: [re.split("[<>=]", requirement)[0] for requirement in requirements]
+        extra: [re.split(r"[<>=\[]", requirement)[0] for requirement in requirements]
         for extra, requirements in given["extras_require"].items()
     }
 
