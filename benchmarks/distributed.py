@@ -36,6 +36,8 @@ from biglittle_asr.threads import bound_spinning, usable_cores
 
 GOOD = 0.85
 """An efficiency above this is that of the cores."""
+QUIET = 1.0
+"""Above this load, other programs have a part in the times."""
 BUSY = 0.8
 """A driver that computes for more than this part of the time is the limit itself."""
 
@@ -112,12 +114,12 @@ def limit(row: dict[str, Any], load: float) -> str:
     """What more would make it faster."""
     if row["workers"] > usable_cores():
         return f"this machine's {usable_cores()} cores"
+    if load > QUIET:
+        return "not told, since other programs ran; measure again when the machine is quiet"
     if row["efficiency"] > GOOD:
         return "the workers' cores: as many more times as fast"
     if row["driver"] > BUSY:
         return "the driver"
-    if load > 0.5:
-        return "other programs on this machine; measure again when it is quiet"
     return "Ray's work between units, and the driver and the workers sharing cores"
 
 
