@@ -54,6 +54,10 @@ RETRIES = 2
 """How often a unit is repeated whose worker died, and again when its recordings are alone."""
 CONNECT_SECONDS = 10.0
 """How long to wait for an answer from an address."""
+SETTINGS_FRAME = b"\x04"
+HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + SETTINGS_FRAME + bytes(5)
+"""How a connection for remote calls (gRPC) begins: length, type, flags and stream of an empty frame of settings. The
+server answers with its own (RFC 9113, section 3.4)."""
 
 LOCAL = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -222,12 +226,15 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
 
 
 def _check_address(address: str) -> None:
-    """Find out quickly whether anything answers, for Ray would wait long and end the process."""
+    """Find out quickly whether something like Ray answers, for Ray itself would wait for minutes."""
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"--address {address}: must be HOST:PORT, or auto.")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS) as connection:
+            connection.sendall(HTTP2)
+            if "RAY_USE_TLS" not in os.environ and connection.recv(4)[3:] != SETTINGS_FRAME:
+                raise OSError("something else does")
     except OSError as error:
         raise ValueError(
             f"--address {address}: no Ray cluster answers there ({error.strerror or first_line(error)}); check the "

@@ -9,6 +9,7 @@ import pickle
 import re
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -294,6 +295,15 @@ def test_what_a_cluster_cannot_do_is_told_in_a_sentence(
     said = capsys.readouterr()
     assert said.out == "" and message in said.err and said.err.count("\n") == 1
     assert not list(tmp_path.glob("out/part-*"))
+
+
+def test_another_server_is_no_cluster(model_folder: Path, recordings: list[Path], tmp_path: Path, capsys: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: server.accept()[0].sendall(b"HTTP/1.1 400 Bad Request\r\n"))
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        options = ["--engine", "ray", "--address", address, "--output", tmp_path / "out"]
+        assert run(model_folder, recordings[0], *options) == 1
+    assert f"{address}: no Ray cluster answers there (something else does)" in capsys.readouterr().err
 
 
 def test_ray_is_asked_for_where_it_is_missing(
