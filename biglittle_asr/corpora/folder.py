@@ -210,9 +210,10 @@ def _choose_splits(
         of_speaker = split_by_lot(speakers, missing, seed)
         logger.info(f"folder: {', '.join(missing)} split off by speaker.")
         return chosen | {each.id: of_speaker[str(each.speaker)] for each in pool}
+    why = "" if split_by == "chance" else f" ({len(speakers) or 'no'} speakers are known)"
     logger.warning(
-        f"folder: {', '.join(missing)} split off by chance ({len(speakers) or 'no'} speakers are known): who speaks in "
-        "test may be heard in training as well, so that scores say nothing of other speakers."
+        f"folder: {', '.join(missing)} split off by chance{why}: a speaker may be in train and in test, so the scores "
+        "say nothing about other speakers. If folders are named by speaker, give names={speaker}/*."
     )
     return chosen | split_by_lot({each.id: 1 for each in pool}, missing, seed)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -38,8 +38,15 @@ from biglittle_asr.files import replacing, write_atomically
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.classification import Classifier
 from biglittle_asr.inference.recognizer import Recognizer
-from biglittle_asr.inference.runtimes import OnnxRuntime, Runtime, RuntimeNetwork, check_installed, find_runtime
-from biglittle_asr.messages import unknown
+from biglittle_asr.inference.runtimes import (
+    OnnxRuntime,
+    Runtime,
+    RuntimeNetwork,
+    RuntimeStream,
+    check_installed,
+    find_runtime,
+)
+from biglittle_asr.messages import show, unknown
 
 TOLERANCE = 1e-3
 """Largest difference between the outputs of a network and of its file, relative to the largest output if above 1."""
@@ -49,6 +56,10 @@ LONGEST_CALIBRATION = 30.0
 """Seconds of each recording that calibration reads."""
 STEP_SECONDS = 0.32
 """Default audio per step of a streaming file."""
+MOST_STEP_FRAMES = 1 << 15
+"""Longest step of a streaming file in feature frames, so that a damaged file cannot ask for all memory."""
+TRIED_FRAMES = 16
+"""Feature frames of the test run after loading."""
 ONNX = "onnx"
 """Folder of the files in a model folder, as on the Hugging Face hub."""
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -105,7 +116,7 @@ def export_recognizer(
         None if inputs == "normalized" else recognizer.normalize,
         recognizer.compute_features if inputs == "audio" else None,
     )
-    metadata = own_metadata(content="utterances", inputs=inputs, weights=fingerprint(recognizer)) | {
+    metadata = own_metadata(**utterance_facts(recognizer, inputs)) | {
         "vocab_size": str(recognizer.tokenizer.size),
         "subsampling_factor": str(recognizer.model.encoder.time_stride),
         "normalize_type": "per_feature" if inputs == "normalized" and sentence else "",
@@ -141,6 +152,42 @@ class Head(nn.Module):
         return self.kind.outputs_of(self.model, encoded, frames)[0]
 
 
+def utterance_facts(recognizer: Recognizer, inputs: str) -> dict[str, Any]:
+    """What the metadata of a file for padded batches says to this package; see :func:`export_recognizer`."""
+    return {"content": "utterances", "inputs": inputs, "weights": fingerprint(recognizer)}
+
+
+def stream_facts(recognizer: Recognizer, window: int) -> dict[str, Any]:
+    """What the metadata of a file for streaming says to this package.
+
+    Arguments
+    ---------
+    recognizer : Recognizer
+        Causal.
+    window : int
+        Frames per step, a multiple of the encoder's alignment.
+    """
+    encoder = recognizer.model.encoder
+    # Every window has the same state.
+    step = StepNetwork(encoder, Head(recognizer), None, encoder.alignment)
+    return {
+        "content": "stream",
+        "inputs": "features",
+        "weights": fingerprint(recognizer),
+        "window": window,
+        "time_stride": encoder.time_stride,
+        "state_size": step.state_size,
+        "input_size": encoder.config.input_size,
+        "outputs": _output_size(recognizer),
+    }
+
+
+@torch.no_grad()
+def _output_size(recognizer: Recognizer) -> int:
+    """Values of an output of a file."""
+    return int(Head(recognizer)(torch.zeros(1, 1, recognizer.model.encoder.output_size)).shape[2])
+
+
 def export_stream(recognizer: Recognizer, folder: Path, step_seconds: float = STEP_SECONDS) -> Path:
     """Write a causal recognizer's network as an ONNX file that takes a stream step by step.
 
@@ -163,19 +210,10 @@ def export_stream(recognizer: Recognizer, folder: Path, step_seconds: float = ST
         )
     frames = step_seconds * recognizer.sample_rate / compute.hop_samples
     window = max(1, -(-round(frames) // encoder.alignment)) * encoder.alignment
+    if window > MOST_STEP_FRAMES:
+        raise ExportError(f"a step of {step_seconds:g} s is longer than {MOST_STEP_FRAMES} frames; take a shorter one.")
     module = StepNetwork(encoder, Head(recognizer), recognizer.normalize, window)
-    facts = {
-        "content": "stream",
-        "inputs": "features",
-        "weights": fingerprint(recognizer),
-        "window": window,
-        "time_stride": encoder.time_stride,
-        "state_size": module.state_size,
-        "input_size": encoder.config.input_size,
-    }
-    with torch.no_grad():
-        facts["outputs"] = Head(recognizer)(torch.zeros(1, 1, encoder.output_size)).shape[2]
-    metadata = own_metadata(**facts) | {
+    metadata = own_metadata(**stream_facts(recognizer, window)) | {
         "window_size": str(window),
         "chunk_shift": str(window),
         "subsampling_factor": str(encoder.time_stride),
@@ -191,10 +229,9 @@ def export_stream(recognizer: Recognizer, folder: Path, step_seconds: float = ST
     with replacing(path) as partial:
         partial.write_bytes(content)
         runtime = OnnxRuntime(partial, 1)
-        network = RuntimeNetwork(runtime, lambda: runtime)
         whole = UtteranceNetwork(encoder, Head(recognizer), recognizer.normalize)
         for example in _examples(recognizer, "features"):
-            stream, features = network.stream(), torch.from_numpy(example).transpose(1, 2)
+            stream, features = RuntimeStream(runtime), torch.from_numpy(example).transpose(1, 2)
             with torch.no_grad():
                 found = torch.cat([stream.step(features[:, :50]), stream.finish(features[:, 50:])])
                 _check(found.numpy(), whole(torch.from_numpy(example))[0].numpy(), None)
@@ -278,7 +315,8 @@ def run_elsewhere(recognizer: Recognizer, folder: Path, runtime: str, precision:
         check_weights(found, path, folder, weights)
         return found
 
-    normalize = recognizer.normalize
+    normalize, encoder = recognizer.normalize, recognizer.model.encoder
+    example = torch.zeros(1, TRIED_FRAMES, encoder.config.input_size)
 
     def make_stream(place: Path) -> Path:
         # The recognizer's own normalization, whose place InTheFile has taken by now, goes into this file too.
@@ -289,14 +327,35 @@ def run_elsewhere(recognizer: Recognizer, folder: Path, runtime: str, precision:
             recognizer.normalize = replaced
 
     def stream() -> Runtime:
-        return opened(STREAMING, make_stream)
+        found = opened(STREAMING, make_stream)
+        window = found.facts.get("window")
+        if type(window) is not int or window % encoder.alignment or not 0 < window <= MOST_STEP_FRAMES:
+            raise ValueError(f"{found.path}: takes steps of {show(window)} frames; export the model again.")
+        # The recognizer without its normalization, which is in the file, has another checksum.
+        _check_facts(found, stream_facts(recognizer, window) | {"weights": weights})
+        RuntimeStream(found).finish(example)
+        return found
 
-    network = RuntimeNetwork(opened(names[precision], lambda place: export_recognizer(recognizer, place)), stream)
-    if network.runtime.facts.get("inputs") not in ("features", "normalized"):
-        raise ValueError(f"{folder / ONNX / names[precision]}: takes audio; export it again without --inputs.")
+    utterances = opened(names[precision], lambda place: export_recognizer(recognizer, place))
+    if utterances.facts.get("inputs") == "audio":
+        raise ValueError(f"{utterances.path}: takes audio; export it again without --inputs.")
+    inputs = "features" if utterances.facts.get("inputs") == "features" else "normalized"
+    _check_facts(utterances, utterance_facts(recognizer, inputs))
+    network = RuntimeNetwork(utterances, stream, encoder.time_stride, _output_size(recognizer))
+    network.outputs(example, torch.tensor([TRIED_FRAMES]))
     recognizer.network = network
     if network.normalizes:
         recognizer.normalize = InTheFile()
+
+
+def _check_facts(runtime: Runtime, expected: Mapping[str, Any]) -> None:
+    """Refuse a file whose facts are not those of a recognizer."""
+    wrong = [name for name in expected if runtime.facts.get(name) != expected[name]]
+    if wrong:
+        raise ValueError(
+            f"{runtime.path}: its metadata has {show(runtime.facts.get(wrong[0]))} for {wrong[0]}, but the model has "
+            f"{show(expected[wrong[0]])}; export the model again."
+        )
 
 
 class InTheFile(nn.Module):

@@ -153,4 +153,4 @@ def _audio_inside(top: Path, tell: Callable[[str], None]) -> Iterator[Path]:
     if others:
         kinds = [f"{count} {suffix}" for suffix, count in others.most_common(NAMED_SUFFIXES)]
         kinds += ["others"] if len(others) > NAMED_SUFFIXES else []
-        tell(f"{top}: {others.total()} files left out that are not called as audio is ({', '.join(kinds)}).")
+        tell(f"{top}: {others.total()} files left out, whose names do not end as audio's do ({', '.join(kinds)}).")

@@ -59,9 +59,36 @@ class Runtime(ABC):
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:
         """Load a file; returns its metadata."""
 
-    @abstractmethod
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Compute the outputs from the inputs, both in the order of the file."""
+        """Compute the outputs from the inputs, both in the order of the file.
+
+        Raises
+        ------
+        ValueError
+            If the file's network cannot be run on them.
+        """
+        try:
+            return self._run(inputs)
+        except Exception as error:  # runtimes have error classes of their own
+            raise ValueError(
+                f"{self.path}: {self.name} cannot run it ({first_line(error)}); export the model again."
+            ) from error
+
+    @abstractmethod
+    def _run(self, inputs: Sequence[Array]) -> list[Array]:
+        """Compute the outputs."""
+
+    def floats(self, outputs: Array, *shape: int | None) -> Tensor:
+        """Outputs as a tensor; raises ValueError unless they have the shape, whose None may be any size."""
+        fits = outputs.ndim == len(shape) and all(
+            size in (None, found) for size, found in zip(shape, outputs.shape, strict=True)
+        )
+        if not fits or outputs.dtype != np.float32 or not np.isfinite(outputs).all():
+            raise ValueError(
+                f"{self.path}: computes {outputs.dtype} of shape {list(outputs.shape)}, and not finite float32 of "
+                f"shape {list(shape)}; export the model again."
+            )
+        return torch.from_numpy(outputs)
 
 
 class OnnxRuntime(Runtime):
@@ -83,7 +110,7 @@ class OnnxRuntime(Runtime):
         metadata: Mapping[str, str] = self._session.get_modelmeta().custom_metadata_map
         return metadata
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
+    def _run(self, inputs: Sequence[Array]) -> list[Array]:
         found: list[Array] = self._session.run(None, dict(zip(self._inputs, inputs, strict=True)))
         return found
 
@@ -106,7 +133,7 @@ class OpenVINO(Runtime):
         facts = dict(found["framework"]) if "framework" in list(found) else {}
         return {key: str(each.value if isinstance(each, openvino.OVAny) else each) for key, each in facts.items()}
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
+    def _run(self, inputs: Sequence[Array]) -> list[Array]:
         found = self._request.infer(dict(enumerate(inputs)))
         return [np.array(found[index]) for index in range(len(found))]
 
@@ -163,10 +190,13 @@ class RuntimeNetwork:
         The file for padded batches.
     stream : function without arguments
         Opens the file for streaming; raises ValueError if the network cannot stream.
+    time_stride, size : int
+        Feature frames per output, and values of an output.
     """
 
-    def __init__(self, runtime: Runtime, stream: Callable[[], Runtime]) -> None:
+    def __init__(self, runtime: Runtime, stream: Callable[[], Runtime], time_stride: int, size: int) -> None:
         self.runtime = runtime
+        self.time_stride, self.size = time_stride, size
         # Streams keep their state themselves, so that all can share one open file.
         self._stream = functools.cache(stream)
 
@@ -176,10 +206,18 @@ class RuntimeNetwork:
         return bool(self.runtime.facts["inputs"] == "features")
 
     def outputs(self, features: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Compute what decoding reads, (B, T', D), and frames (B,), of features (B, T, F) and frames (B,)."""
+        """Compute what decoding reads, (B, T', D), and frames (B,), of features (B, T, F) and frames (B,).
+
+        Raises
+        ------
+        ValueError
+            If the file's network cannot be run, or its outputs are of another shape or not finite.
+        """
         planes = np.ascontiguousarray(features.float().transpose(1, 2).numpy())
-        outputs, found = self.runtime.run([planes, frames.numpy()])
-        return torch.from_numpy(outputs), torch.from_numpy(found)
+        outputs = self.runtime.run([planes, frames.numpy()])[0]
+        longest = output_length(features.shape[1], self.time_stride)
+        # The file counts frames too, for programs that do not know the stride.
+        return self.runtime.floats(outputs, len(features), longest, self.size), output_length(frames, self.time_stride)
 
     def stream(self) -> RuntimeStream:
         """Begin a stream."""
@@ -228,4 +266,5 @@ class RuntimeStream:
     def _run(self, window: Array) -> Tensor:
         lengths = np.array([self.window], np.int64)
         outputs, _, *self._state = self.runtime.run([np.ascontiguousarray(window), lengths, *self._state])
-        return torch.from_numpy(outputs[0])
+        size = int(self.runtime.facts["outputs"])
+        return self.runtime.floats(outputs, 1, output_length(self.window, self.stride), size)[0]

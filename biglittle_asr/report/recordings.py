@@ -105,7 +105,7 @@ def link(audio: Audio | None, folder: Path) -> str:
     >>> link(Audio(1.0, str(folder / "a b.wav"), Segment(1, 2.0, 1.5)), folder / "reports")
     '../a%20b.wav#t=2,3.5'
     """
-    if audio is None or not audio.wav or ShardMember.parse(audio.wav) is not None or not Path(audio.wav).is_file():
+    if audio is None or not audio.wav or ShardMember.parse(audio.wav) is not None or not os.path.isfile(audio.wav):
         return ""
     relative = os.path.relpath(Path(audio.wav).resolve(), folder.resolve())
     # A colon in the first part of an address would end a scheme's name.

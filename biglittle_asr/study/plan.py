@@ -207,8 +207,9 @@ def has_key(hparams: Path, key: str) -> bool:
 def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator[Run]:
     _check_keys(entry, {"name", *DEFAULTS}, where)
     name = str(entry.get("name") or "")
-    if not re.fullmatch(r"\w[\w.+-]*", name):
-        raise StudyError(f"{where}: its name is {show(name)}, but must be of letters, digits and _ . + - alone.")
+    # Files are called by names and seeds.
+    if not re.fullmatch(r"\w[\w.+-]{,99}", name):
+        raise StudyError(f"{where}: its name is {show(name)}, but must be of up to 100 letters, digits and _ . + -.")
     where = f"{where} ({name})"
     settings = {**defaults, **entry}
     for key in ("recipe", "hparams", "seeds"):
@@ -221,8 +222,10 @@ def _read_entry(entry: Any, defaults: Mapping[str, Any], where: str) -> Iterator
     if settings["test"] not in (True, False, None):
         raise StudyError(f"{where}: test is {show(settings['test'])}, but must be true, false or null.")
     seeds = settings["seeds"] if isinstance(settings["seeds"], list) else [settings["seeds"]]
-    if not seeds or any(type(seed) is not int or seed < 0 for seed in seeds):
-        raise StudyError(f"{where}: seeds are {show(settings['seeds'])}, but must be whole numbers, such as [1, 2, 3].")
+    if not seeds or any(type(seed) is not int or not 0 <= seed < 1 << 32 for seed in seeds):
+        raise StudyError(
+            f"{where}: seeds are {show(settings['seeds'])}, but must be whole numbers below 2^32, such as [1, 2, 3]."
+        )
     data = None if settings["data"] is None else str(settings["data"])
     for seed in seeds:
         yield Run(name, seed, str(settings["recipe"]), str(settings["hparams"]), data, settings["test"], overrides)
@@ -238,7 +241,7 @@ def _read_comparison(entry: Any, study: Study, where: str) -> ComparedRuns:
         runs = study.seeds(str(entry.get(key)))
         if not runs:
             names = ", ".join(dict.fromkeys(run.name for run in study.runs))
-            raise StudyError(f"{where}: {key} is {entry.get(key)!r}, but must be one of: {names}.")
+            raise StudyError(f"{where}: {key} is {show(entry.get(key))}, but must be one of: {names}.")
         sides.append(({run.data for run in runs.values()}, runs.keys()))
     if sides[0] != sides[1]:
         raise StudyError(f"{where}: {entry['run']} and {entry['against']} must have the same seeds and data.")

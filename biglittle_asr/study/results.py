@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from biglittle_asr.files import InvalidJSON, read_json, read_table, write_table
-from biglittle_asr.messages import first_line
+from biglittle_asr.messages import first_line, show
 from biglittle_asr.study.locks import locked_folder
 from biglittle_asr.study.plan import Run, Study, StudyError
 
@@ -31,6 +32,15 @@ COLUMNS = (
     *(f"{name}_{count}" for name in SETS for count in COUNTS),
     *IMAGE_SCORES,
 )
+
+WHOLE = ("epochs", "dev_images", *(f"{name}_{count}" for name in SETS for count in COUNTS if count != "wer"))
+"""Columns of whole numbers."""
+NUMBERS = (
+    *("parameters", "macs", "encoder_macs", "head_macs", "latency_ms", "latency_low_ms", "minutes"),
+    *(f"{name}_wer" for name in SETS),
+    *("dev_top1_error", "dev_top5_error"),
+)
+"""Columns of other numbers."""
 
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 """CPU instructions that affect training time, and whether training uses bfloat16."""
@@ -83,6 +93,14 @@ class Results:
             raise StudyError(
                 f"{self.path}: has the column '{unknown[0]}', so it is not a table of results; name another file."
             )
+        for row in rows:
+            for columns, kind in ((WHOLE, "a whole number"), (NUMBERS, "a number")):
+                wrong = [name for name in columns if row.get(name) and not _is_number(row[name], columns is WHOLE)]
+                if wrong:
+                    raise StudyError(
+                        f"{self.path}: {wrong[0]} of {show(row['name'])}, seed {show(row['seed'])}, is "
+                        f"{show(row[wrong[0]])}, but must be {kind}; correct the line."
+                    )
         return [{name: row.get(name, "") for name in COLUMNS} for row in rows]
 
     def has(self, run: Run) -> bool:
@@ -138,6 +156,15 @@ def _find(rows: Sequence[Row], run: Run, path: Path) -> Row | None:
                     f"{path}: has {run.label} with {key} '{row[key]}', not '{value}'; give other settings another name."
                 )
     return next((row for row in reversed(found) if not run.test or row["test"] == _truth(True)), None)
+
+
+def _is_number(text: str, whole: bool) -> bool:
+    if whole:
+        return text.isascii() and text.isdecimal() and len(text) < 19
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def _truth(value: bool | None) -> str:

@@ -5,6 +5,7 @@ Kind of file in `fuzz_targets.py`, and a change of its good contents, or a conte
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 Change = Callable[[bytes], bytes]
@@ -88,4 +89,21 @@ REGRESSIONS: dict[str, tuple[str, Change]] = {
     "recipe, date": ("recipe", replace(b"seed: 1234", b"seed: 2001-99-99")),
     "FLAC from a pipe, nothing but its header": ("AIFF and FLAC, from a pipe", lambda good: good[:42]),
     "graph, number of a word": ("graph, words", replace(b"YES 1", b"YES " + MANY_DIGITS)),
+    # Tables and studies.
+    "study, long seed": ("study, comparisons", replace(b"[1, 2]", b"[1, %s]" % MANY_DIGITS[:300])),
+    "study, long name": ("study, comparisons", replace(b'"twin"}', b'"%s"}' % (b"a" * 300))),
+    "results, cost": ("study, results", replace(b"150000000", b"yes")),
+    "results, number of epochs": ("study, results", replace(b",5,10,", b",%,10,")),
+    "results, infinite": ("study, results", replace(b",5,10,", b",5,inf,")),
+    "report, long path of audio": ("report, manifest of a recipe", replace(b"/nowhere/", b"/" + b"a" * 5000)),
+    # Networks in other runtimes.
+    "ONNX, unknown operator": ("model.onnx", replace(b"MatMul", b"MatMux")),
+    "ONNX, other axis": ("model.onnx", replace(b"perm", b"pern")),
+    "ONNX, other inputs": ("model.onnx", replace(b'"features"', b'"feature_"')),
+    "ONNX, not finite": (
+        "model.onnx",
+        lambda good: re.sub(rb"(weightsJ..)....", lambda found: found[1] + b"\0\0\xc0\x7f", good, flags=re.S),
+    ),
+    "ONNX, stream without frames": ("model.streaming.onnx", lambda good: re.sub(rb'"window": .', b'"window": 0', good)),
+    "ONNX, large state": ("model.streaming.onnx", lambda good: re.sub(rb'"state_size": ..', b'"state_size": 1e', good)),
 }

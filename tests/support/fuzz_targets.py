@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import functools
 import gzip
 import io
 import json
 import os
+import random
 import shutil
 import subprocess
+import sys
 import tarfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import kaldi_native_io
 import kaldifst
 import numpy as np
+import onnx
 import safetensors.torch
 import soundfile
 import torch
@@ -44,14 +49,21 @@ from biglittle_asr.decoding.hmm.tying import monophones, read_tying
 from biglittle_asr.decoding.lm.language_model import load_kenlm, open_language_model
 from biglittle_asr.decoding.lm.sentences import read_sentences
 from biglittle_asr.decoding.settings import read_hotwords, read_settings
+from biglittle_asr.export.files import FLOAT, INT8, STREAMING, own_metadata
 from biglittle_asr.features.images import read_image
+from biglittle_asr.inference import Recognizer, load_model
 from biglittle_asr.inference.archive import TranscriptArchive
 from biglittle_asr.inference.audio import Recording
+from biglittle_asr.inference.exporting import ONNX, stream_facts, utterance_facts
 from biglittle_asr.inference.folder.packing import from_checkpoint, started_from
-from biglittle_asr.inference.folder.store import read_model
+from biglittle_asr.inference.folder.store import files_of, read_model
+from biglittle_asr.inference.streaming import transcribe_stream
 from biglittle_asr.inference.transcription import Transcript
 from biglittle_asr.models.checkpoints import read_checkpoint
 from biglittle_asr.recipe.listing import list_values
+from biglittle_asr.report import build_page, read_experiments, with_manifest
+from biglittle_asr.report.experiments import Audio
+from biglittle_asr.report.recordings import embed, link
 from biglittle_asr.scoring import (
     FORMATS,
     read_ctm,
@@ -62,14 +74,17 @@ from biglittle_asr.scoring import (
     score_nist,
     score_texts,
 )
+from biglittle_asr.serve import Server, ServerSettings, guard
 from biglittle_asr.shards import read_index
-from biglittle_asr.study import queue, results
-from biglittle_asr.study.plan import Run, can_skip_test, read_study
+from biglittle_asr.study import collect_utterances, decide, format_status, format_verdicts, queue, results, summarize
+from biglittle_asr.study.plan import Run, StudyError, can_skip_test, read_study
+from biglittle_asr.study.report import DRAWN, plan_plots, summary_table
 from biglittle_asr.tasks.engine.checkpoints import Checkpointer
 from biglittle_asr.tasks.engine.curves import EpochHistory
 from biglittle_asr.tasks.hybrid import iterations
 from biglittle_asr.tokens.lexicon import read_lexicon
 from biglittle_asr.tokens.tokenizer import load_tokenizer
+from support import experiments, verdicts
 from support.corpora import SAMPLE_RATE, make_an4, make_librispeech, make_speechocean762, tone
 from support.fuzzing import SAMPLE, Target
 from support.golden import MODELS, TRAINING
@@ -702,6 +717,63 @@ def read_study_of(path: Path) -> None:
         run.settings(), run.arguments({str(run.data): "data"}, Path("out"))
 
 
+def claimed(name: str) -> Prepare:
+    """A file of a study that compares two networks; the others are beside it."""
+
+    def prepare(folder: Path) -> list[bytes]:
+        verdicts.write(folder, verdicts.invent(random.Random(0), seeds=(1, 2), speakers=2))
+        return [(folder / name).read_bytes()]
+
+    return prepare
+
+
+def judge(folder: Path) -> None:
+    """Everything that a study's files are read for: verdict, tables, pictures and progress."""
+    study, table = read_study(folder / "claim.yaml"), results.Results(folder / "claim.csv")
+    try:
+        format_status(study, folder, table, 2)
+        summaries = summarize(study, table)
+        summary_table(summaries)
+        drain(plan_plots(study, summaries, error, lambda message: None) for error in DRAWN)
+        format_verdicts(decide(study, table))
+    except StudyError as error:
+        # The study and its runs are named.
+        raise ValueError(f"{folder}: {error}") from error
+
+
+def begun(name: str) -> Target:
+    """A file in the folder of a run that is not finished."""
+    path = f"runs/bl/1/{name}"
+
+    def prepare(folder: Path) -> list[bytes]:
+        study, _ = verdicts.write(folder, {("bl", 1): [], ("twin", 1): []})
+        places = queue.find_places(folder, study.runs[0])
+        experiments.write_epochs(places.out, 3)
+        (places.out / "hyperparams.yaml").write_text("iterations: [{epochs: 2}, {epochs: 3}]\n")
+        places.failure.write_text('{"reason": "memory"}')
+        return [(folder / path).read_bytes()]
+
+    return Target(prepare, lambda file: watch(file.parents[len(Path(name).parts) + 2]), "text", path)
+
+
+def watch(folder: Path) -> None:
+    """Show the progress of a study."""
+    format_status(read_study(folder / "claim.yaml"), folder, results.Results(folder / "claim.csv"), 2)
+
+
+def scored_run(folder: Path) -> list[bytes]:
+    """Alignments of a run of a study, with its other files."""
+    score = score_texts(*experiments.texts(1, utterances=8))
+    experiments.write_recipe(folder, score)
+    return [(folder / "wer_test.txt").read_bytes()]
+
+
+def collect(path: Path) -> None:
+    """Write the utterances of a run beside the table of results."""
+    run = Run("small", 1, "train.py", "small.yaml", "an4", test=True)
+    collect_utterances(results.Results(path.parent / "results.csv"), run, path.parent)
+
+
 STUDIES = {
     "recipe": Target(recipe, list_recipe, "values", "recipe.yaml"),
     "study": text(STUDY, read=read_study_of, name="study.yaml"),
@@ -730,7 +802,17 @@ STUDIES = {
         read=lambda path: profile_command._errors(str(path), ["a", "b"]),
         name="errors.csv",
     ),
+    "study, comparisons": Target(claimed("claim.yaml"), lambda path: judge(path.parent), "json", "claim.yaml"),
+    "study, results": Target(claimed("claim.csv"), lambda path: judge(path.parent), "text", "claim.csv"),
+    "study, utterances": Target(
+        claimed("claim_utterances/bl_1.csv"), lambda path: judge(path.parents[1]), "text", "claim_utterances/bl_1.csv"
+    ),
+    "study, alignments": Target(scored_run, collect, "text", "wer_test.txt"),
+    "study, YAML of a run": begun("out/hyperparams.yaml"),
+    "study, epochs of a run": begun("out/epochs.csv"),
+    "study, failure of a run": begun("failed.json"),
 }
+
 
 # Hybrid systems
 
@@ -814,6 +896,299 @@ ARCHIVES = {
     "settings of an archive": Target(archive_settings, archive_of, "json", "settings.json"),
 }
 
+# Reports
+
+
+def made(kind: str, name: str) -> Prepare:
+    """A file of what `biglittle report` reads, in an experiment of a kind; the other files are beside it."""
+
+    def prepare(folder: Path) -> list[bytes]:
+        experiments.MAKERS[kind](folder, 1)
+        shutil.copytree(MODELS / "ctc", folder / "out" / "model", dirs_exist_ok=True)
+        (folder / "costs.json").write_text(COSTS_OF_SPEECH)
+        (folder / "out" / "iterations" / "1").mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "out" / "epochs.csv", folder / "out" / "iterations" / "1")
+        return [(folder / name).read_bytes()]
+
+    return prepare
+
+
+def report_of(folder: Path) -> None:
+    """Report an experiment."""
+    build_page(read_experiments([folder / "out"], bootstrap=10), folder, bootstrap=10)
+
+
+def reported(name: str, form: str = "text", kind: str = "output folder of a recipe", **options: Any) -> Target:
+    """A file in or beside the output folder of a recipe."""
+    above = len(Path(name).parts) - 1
+    return Target(made(kind, name), lambda path: report_of(path.parents[above]), form, name, **options)
+
+
+def counted(folder: Path) -> list[bytes]:
+    """A model's config.json; its network was not measured."""
+    contents = made("output folder of a recipe", "out/model/config.json")(folder)
+    (folder / "costs.json").unlink()
+    return contents
+
+
+def alignments_of_scores(folder: Path) -> list[bytes]:
+    """Files of `biglittle evaluate --output`."""
+    contents = []
+    for number, kind in enumerate(("file of evaluate --output", "file of evaluate --output as NIST scores")):
+        (folder / str(number)).mkdir()
+        ((file, *_), _) = experiments.MAKERS[kind](folder / str(number), 1)
+        contents.append(Path(file).read_bytes())
+    return contents
+
+
+def report_with(path: Path) -> None:
+    """Report a score with a manifest."""
+    (experiment,) = read_experiments([path.with_name("wer.txt")], bootstrap=0)
+    build_page([with_manifest(experiment, path)], path.parent, bootstrap=0)
+
+
+def manifest_of_score(folder: Path) -> list[bytes]:
+    """A manifest; the score of its utterances is beside it."""
+    experiments.MAKERS["output folder of a recipe"](folder, 1)
+    shutil.copy(folder / "out" / "wer_test.txt", folder / "wer.txt")
+    return [(folder / "out" / "save" / "manifests" / "test.csv").read_bytes()]
+
+
+def listen(path: Path) -> None:
+    """Put audio into a report."""
+    for segment in (Segment(), Segment(channel=2, start=0.01, duration=0.01)):
+        audio = Audio(0.025, str(path), segment)
+        embed([audio], 10**6), link(audio, path.parent)
+
+
+COSTS_OF_SPEECH = (
+    '{"parameters": 5, "encoder_macs": 7, "head_macs": 1, "machine": "CPU",'
+    '"latency_ms": {"median": 1.5, "low": 1.0, "high": 2, "threads": 1, "batch": 1, "dtype": "float32"}}'
+)
+HUB5_EXPERIMENT = "output folder of a recipe scored as NIST does"
+REPORTS = {
+    "report, scores": reported("out/scores.json", "json"),
+    "report, alignments of a recipe": reported("out/wer_test.txt"),
+    "report, alignments": Target(
+        alignments_of_scores, lambda path: build_page(read_experiments([path], bootstrap=10), path.parent), "text"
+    ),
+    "report, epochs": reported("out/epochs.csv"),
+    "report, epochs of an iteration": reported("out/iterations/1/epochs.csv"),
+    "report, settings": reported("out/hyperparams.yaml"),
+    "report, versions": reported("out/env.log"),
+    "report, config of a model": Target(
+        counted, lambda path: report_of(path.parents[2]), "json", "out/model/config.json"
+    ),
+    "report, costs": reported("costs.json", "json"),
+    "report, manifest of a recipe": reported("out/save/manifests/test.csv"),
+    "report, manifest": Target(manifest_of_score, report_with, "text", "list.csv"),
+    "report, STM": reported("out/save/manifests/test.stm", kind=HUB5_EXPERIMENT),
+    "report, CTM": reported("out/test.ctm", kind=HUB5_EXPERIMENT),
+    "report, audio": Target(both(encoded("WAV", "PCM_16", channels=2), encoded("FLAC", "PCM_16")), listen),
+}
+
+# Networks in other runtimes
+
+
+def onnx_file(recognizer: Recognizer, facts: dict[str, Any], streaming: bool = False, integers: bool = False) -> bytes:
+    """An ONNX file with the inputs and outputs of an exported network, and a single layer inside."""
+    make, info, float32, int64 = onnx.helper.make_node, onnx.helper.make_tensor_value_info, 1, 7
+    encoder = recognizer.model.encoder
+    size, stride, outputs = encoder.config.input_size, encoder.time_stride, recognizer.tokenizer.size
+    weights = np.random.default_rng(0).normal(size=(size, outputs)).astype(np.float32)
+    layer = [make("MatMul", ["rows", "weights"], ["outputs"])]
+    constants = {"zero": [0], "end": [1 << 40], "axis": [1], "stride": [stride], "stride_less_one": [stride - 1]}
+    initializers = [onnx.numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()]
+    if integers:
+        initializers += [
+            onnx.numpy_helper.from_array((20 * weights).astype(np.int8), "integers"),
+            onnx.numpy_helper.from_array(np.array(0.05, np.float32), "scale"),
+        ]
+        layer.insert(0, make("DequantizeLinear", ["integers", "scale"], ["weights"]))
+    else:
+        initializers.append(onnx.numpy_helper.from_array(weights, "weights"))
+    caches = {"state": (float32, ["batch", 1, 1, facts.get("state_size")]), "time": (float32, ["batch", 1, 1, 1])}
+    caches = {**caches, "count": (int64, ["batch"])} if streaming else {}
+    graph = onnx.helper.make_graph(
+        [
+            make("Transpose", ["features"], ["turned"], perm=[0, 2, 1]),
+            make("Slice", ["turned", "zero", "end", "axis", "stride"], ["rows"]),
+            *layer,
+            make("Add", ["lengths", "stride_less_one"], ["raised"]),
+            make("Div", ["raised", "stride"], ["frames"]),
+            *(make("Identity", [name], [f"next_{name}"]) for name in caches),
+        ],
+        "network",
+        [
+            info("features", float32, ["batch", size, "time"]),
+            info("lengths", int64, ["batch"]),
+            *(info(name, *each) for name, each in caches.items()),
+        ],
+        [
+            info("outputs", float32, ["batch", "frames", outputs]),
+            info("frames", int64, ["batch"]),
+            *(info(f"next_{name}", *each) for name, each in caches.items()),
+        ],
+        initializers,
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    onnx.helper.set_model_props(model, own_metadata(**facts))
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def elsewhere(kind: str, name: str) -> Prepare:
+    """An ONNX file of a model folder; the others are beside it."""
+
+    def prepare(folder: Path) -> list[bytes]:
+        shutil.copytree(MODELS / kind, folder, dirs_exist_ok=True)
+        (folder / ONNX).mkdir()
+        recognizer = load_model(folder)
+        content = onnx_file(recognizer, utterance_facts(recognizer, "features"), integers=name == INT8)
+        (folder / ONNX / FLOAT).write_bytes(content)
+        if name == STREAMING:
+            facts = stream_facts(recognizer, recognizer.model.encoder.alignment)
+            content = onnx_file(recognizer, facts, streaming=True)
+        return [content]
+
+    return prepare
+
+
+def hear_elsewhere(path: Path, runtime: str, precision: str = "fp32") -> None:
+    """Transcribe with a network in another runtime."""
+    recognizer = load_model(path.parents[1], runtime=runtime, precision=precision)
+    recognizer.transcribe(tone(SAMPLE_RATE), sample_rate=SAMPLE_RATE)
+
+
+def stream_elsewhere(path: Path) -> None:
+    """Stream through a network in another runtime."""
+    recording = path.parent / "a.wav"
+    if not recording.is_file():
+        soundfile.write(recording, tone(SAMPLE_RATE), SAMPLE_RATE)
+    drain(transcribe_stream(load_model(path.parents[1], runtime="onnxruntime"), Recording("a", recording)))
+
+
+def halved(folder: Path) -> list[bytes]:
+    """Weights in float16; the other files are beside them."""
+    shutil.copytree(MODELS / "ctc", folder, dirs_exist_ok=True)
+    return [files_of(load_model(folder), "card", float16=True)["model.safetensors"]]
+
+
+ELSEWHERE = {
+    "model.onnx": Target(
+        elsewhere("ctc", FLOAT), lambda path: hear_elsewhere(path, "onnxruntime"), name=f"{ONNX}/{FLOAT}"
+    ),
+    "model.onnx, OpenVINO": Target(
+        elsewhere("ctc", FLOAT), lambda path: hear_elsewhere(path, "openvino"), name=f"{ONNX}/{FLOAT}"
+    ),
+    "model.int8.onnx": Target(
+        elsewhere("ctc", INT8), lambda path: hear_elsewhere(path, "onnxruntime", "int8"), name=f"{ONNX}/{INT8}"
+    ),
+    "model.streaming.onnx": Target(elsewhere("ctc_causal", STREAMING), stream_elsewhere, name=f"{ONNX}/{STREAMING}"),
+    "model.safetensors, float16": Target(
+        halved, lambda path: read_model(path.parent), "safetensors", "model.safetensors"
+    ),
+}
+
+# Requests to a server
+
+
+async def ask(app: Any, scope: dict[str, Any], messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Send a request to an ASGI application: what it sends back."""
+    waiting, sent = deque(messages), []
+
+    async def receive() -> dict[str, Any]:
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.popleft()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    await app({"headers": [], "query_string": b"", "client": None, "server": None, **scope}, receive, send)
+    return sent
+
+
+def served(kind: str, scope: dict[str, Any], messages: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Send a request to a server; raises what the server would log as a failure."""
+    failures: list[BaseException | None] = []
+    server = Server(load_model(MODELS / kind), "small", ServerSettings(port=0))
+    try:
+        with mock.patch.object(guard.logger, "exception", lambda *_: failures.append(sys.exc_info()[1])):
+            sent = asyncio.run(ask(server.config.app, scope, messages))
+    finally:
+        server.close()
+    for failure in failures:
+        assert failure is not None
+        raise RuntimeError(str(failure)) from failure
+    return sent
+
+
+def upload(path: Path) -> None:
+    """Send a form, whose first line is its type."""
+    kind, _, body = path.read_bytes().partition(b"\n")
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/audio/transcriptions",
+        "headers": [(b"content-type", kind), (b"host", b"localhost")],
+    }
+    start, *parts = served("ctc", scope, [{"type": "http.request", "body": body}])
+    if start["status"] != 200:
+        answer = json.loads(b"".join(part.get("body", b"") for part in parts))
+        raise ValueError(f"{path}: {answer['error']['message']}")
+
+
+def forms(folder: Path) -> list[bytes]:
+    """Forms as clients send them."""
+    soundfile.write(folder / "a.wav", tone(400), SAMPLE_RATE)
+    end, audio = "\r\n", (folder / "a.wav").read_bytes()
+    contents = []
+    for fields in ({"model": "small"}, {"response_format": "verbose_json", "timestamp_granularities[]": "word"}):
+        text = "".join(
+            f'--x{end}Content-Disposition: form-data; name="{name}"{end}{end}{value}{end}'
+            for name, value in fields.items()
+        )
+        head = f'--x{end}Content-Disposition: form-data; name="file"; filename="a.wav"{end}Content-Type: audio/wav'
+        begin = f"multipart/form-data; boundary=x\n{text}{head}{end}{end}"
+        contents.append(begin.encode() + audio + f"{end}--x--{end}".encode())
+    return [*contents, b"application/x-www-form-urlencoded\nfile=a&model=small", b"application/json\n{}"]
+
+
+def talk(path: Path) -> None:
+    """Open a stream: a JSON list of the query, and of messages, which are texts, or lists of bytes."""
+    try:
+        query, *rest = json.loads(path.read_bytes())
+    except (ValueError, RecursionError, TypeError):
+        query, rest = "sample_rate=16000", [path.read_bytes().decode("latin-1")]
+    messages: list[dict[str, Any]] = [{"type": "websocket.connect"}]
+    for each in rest:
+        if isinstance(each, list):
+            content = bytes(value % 256 if type(value) is int else 0 for value in each)
+            messages.append({"type": "websocket.receive", "bytes": content})
+        else:
+            messages.append({"type": "websocket.receive", "text": each if isinstance(each, str) else json.dumps(each)})
+    scope = {"type": "websocket", "path": "/v1/stream", "query_string": ascii(query).strip("'").encode()}
+    scope["extensions"] = {"websocket.http.response": {}}
+    for each in served("ctc_causal", scope, [*messages, {"type": "websocket.disconnect", "code": 1000}]):
+        for text in (each.get("text"), each.get("body")):
+            if text and b"error" in (text if isinstance(text, bytes) else text.encode()):
+                raise ValueError(f"{path}: {json.loads(text)['error']['message']}")
+
+
+MESSAGES = [[0, 1] * 800, [5] * 333, {"type": "end"}]
+SERVED = {
+    "form of a request": Target(
+        forms,
+        upload,
+        "text",
+        words=("boundary=x", "--x", "--x--", "\r\n\r\n", 'name="file"', "srt", "stream", "charset=utf-16"),
+    ),
+    "messages of a stream": Target(
+        given(json.dumps(["sample_rate=16000", *MESSAGES]), json.dumps(["sample_rate=8000", *MESSAGES])), talk, "json"
+    ),
+}
+
 TARGETS: dict[str, Target] = {
     **ARCHIVES,
     **AUDIO,
@@ -825,5 +1200,8 @@ TARGETS: dict[str, Target] = {
     **MODEL_FILES,
     **STUDIES,
     **HYBRID,
+    **REPORTS,
+    **ELSEWHERE,
+    **SERVED,
 }
 """Kinds of files by name."""

@@ -115,6 +115,14 @@ class Start:
         tokenizer: Tokenizer | None,
     ) -> None:
         logger.info(f"init_from: {len(taken)} of {len(here)} tensors are those of {self.folder}")
+        # An encoder with a layer that fits is from this package, as the folder's encoder is.
+        trained, encoder = (dataclasses.asdict(each.encoder.config) for each in (self.recognizer.model, model))
+        unequal = differences(trained, encoder)
+        if unequal:
+            logger.warning(
+                f"init_from: the encoders differ, and so do their outputs: {unequal}. To start from the whole encoder, "
+                "set `encoder` as the folder's config.json says."
+            )
         if not whole:
             title = self.recognizer.kind.title
             logger.info(f"init_from: the encoder only, for that is a {title}; all behind it is left as initialized")
@@ -137,11 +145,6 @@ class Start:
         ):
             if names:
                 logger.warning(f"init_from: {what}: {', '.join(compact(names, all_names))}")
-        # An encoder with a layer that fits is from this package, as the folder's encoder is.
-        trained, encoder = (dataclasses.asdict(each.encoder.config) for each in (self.recognizer.model, model))
-        unequal = differences(trained, encoder)
-        if unequal:
-            logger.warning(f"init_from: the encoders differ, and so do their outputs: {unequal}")
 
 
 def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start | None:
@@ -163,7 +166,7 @@ def find_start(hparams: Mapping[str, Any], checkpointer: Checkpointer) -> Start 
     """
     folder, save = hparams.get("init_from"), Path(hparams["save_folder"])
     if folder is not None and (not isinstance(folder, str) or not folder):
-        raise RecipeError(f"init_from: is {folder!r}, but must be the path of a model folder.")
+        raise RecipeError(f"init_from: is {folder!r}, but must be the path of a model folder, or the name of a model.")
     if checkpointer.find_checkpoints(max_num_checkpoints=1):
         before = started_from(save)
         if folder is not None:
