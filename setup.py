@@ -92,6 +92,7 @@ setup(
             "py.typed",
             "corpora/images/imagenet_wnids.txt",
             "export/page/*",
+            "page.css",
             "pretrained/*/*",
             "profiling/named.json",
             "report/page/*",

@@ -30,8 +30,8 @@ from support.repository import REPOSITORY
 
 NOT_RUN = {
     r"make ": "makes an environment, trains for minutes, or runs all tests",
-    r"(python|torchrun) .*recipes/\S+/train.py": "trains for minutes; tests/tasks trains every YAML file in small",
-    r"python recipes/study.py": "hours of trainings; tests/study runs small ones",
+    r"(python|torchrun) .*recipes/\S+/train.py": "minutes; tests/test_recipe_commands.py runs one of each README",
+    r"python recipes/study.py": "hours of trainings; tests/test_recipe_commands.py runs those that only read",
     r"python benchmarks/": "measures for minutes; tests/test_benchmarks.py runs them in small",
     r"python tests/support/": "kills trainings for minutes; tests/tasks/engine and tests/study kill some",
     r"biglittle serve": "runs until it is stopped; tests/serve starts it",

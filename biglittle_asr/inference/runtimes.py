@@ -49,11 +49,13 @@ class Runtime(ABC):
         self.path = path
         content = read_onnx(path)
         try:
-            self.facts = metadata_of(self._load(content, threads))
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            metadata = self._load(content, threads)
         except Exception as error:  # runtimes have error classes of their own
             raise ValueError(f"{path}: {self.name} cannot load it ({first_line(error)}).") from error
+        try:
+            self.facts = metadata_of(metadata)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
 
     @abstractmethod
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:

@@ -34,6 +34,9 @@ from biglittle_asr.tokens.words import PAUSE_SECONDS, TAIL_SECONDS
 
 FACTS = "model.json"
 """Name of the file that describes the model to the page."""
+STYLE = "style.css"
+"""Name of the page's style sheet, which begins with the one that all pages share."""
+PACKAGE = files("biglittle_asr")
 WINDOW_SECONDS = 15.0
 """Audio per call of the network: the first words of a long recording must not wait for its end."""
 WHOLE_SECONDS = 60.0
@@ -116,8 +119,9 @@ def export_page(
         "runtime": {name: len(content) for name, content in runtime_files.items() if name.endswith(".wasm")},
     }
     with replacing_folder(page) as folder:
-        for source in (files("biglittle_asr") / "export" / "page").iterdir():
-            (folder / source.name).write_bytes(source.read_bytes())
+        for source in (PACKAGE / "export" / "page").iterdir():
+            shared = (PACKAGE / "page.css").read_bytes() if source.name == STYLE else b""
+            (folder / source.name).write_bytes(shared + source.read_bytes())
         for name, content in runtime_files.items():
             (folder / name).write_bytes(content)
         (folder / network.name).write_bytes(network.read_bytes())

@@ -14,11 +14,9 @@ from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
-
 from biglittle_asr.audio.files import WHOLE, Segment
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.files import read_json, read_text, text_lines
+from biglittle_asr.files import read_json, read_text, read_yaml, text_lines
 from biglittle_asr.messages import first_line, visible
 from biglittle_asr.scoring import (
     AlignedUtterance,
@@ -353,10 +351,7 @@ def _settings(path: Path) -> dict[str, str]:
     """The settings of a recipe's YAML file, by their keys joined with dots."""
     if not path.is_file():
         return {}
-    try:
-        tree: Any = YAML().load(read_text(path))
-    except YAMLError as error:
-        raise ValueError(f"{path}: is not valid YAML ({first_line(error)}); replace the file.") from None
+    tree = read_yaml(path)
     if not isinstance(tree, Mapping):
         raise ValueError(f"{path}: is not a YAML file of 'key: value' lines; replace the file.")
     found: dict[str, str] = {}
@@ -411,7 +406,7 @@ def _versions(path: Path) -> dict[str, str]:
     patterns = {
         "Python": r"^Python version:\n(\S+)",
         "biglittle_asr": r"\bbiglittle[-_]asr==([\w.+-]+)",
-        "commit": r"^Git revision:\n([0-9a-f]{7,})",
+        "commit": r"^Git revision:\n([0-9a-f]{7,12})",
         **{name: rf"^{name}==(\S+)" for name in PACKAGES},
         "CUDA": r"^CUDA version:\n(\d\S*)",
     }

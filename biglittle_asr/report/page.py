@@ -1,4 +1,6 @@
-"""The report as one HTML page, from `page/report.html` with `report.css` and `report.js` inside it.
+"""The report as one HTML page: `page/report.html` with style sheets and script inside it.
+
+The style is that of every page, `biglittle_asr/page.css`, and behind it `page/report.css`.
 
 The page asks no server: its Content-Security-Policy allows audio from the page's own place, and only the style sheet
 and the script whose hashes it names. Everything from experiments (transcripts, names, settings) is escaped by Jinja2,
@@ -78,7 +80,7 @@ def build_page(experiments: Sequence[Experiment], folder: Path, bootstrap: int =
         raise ValueError(f"{experiments[0].name}: has neither scores nor a finished epoch yet; wait for the first one.")
     numbered = [Numbered(number, each, len(experiments) > 1) for number, each in enumerate(experiments)]
     scored = [each for each in numbered if each.experiment.score is not None]
-    style, script = (_page_file(name) for name in ("report.css", "report.js"))
+    style, script = shared_style() + _page_file("report.css"), _page_file("report.js")
     sections: dict[str, Section] = {
         "comparison": show_comparison(numbered, scored),
         "learning": show_learning(numbered),
@@ -109,6 +111,11 @@ def build_page(experiments: Sequence[Experiment], folder: Path, bootstrap: int =
             **sections,
         )
     )
+
+
+def shared_style() -> str:
+    """The style sheet that all pages of this package begin with."""
+    return (files("biglittle_asr") / "page.css").read_text(encoding="utf-8")
 
 
 def _page_file(name: str) -> str:

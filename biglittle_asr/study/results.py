@@ -269,9 +269,14 @@ def describe_machine() -> dict[str, Any]:
 def _read_table(path: Path) -> list[dict[str, str]]:
     """Read the rows of a training's table of numbers; none if the file does not exist."""
     try:
-        return read_table(path, ("seconds",), "restore it, or remove it", numbers=True)
+        rows = read_table(path, ("seconds",), "restore it, or remove it", numbers=True)
     except FileNotFoundError:
         return []
+    # Losses may be infinite.
+    wrong = [row["seconds"] for row in rows if not math.isfinite(float(row["seconds"]))]
+    if wrong:
+        raise StudyError(f"{path}: its seconds are {show(wrong[0])} in a row; restore it, or remove it.")
+    return rows
 
 
 def _read_json(path: Path) -> Any:

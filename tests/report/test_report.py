@@ -22,7 +22,7 @@ import soundfile
 from biglittle_asr.cli import main
 from biglittle_asr.files import write_table
 from biglittle_asr.report import recordings, sections
-from biglittle_asr.report.page import MOST_EXPERIMENTS
+from biglittle_asr.report.page import MOST_EXPERIMENTS, shared_style
 from biglittle_asr.scoring import score_texts
 from support.experiments import MAKERS, score_json, texts, write_epochs, write_recipe
 from support.pages import Element, page_data, parse
@@ -303,12 +303,12 @@ def test_every_kind_of_text_file_is_escaped(tmp_path: Path) -> None:
 
 def test_texts_have_contrast_in_light_and_dark() -> None:
     """At least 4.5 to 1, as WCAG's level AA asks."""
-    themes = [
-        dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part))
-        for part in (PAGE_FILES / "report.css").read_text().split("@media (prefers-color-scheme: dark)", 1)
-    ]
+    themes: list[dict[str, str]] = [{}, {}]
+    for sheet in (shared_style(), (PAGE_FILES / "report.css").read_text()):
+        for theme, part in zip(themes, sheet.split("@media (prefers-color-scheme: dark)", 1), strict=True):
+            theme |= dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part))
     for theme in (themes[0], {**themes[0], **themes[1]}):
-        texts = ("ink", "muted", "link", *(f"c{number}" for number in range(MOST_EXPERIMENTS)))
+        texts = ("ink", "muted", "accent", *(f"c{number}" for number in range(MOST_EXPERIMENTS)))
         pairs = [(text, back) for text in texts for back in ("paper", "raised")]
         pairs += [(kind, f"{kind}-back") for kind in "SDI"]
         for text, back in pairs:

@@ -244,7 +244,7 @@ def test_edits_of_the_work_tree_do_not_reach_the_runs(repository: Path, tmp_path
         ([{"name": "a", "data": "other"}], [], "give --data other="),
         ([{"name": "a", "data": None}, {"name": "a", "data": None}], [], "has a, seed 1 twice"),
         ([{"name": "a", "test": None, "sedes": 1}], [], "did you mean 'seeds'?"),
-        ([{"name": "a/b"}], [], "must be of letters"),
+        ([{"name": "a/b"}], [], "must be of up to 100 letters"),
         ([{"name": "a", "seeds": "many"}], [], "must be whole numbers"),
         ([{"name": "a", "overrides": {"skip_test": True}}], [], "which the queue sets itself"),
         ([{"name": "a"}], ["--commit", "0" * 40], "git rev-parse failed"),

@@ -42,8 +42,8 @@ from biglittle_asr.messages import LONGEST_SENTENCE, explain_failure
 
 SECONDS = 10
 """CPU time that a reader may take for a file."""
-SILENCE = 60
-"""Seconds after which a process that reports nothing is killed; reading may wait for another program."""
+SILENCE = 300
+"""Seconds after which a process that reports nothing is killed: the machine may be busy, or wait for a program."""
 MEMORY = 4 << 30
 """Bytes that readers may allocate beyond what the process has at its start."""
 ROUND = 100
