@@ -118,6 +118,7 @@ EXPERIMENTS = (
     "results/AN4/ctc_bl_resnet22/1234",
     "results/Folder/ctc_bl_resnet22_context/1234",
     "results/Folder/ctc_bl_resnet22_demo/1234",
+    "results/Folder/ctc_bl_resnet36_context/1234",
     "results/a",
     "results/b",
     "results/demo/synthetic",

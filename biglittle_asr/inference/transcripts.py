@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -364,7 +365,7 @@ def _joined(words: Sequence[Word]) -> str:
 def _displayed(words: Sequence[Word]) -> Iterator[tuple[int, int, str]]:
     """Yield the display of each caption: start and end in milliseconds, and the text in lines."""
     groups = captions(words)
-    for shown, following in zip(groups, [*groups[1:], None], strict=True):
+    for shown, following in zip_longest(groups, groups[1:]):
         start = round(1000 * shown[0].start)
         end = max(round(1000 * shown[-1].end), start + round(1000 * CAPTION_SECONDS[0]))
         if following is not None:
