@@ -407,6 +407,22 @@ def test_a_file_that_is_no_audio_is_told_and_the_next_one_read(
     assert [word[0] for word in last["words"]] == load_model(model).transcribe(paths[-1]).text.split()
 
 
+DAMAGE = ("", "{", "[]", "{}", '{"network": null}', '{"network": {}, "runtime": {}}')
+"""Contents in place of what describes the model to the page."""
+
+
+@needs_browser
+@pytest.mark.slow
+def test_a_damaged_page_says_so(page: tuple[Path, Path], browser: Browser, tmp_path: Path) -> None:
+    folder = shutil.copytree(page[1], tmp_path / "page")
+    with served(folder) as (address, _):
+        for content in DAMAGE:
+            (folder / "model.json").write_text(content)
+            browser.open(address)
+            browser.wait_for("document.querySelector('#status').textContent.startsWith('Loading failed. ')")
+            assert browser.evaluate("document.querySelector('#status').textContent").endswith("export it again.")
+
+
 @needs_browser
 @pytest.mark.slow
 def test_the_policy_holds_in_the_page_and_in_its_worker(page: tuple[Path, Path], browser: Browser) -> None:

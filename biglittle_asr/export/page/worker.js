@@ -172,4 +172,7 @@ async function open() {
   postMessage({ type: "ready", name, precision, live_seconds, gain, streams: network.streams });
 }
 
-open().catch((error) => postMessage({ type: "failed", task: null, reason: error.message }));
+open().catch(({ message }) => {
+  const reason = `${message.replace(/\.?$/, ".")} If files of this page are damaged, export it again.`;
+  postMessage({ type: "failed", task: null, reason });
+});
