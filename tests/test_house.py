@@ -58,7 +58,7 @@ FLOORS: tuple[dict[str, str], ...] = (
     {"recipe": "hyperpyyaml ruamel speechbrain torch"},
     {"study": "matplotlib numpy", "tasks/engine": "matplotlib numpy speechbrain torch"},
     {
-        "report": "jinja2 markupsafe numpy ruamel soundfile",
+        "report": "jinja2 markupsafe numpy soundfile",
         "tasks/images": "speechbrain torch",
         "tasks/speech": "numpy speechbrain torch torchaudio",
     },
