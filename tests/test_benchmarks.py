@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 
+from biglittle_asr.inference import Recording, Transcript
 from support.golden import MODELS
 from support.repository import REPOSITORY
 
@@ -215,3 +216,20 @@ def test_memory_does_not_grow_with_length_and_failures_are_listed() -> None:
     assert (short["status"], long["status"], many["status"]) == (0, 0, 1) and many["input"] == "300 files, 20 bad"
     # The samples of the other 45 minutes alone would be 173 MB.
     assert long["peak_megabytes"] - short["peak_megabytes"] < 80
+
+
+def test_what_limits_workers_is_told() -> None:
+    """The whole command starts clusters: tests/inference/test_distributed.py has one."""
+    benchmark = load("distributed")
+    assert benchmark.parse(["an4", "test.csv"]).workers == [1, 2]
+    good = {"workers": 1, "efficiency": 0.95, "driver": 0.1}
+    for changed, load_before, told in (
+        ({}, 0.0, "the workers' cores"),
+        ({}, 5.0, "other programs ran"),
+        ({"workers": 10_000}, 0.0, "this machine's"),
+        ({"efficiency": 0.5, "driver": 0.9}, 0.0, "the driver"),
+        ({"efficiency": 0.5}, 0.0, "Ray's work between units"),
+    ):
+        assert told in benchmark.limit({**good, **changed}, load_before)
+    found = benchmark.timed(Transcript(Recording(str(each), Path("a.wav")), 2.0, ()) for each in range(3))
+    assert found["seconds"] == 6 and 0 < found["start_s"] <= found["total_s"]
