@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 
 QUANTIZED = ("Conv", "MatMul", "Gemm", "Add", "Relu", "Resize")
-"""Operators that are quantized. With pooling, padding and concatenation too, onnxruntime and OpenVINO are slower."""
+"""Operators that are quantized. With padding and concatenation too, onnxruntime and OpenVINO are slower."""
+BLOCK = 16
+"""Channels that onnxruntime's kernels for 8-bit convolutions compute at a time; with fewer it has slower ones."""
 
 
 def quantize(
@@ -45,6 +47,7 @@ def quantize(
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+    model = widened(model)
     name = model.graph.input[0].name
 
     class Reader(CalibrationDataReader):
@@ -71,6 +74,58 @@ def quantize(
             nodes_to_exclude=list(exclude),
         )
         return onnx.load(small)
+
+
+def widened(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Widen the tensors between convolutions to at least :data:`BLOCK` channels, of zeros; outputs stay the same.
+
+    Tensors that other operators than convolutions, sums and ReLU see stay as they are.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.ModelProto.FromString(model.SerializeToString())
+    graph = model.graph
+    weights = {each.name: each for each in graph.initializer}
+    convolutions = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv"
+        and node.input[1] in weights
+        and all(a.name != "group" or a.i == 1 for a in node.attribute)
+    ]
+    names = {node.name for node in convolutions}
+    fixed = {each.name for each in (*graph.input, *graph.output, *graph.initializer)}
+    connected: dict[str, set[str]] = {}
+    """Tensor -> all tensors with which it shares its channels, by sums and activations."""
+    for node in graph.node:
+        tensors = {*node.input, *node.output}
+        if node.op_type in ("Add", "Relu"):
+            joined = tensors.union(*(connected.get(name, ()) for name in tensors))
+            connected.update(dict.fromkeys(joined, joined))
+        elif node.name not in names:
+            fixed |= tensors
+
+    def missing(tensor: str, channels: int) -> int:
+        return 0 if fixed & connected.get(tensor, {tensor}) else max(0, BLOCK - channels)
+
+    def padded(name: str, *widths: int) -> str:
+        array = numpy_helper.to_array(weights[name])
+        array = np.pad(array, [(0, width) for width in (*widths, 0, 0, 0)[: array.ndim]])
+        graph.initializer.append(numpy_helper.from_array(array, f"{node.name}_{name}"))
+        return f"{node.name}_{name}"
+
+    for node in convolutions:
+        outputs, inputs = weights[node.input[1]].dims[:2]
+        more = missing(node.output[0], outputs), missing(node.input[0], inputs)
+        if any(more):
+            node.input[1] = padded(node.input[1], *more)
+            node.input[2:] = [padded(bias, more[0]) for bias in node.input[2:]]
+    used = {name for node in graph.node for name in node.input}
+    kept = [each for each in graph.initializer if each.name in used]
+    del graph.initializer[:], graph.value_info[:]
+    graph.initializer.extend(kept)
+    return model
 
 
 @contextlib.contextmanager

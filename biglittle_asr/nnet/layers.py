@@ -7,6 +7,7 @@ earlier frames take the place of that padding, and the output has the frames tha
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -161,6 +162,11 @@ class AveragePool2d(TimeModule):
                 return x.new_zeros(x.shape[0], x.shape[1], 0, output_length(x.shape[3], self.stride[1]))
         elif self.left_frames:
             x = functional.pad(x, (0, 0, self.left_frames, 0))
+        if torch.onnx.is_in_onnx_export():
+            # The same as a convolution of each channel, since onnxruntime's pooling of 8-bit integers takes longer than
+            # the block around it, and OpenVINO leaves its layout for pooling.
+            weight = x.new_full((x.shape[1], 1, *self.kernel_size), 1 / math.prod(self.kernel_size))
+            return functional.conv2d(x, weight, None, self.stride, self.padding, groups=x.shape[1])
         return functional.avg_pool2d(x, self.kernel_size, self.stride, self.padding)
 
     def receptive_field(self, before: ReceptiveField) -> ReceptiveField:
