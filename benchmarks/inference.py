@@ -1,26 +1,34 @@
 #!/usr/bin/env python3
 """Inference time of networks in every runtime and precision, and whether a Big-Little network's time follows its MACs.
 
-python benchmarks/inference.py                                             # several shapes, 10 s of audio, one thread
-python benchmarks/inference.py bl_resnet22 bl_resnet50 conformer --batch 16 --threads 2 --runtimes onnxruntime
-python benchmarks/inference.py bl_resnet50 --runtimes torch optimized      # before and after optimize()
-python benchmarks/inference.py --precisions fp32 bf16 --output results/inference   # table.md, times.json, times.svg
+python benchmarks/inference.py --output results/inference              # all that docs/performance.md shows
+python benchmarks/inference.py bl_resnet22 --seconds 10 --threads 1 --batch 1    # a small part of it
+python benchmarks/inference.py bl_resnet50 --runtimes torch optimized  # before and after optimize()
+python benchmarks/inference.py --onnx results/onnx --rounds 0          # only make the ONNX files, for a later run
 
-Every Big-Little network is measured beside its plain twin. In each round every network runs once in every runtime, so
-that other work on the machine slows all of them alike. Times are medians over rounds, of CPU time on one thread and of
-the clock on several; a ratio is the median of the ratios within a round, with its quartiles.
+Networks are Big-Little encoders and image classifiers, each with its plain twin, and SpeechBrain's encoders. The first
+value of --threads, --batch and --seconds holds for all of them. With the other values, one at a time, the first network
+and its twin are measured; with several durations also their peak memory, in a process for each row.
+
+In each round, a network and its twin run once in every runtime, so that other work on the machine slows all alike.
+Times are medians over rounds, of CPU time on one thread and of the clock on several; a ratio is the median of the
+ratios within a round, with its quartiles. The folder of --output gets table.md, times.json, times.csv and times.svg.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
+import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,27 +37,50 @@ from twins import FRAMES_A_SECOND, Step, in_turns
 
 from biglittle_asr.export import image_graph, quantize, utterance_graph
 from biglittle_asr.export.files import own_metadata, serialized
-from biglittle_asr.export.graphs import UtteranceNetwork
+from biglittle_asr.export.graphs import OPSET, UtteranceNetwork
+from biglittle_asr.files import write_atomically
 from biglittle_asr.inference import optimize
 from biglittle_asr.inference.runtimes import RUNTIMES, TORCH, OpenVINO
-from biglittle_asr.models import BigLittleEncoder, create_encoder, create_model, list_encoders, list_models
+from biglittle_asr.messages import first_line
+from biglittle_asr.models import BigLittleEncoder, ImageClassifier, create_encoder, create_model, list_encoders
+from biglittle_asr.models import list_models as list_classifiers
 from biglittle_asr.models.foreign import ForeignEncoder, conformer, crdnn
 from biglittle_asr.profiling import count_costs, encoder_costs
 from biglittle_asr.profiling.latency import machine
 from biglittle_asr.study.results import describe_machine
 
-DEFAULT = ("bl_resnet36_context", "bl_resnet22_context", "bl_resnet22", "bl_resnet22_half", "bl_resnet34")
+if TYPE_CHECKING:
+    import onnx
+
 FOREIGN = {
     "conformer": lambda: conformer(80, [64, 32], 144, 4, 12, 1024, 31, 0.1),
     "crdnn": lambda: crdnn(80, [128, 256], 4, 1024, 2, 512, 4, 0.15),
 }
 """SpeechBrain's encoders, with the sizes of hparams/encoders."""
+DEFAULT = (
+    "bl_resnet36_context", "bl_resnet22_context", "bl_resnet22", "bl_resnet34", "bl_resnet22_half", "bl_resnet34_half",
+    *FOREIGN, "bl_resnet50",
+)  # fmt: skip
+TORCHVISION = "torchvision's "
+"""What the names of torchvision's classifiers begin with."""
 PRECISIONS = ("fp32", "bf16", "int8")
 OPTIMIZED = "optimized"
 """PyTorch after optimize()."""
 PIXELS = 224
 CALIBRATION = 4
 """Inputs whose ranges int8 takes; times do not depend on them."""
+FEWEST_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a network is called."""
+
+    threads: int
+    batch: int
+    """Utterances or images."""
+    seconds: float
+    """Of audio in an utterance."""
 
 
 @dataclass
@@ -59,108 +90,192 @@ class Network:
     name: str
     module: nn.Module
     macs: int
-    example: Tensor
-    """Its input: features (B, T, F), or images (B, C, H, W)."""
+    """Of an image, or of a second of audio."""
     twin: str | None = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether it takes images; otherwise, features."""
+        return not isinstance(self.module, BigLittleEncoder | ForeignEncoder)
+
+    def example(self, load: Load) -> Tensor:
+        """An input: features (B, T, F), or images (B, C, H, W)."""
+        generator = torch.Generator().manual_seed(0)
+        if self.takes_images:
+            return torch.randn(load.batch, 3, PIXELS, PIXELS, generator=generator)
+        return torch.randn(load.batch, round(load.seconds * FRAMES_A_SECOND), 80, generator=generator)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Measure, print, write."""
     options = parse(argv)
-    torch.set_num_threads(options.threads)
-    networks = list(chosen(options))
-    rows, steps = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        for network in networks:
-            for runtime in options.runtimes:
-                for precision in options.precisions:
-                    step = prepare(network, runtime, precision, options.threads, Path(folder))
-                    if step is not None:
-                        rows.append({"network": network.name, "runtime": runtime, "precision": precision})
-                        steps.append(step)
-        clock = "cpu" if options.threads == 1 else "wall"
-        rounds = in_turns(steps, options.rounds)[clock]
-    summarize(rows, rounds, {network.name: network for network in networks})
+    base, *others = loads(options)
     facts = {
         "machine": machine(torch.device("cpu")),
         "flags": describe_machine()["cpu_flags"],
-        **{name: getattr(options, name) for name in ("threads", "batch", "seconds", "rounds")},
+        **asdict(base),
+        "rounds": options.rounds,
     }
-    if options.json:
-        print(json.dumps({**facts, "rows": rows}))
-    else:
-        print(table(facts, rows))
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.onnx or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for index, name in enumerate(dict.fromkeys(options.names)):
+            networks = list(found(name))
+            measured = [base, *others] if index == 0 else [base]
+            if networks[0].takes_images:
+                measured = [each for each in measured if each.seconds == base.seconds]
+            for load in measured:
+                tell(f"{name}: {load.threads} thread(s), batch {load.batch}, {load.seconds:g} s")
+                rows += measure(networks, load, options, folder, is_first=load == base)
+            if len(options.seconds) > 1 and options.rounds and index == 0 and not networks[0].takes_images:
+                add_memory([row for row in rows if row["ms"] is not None], base, options.seconds, folder)
+    if not options.rounds:
+        return
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
-        (options.output / "times.json").write_text(json.dumps({**facts, "rows": rows}, indent=1) + "\n")
-        (options.output / "table.md").write_text(table(facts, rows) + "\n")
+        write_atomically(options.output / "times.json", json.dumps({**facts, "rows": rows}, indent=1) + "\n")
+        write_atomically(options.output / "times.csv", as_csv(rows))
+        write_atomically(options.output / "table.md", tables(facts, rows) + "\n")
         draw(facts, rows, options.output / "times.svg")
+    print(json.dumps({**facts, "rows": rows}) if options.json else tables(facts, rows))
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = ", ".join([*list_encoders(), *FOREIGN, "resnet50, bl_resnet50 and other image models"])
+    known = ", ".join([*list_encoders(), *FOREIGN, "bl_resnet50 and other image models"])
     parser.add_argument("names", metavar="NETWORK", nargs="*", default=DEFAULT, help=f"of {known}")
-    parser.add_argument("--runtimes", nargs="+", choices=(TORCH, OPTIMIZED, *RUNTIMES), default=(TORCH, *RUNTIMES))
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=("fp32", "int8"))
-    parser.add_argument("--threads", type=int, default=1, help="(default: 1)")
-    parser.add_argument("--batch", type=int, default=1, help="utterances or images (default: 1)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of audio in an utterance (default: 10)")
-    parser.add_argument("--rounds", type=int, default=15, help="passes of each network (default: 15)")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for a table and a picture")
+    runtimes = (TORCH, OPTIMIZED, *RUNTIMES)
+    parser.add_argument("--runtimes", nargs="+", choices=runtimes, default=runtimes)
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="(default: 1, then 2)")
+    parser.add_argument(
+        "--batch", nargs="+", type=int, default=[1, 16], help="utterances or images (default: 1, then 16)"
+    )
+    parser.add_argument(
+        "--seconds", nargs="+", type=float, default=[10, 1, 60, 600], help="of audio (default: 10, then 1, 60, 600)"
+    )
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=9,
+        help="passes of each network (default: 9), fewer for more audio; 0 only exports",
+    )
+    parser.add_argument("--onnx", type=Path, metavar="FOLDER", help="folder in which ONNX files are kept, or found")
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help="folder for tables, rows and a picture")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name in options.names:
+        if name not in (*list_encoders(), *FOREIGN, *list_classifiers()):
+            parser.error(f"no network is named {name}; --help lists them.")
+    return options
 
 
-def chosen(options: argparse.Namespace) -> Iterator[Network]:
-    """The networks of the command line, each Big-Little one with its plain twin behind it."""
-    frames = round(options.seconds * FRAMES_A_SECOND)
-    for name in dict.fromkeys(options.names):
+def loads(options: argparse.Namespace) -> list[Load]:
+    """The first value of each option together, then the others one at a time."""
+    base = Load(options.threads[0], options.batch[0], options.seconds[0])
+    others = {"threads": options.threads[1:], "batch": options.batch[1:], "seconds": options.seconds[1:]}
+    return [base, *(replace(base, **{key: value}) for key, values in others.items() for value in values)]
+
+
+def tell(line: str) -> None:
+    """Tell what is done now, apart from what is printed in the end."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def found(name: str) -> Iterator[Network]:
+    """A named network, with its plain twin behind it if it has one, and torchvision's own network behind that."""
+    if name in list_classifiers():
         plain = name.removeprefix("bl_")
-        if name in list_models():
-            images = torch.randn(options.batch, 3, PIXELS, PIXELS)
-            for each in dict.fromkeys((name, plain)):
-                model = create_model(each).eval()
-                yield Network(
-                    each, model, count_costs(model, images[:1]).macs, images, plain if each != plain else None
-                )
-        elif name in FOREIGN:
-            features = torch.randn(options.batch, frames, 80)
-            encoder = FOREIGN[name]().eval()
-            second = torch.randn(1, FRAMES_A_SECOND, 80)
-            yield Network(name, encoder, count_costs(encoder, second).macs, features)
-        elif name in list_encoders():
-            twin = create_encoder(name, big_little_stages=0)
-            own = create_encoder(name)
-            features = torch.randn(options.batch, frames, own.config.input_size)
-            pair = [(name, own)] if own.config == twin.config else [(name, own), (f"{name}'s twin", twin)]
-            for each, encoder in pair:
-                twin_name = pair[1][0] if encoder is own and len(pair) == 2 else None
-                yield Network(each, encoder.eval(), encoder_costs(encoder).macs, features, twin_name)
-        else:
-            raise SystemExit(f"error: no network is named {name}; --help lists them.")
+        for each in dict.fromkeys((name, plain)):
+            yield _classifier(each, create_model(each), plain if each != plain else None)
+        try:
+            import torchvision
 
-
-def prepare(network: Network, runtime: str, precision: str, threads: int, folder: Path) -> Step | None:
-    """A forward pass to time; None where a runtime has no such precision or cannot take the network."""
-    if runtime == TORCH:
-        return None if precision == "int8" else torch_step(network, precision)
-    if runtime == OPTIMIZED:
-        return None if precision == "int8" else optimized_step(network, precision)
-    if precision == "bf16" and runtime != OpenVINO.name:
-        return None
-    try:
-        path = exported(network, precision, folder)
-    except Exception as error:  # the exporter has many, and other networks are still to be measured
-        print(f"{network.name} in {runtime}, {precision}: left out ({str(error).splitlines()[0][:120]}).")
-        return None
-    session = RUNTIMES[runtime](path, threads) if precision != "bf16" else BFloat16(path, threads)
-    array = network.example.numpy()
-    if array.ndim == 4:
-        inputs = [array]
+            theirs = torchvision.models.get_model(plain)
+        except (ImportError, ValueError):  # it is not installed, or has no such network
+            return
+        yield _classifier(TORCHVISION + plain, theirs)
+    elif name in FOREIGN:
+        encoder = FOREIGN[name]().eval()
+        yield Network(name, encoder, count_costs(encoder, torch.randn(1, FRAMES_A_SECOND, 80)).macs)
     else:
-        inputs = [np.ascontiguousarray(array.transpose(0, 2, 1)), np.full(len(array), array.shape[1])]
+        twin = create_encoder(name, big_little_stages=0)
+        own = create_encoder(name)
+        pair = [(name, own)] if own.config == twin.config else [(name, own), (f"{name}'s twin", twin)]
+        for each, encoder in pair:
+            twin_name = pair[1][0] if encoder is own and len(pair) == 2 else None
+            yield Network(each, encoder.eval(), encoder_costs(encoder).macs, twin_name)
+
+
+def _classifier(name: str, model: nn.Module, twin: str | None = None) -> Network:
+    return Network(name, model.eval(), count_costs(model, torch.randn(1, 3, PIXELS, PIXELS)).macs, twin)
+
+
+def measure(
+    networks: list[Network], load: Load, options: argparse.Namespace, folder: Path, is_first: bool
+) -> list[dict[str, Any]]:
+    """The rows of a network and its twin in every runtime and precision; if it is the first time, after a trial."""
+    torch.set_num_threads(load.threads)
+    rows: list[dict[str, Any]] = []
+    steps: list[Step] = []
+    for network in networks:
+        for runtime in options.runtimes:
+            for precision in options.precisions:
+                if not supported(network, runtime, precision):
+                    continue
+                row = {"network": network.name, "runtime": runtime, "precision": precision, **asdict(load)}
+                row |= {"macs": network.macs, "ms": None, "note": ""}
+                try:
+                    step = prepare(network, runtime, precision, load, folder)
+                    if is_first and options.rounds:
+                        step()
+                    steps.append(step)
+                    row["step"] = len(steps) - 1
+                except Exception as error:  # exporters and runtimes have many, and other networks remain
+                    row["note"] = f"not measured: {first_line(error)}"
+                    tell(f"{network.name}, {runtime}, {precision}: {row['note']}")
+                rows.append(row)
+    if options.rounds:
+        audio = load.seconds / options.seconds[0] * load.batch / options.batch[0]
+        count = max(min(options.rounds, FEWEST_ROUNDS), round(options.rounds / max(1.0, audio)))
+        clock = "cpu" if load.threads == 1 else "wall"
+        summarize(rows, in_turns(steps, count)[clock], {each.name: each for each in networks})
+    for row in rows:
+        row.pop("step", None)
+    return rows
+
+
+def supported(network: Network, runtime: str, precision: str) -> bool:
+    """Whether there is such a combination."""
+    if runtime == OPTIMIZED and not isinstance(network.module, BigLittleEncoder | ImageClassifier):
+        return False
+    if runtime in (TORCH, OPTIMIZED):
+        return precision != "int8"
+    return precision != "bf16" or runtime == OpenVINO.name
+
+
+def prepare(network: Network, runtime: str, precision: str, load: Load, folder: Path) -> Step:
+    """A forward pass to time."""
+    example = network.example(load)
+    if runtime in (TORCH, OPTIMIZED):
+        is_bf16, module = precision == "bf16", network.module
+        if runtime == OPTIMIZED:
+            module = optimize(module, dtype=torch.bfloat16 if is_bf16 else None)
+
+        def step() -> None:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_bf16 and runtime == TORCH):
+                module(example)
+
+        return step
+    path = exported(network, precision, folder)
+    session = RUNTIMES[runtime](path, load.threads) if precision != "bf16" else BFloat16(path, load.threads)
+    if isinstance(network.module, BigLittleEncoder):
+        planes = np.ascontiguousarray(example.numpy().transpose(0, 2, 1))
+        inputs = [planes, np.full(len(planes), planes.shape[2])]
+    else:
+        inputs = [example.numpy()]
     return lambda: session.run(inputs)
 
 
@@ -170,97 +285,223 @@ class BFloat16(OpenVINO):
     hint = "bf16"
 
 
-def torch_step(network: Network, precision: str) -> Step:
-    """A forward pass in PyTorch."""
-
-    def step() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            network.module(network.example)
-
-    return step
-
-
-def optimized_step(network: Network, precision: str) -> Step | None:
-    """A forward pass in PyTorch after optimize(), which takes networks of this package only."""
-    if isinstance(network.module, ForeignEncoder):
-        return None
-    module = optimize(network.module, dtype=torch.bfloat16 if precision == "bf16" else None)
-
-    def step() -> None:
-        with torch.inference_mode():
-            module(network.example)
-
-    return step
-
-
 def exported(network: Network, precision: str, folder: Path) -> Path:
     """The network as an ONNX file, made once."""
-    path = folder / f"{network.name}.{'int8' if precision == 'int8' else 'fp32'}.onnx".replace(" ", "_")
-    if path.is_file():
-        return path
-    facts, shape = own_metadata(inputs="normalized"), network.example.shape
-    small: Callable[[Any], Any] = lambda graph: quantize(graph, calibration())  # noqa: E731
-    if network.example.dim() == 4:
-
-        def calibration() -> Iterator[Any]:
-            return (np.random.default_rng(seed).normal(size=shape).astype(np.float32) for seed in range(CALIBRATION))
-
-        graph = image_graph(network.module, shape[1], shape[2], facts)
-        graph = small(graph) if precision == "int8" else graph
-    else:
-
-        def calibration() -> Iterator[Any]:
-            size = (1, shape[2], shape[1])
-            return (np.random.default_rng(seed).normal(size=size).astype(np.float32) for seed in range(CALIBRATION))
-
-        module: Any = network.module
-        if not isinstance(module, BigLittleEncoder):
-            raise ValueError("of foreign encoders only PyTorch is measured")
-        graph = utterance_graph(UtteranceNetwork(module, nn.Identity()), facts, small if precision == "int8" else None)
-    path.write_bytes(serialized(graph))
+    path = folder / f"{network.name}.{'int8' if precision == 'int8' else 'fp32'}.onnx".replace(" ", "_").replace(
+        "'", ""
+    )
+    if not path.is_file():
+        write_atomically(path, serialized(graph_of(network, precision == "int8")))
     return path
+
+
+def graph_of(network: Network, is_int8: bool) -> onnx.ModelProto:
+    """The network as an ONNX graph."""
+    import onnx
+
+    module: Any = network.module
+    facts = own_metadata(inputs="normalized")
+    shape: tuple[int, ...] = (1, FRAMES_A_SECOND * 2, 80)
+    if isinstance(module, BigLittleEncoder):
+        shape = (1, 80, FRAMES_A_SECOND * 2)
+    elif network.takes_images:
+        shape = (1, 3, PIXELS, PIXELS)
+    calibration = [
+        np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+        for seed in range(CALIBRATION if is_int8 else 0)
+    ]
+    small: Callable[[Any], Any] = (lambda graph: quantize(graph, calibration)) if is_int8 else (lambda graph: graph)
+    if isinstance(module, BigLittleEncoder):
+        return utterance_graph(UtteranceNetwork(module, nn.Identity()), facts, small)
+    graph = small(image_graph(module, 3, PIXELS, facts) if network.takes_images else foreign_graph(module))
+    onnx.helper.set_model_props(graph, facts)  # which quantization drops
+    return graph
+
+
+def foreign_graph(module: ForeignEncoder) -> onnx.ModelProto:
+    """The graph of one of SpeechBrain's encoders: `features` (B, T, F) to `outputs` (B, T', D), without lengths.
+
+    PyTorch's exporter makes invalid graphs of SpeechBrain's convolutions. They squeeze an axis that need not be of size
+    1, which does nothing in PyTorch and is an error in ONNX.
+    """
+    free = torch.export.Dim.AUTO
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        program = torch.export.export(
+            module, (torch.randn(2, 200, 80),), dynamic_shapes={"x": {0: free, 1: free}}, strict=False
+        )
+        for node in list(program.graph.nodes):
+            if node.target is torch.ops.aten.squeeze.dim:
+                source, axis = node.args
+                if source.meta["val"].shape[axis] != 1:
+                    node.replace_all_uses_with(source)
+                    program.graph.erase_node(node)
+        found = torch.onnx.export(
+            program, dynamo=True, opset_version=OPSET, input_names=["features"], output_names=["outputs"], verbose=False
+        )
+    assert found is not None
+    model = found.model_proto
+    # The exporter notes the number of frames of its example as that of all outputs.
+    for each in model.graph.output:
+        each.type.tensor_type.ClearField("shape")
+    return model
 
 
 def summarize(rows: list[dict[str, Any]], rounds: Sequence[Sequence[float]], networks: dict[str, Network]) -> None:
     """Add to each row its times, and its ratio to its twin's row of the same runtime and precision."""
-    places = {(row["network"], row["runtime"], row["precision"]): index for index, row in enumerate(rows)}
-    for index, row in enumerate(rows):
-        times = [each[index] for each in rounds]
-        network = networks[row["network"]]
-        row |= {"macs": network.macs, "ms": statistics.median(times), "low_ms": min(times), "high_ms": max(times)}
-        twin = places.get((network.twin or "", row["runtime"], row["precision"]))
-        if twin is None:
+    steps = {(row["network"], row["runtime"], row["precision"]): row["step"] for row in rows if "step" in row}
+    for row in rows:
+        if "step" not in row:
             continue
-        ratios = sorted(each[index] / each[twin] for each in rounds)
+        times = [each[row["step"]] for each in rounds]
+        row |= {"ms": statistics.median(times), "low_ms": min(times), "high_ms": max(times)}
+        twin = networks[row["network"]].twin or ""
+        place = steps.get((twin, row["runtime"], row["precision"]))
+        if place is None:
+            continue
+        ratios = sorted(each[row["step"]] / each[place] for each in rounds)
         quarter = len(ratios) // 4
         row |= {
-            "macs_ratio": network.macs / networks[network.twin or ""].macs,
+            "macs_ratio": row["macs"] / networks[twin].macs,
             "ratio": statistics.median(ratios),
             "ratio_low": ratios[quarter],
             "ratio_high": ratios[-1 - quarter],
         }
 
 
-def table(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    """The rows as Markdown."""
-    lines = [
-        "{machine} ({flags}), {threads} threads, batch {batch}, {seconds:g} s of audio; medians of {rounds} "
-        "rounds.".format(**facts),
-        "",
-        "| network | runtime | precision | ms | of its twin's MACs | of its twin's time (quartiles) |",
-        "|---|---|---|---|---|---|",
+def add_memory(rows: list[dict[str, Any]], base: Load, seconds: Sequence[float], folder: Path) -> None:
+    """Add to the rows of every duration how much memory a pass takes beside the network and the libraries."""
+    durations = sorted(seconds)
+    works = {(row["network"], row["runtime"], row["precision"]) for row in rows}
+    for work in sorted(works):
+        tell(f"memory of {', '.join(work)}")
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            peaks = process.submit(peak_megabytes, *work, base, durations, folder).result()
+        for row in rows:
+            own = (row["network"], row["runtime"], row["precision"]) == work
+            if own and (row["threads"], row["batch"]) == (base.threads, base.batch):
+                row["peak_mb"] = peaks[durations.index(row["seconds"])]
+
+
+def peak_megabytes(
+    name: str, runtime: str, precision: str, base: Load, durations: Sequence[float], folder: Path
+) -> list[float | None]:
+    """For ascending durations, how far memory rises above that of the process that has loaded the network (Linux)."""
+    torch.set_num_threads(base.threads)
+    network = next(each for each in found(name.removesuffix("'s twin")) if each.name == name)
+    peaks: list[float | None] = []
+    before = None
+    for seconds in durations:
+        step = prepare(network, runtime, precision, replace(base, seconds=seconds), folder)
+        try:
+            before = before or _status("VmRSS")
+            Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+            step()
+            peaks.append((_status("VmHWM") - before) / 1024)
+        except (OSError, StopIteration):
+            peaks.append(None)
+        del step
+    return peaks
+
+
+def _status(key: str) -> int:
+    """A number of kilobytes that the kernel tells of this process."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(f"{key}:")).split()[1])
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a table of comma-separated values."""
+    import pandas
+
+    text: str = pandas.DataFrame(rows).to_csv(index=False)
+    return text
+
+
+def tables(facts: dict[str, Any], rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as Markdown: times of all networks; of the first with other loads; memory; what is missing, and why."""
+
+    def at_base(row: dict[str, Any]) -> bool:
+        return all(row[key] == facts[key] for key in ("threads", "batch", "seconds"))
+
+    def label(row: dict[str, Any]) -> str:
+        return "{network}, {threads} thread(s), batch {batch}, {seconds:g} s".format(**row)
+
+    def ratio(row: dict[str, Any]) -> str:
+        return f" ({row['ratio']:.2f})" if "ratio" in row else ""
+
+    first = rows[0]["network"]
+    others = {row["network"]: row for row in rows if row["network"].startswith(first)}
+    shares = {row["network"]: row for row in rows if "macs_ratio" in row}
+    parts = [
+        "{machine} ({flags}), {threads} thread(s), batch {batch}, {seconds:g} s of audio; medians of {rounds} rounds, "
+        "in ms. In brackets: the part of the plain twin's.".format(**facts),
+        pivot(
+            [row for row in rows if at_base(row)],
+            lambda row: (
+                row["network"] + (f" ({shares[row['network']]['macs_ratio']:.2f})" if row["network"] in shares else "")
+            ),
+            "network (MACs)",
+            lambda row: f"{row['ms']:,.1f}{ratio(row)}",
+        ),
     ]
+    varied = [row for row in rows if row["network"] in others]
+    if not all(map(at_base, varied)):
+        parts += [
+            "The same per second of audio, or per image:",
+            pivot(varied, label, "load", lambda row: f"{row['ms'] / amount(row):,.2f}{ratio(row)}"),
+        ]
+    if any("peak_mb" in row for row in rows):
+        parts += [
+            "Peak memory in MB, beside the network and the libraries:",
+            pivot(
+                [row for row in rows if row.get("peak_mb") is not None],
+                label,
+                "load",
+                lambda row: f"{row['peak_mb']:,.0f}",
+            ),
+        ]
+    parts += [f"{row['network']}, {row['runtime']}, {row['precision']}: {row['note']}." for row in rows if row["note"]]
+    return "\n\n".join(part for part in parts if part)
+
+
+def amount(row: dict[str, Any]) -> float:
+    """Seconds of audio, or images, of a pass."""
+    return float(
+        row["batch"] * (1 if row["network"].removeprefix(TORCHVISION) in list_classifiers() else row["seconds"])
+    )
+
+
+def pivot(
+    rows: Sequence[dict[str, Any]],
+    label: Callable[[dict[str, Any]], str],
+    head: str,
+    cell: Callable[[dict[str, Any]], str],
+) -> str:
+    """A Markdown table with a line for each label and a column for each runtime and precision."""
+    columns = list(dict.fromkeys((row["runtime"], row["precision"]) for row in rows))
+    lines: dict[str, dict[tuple[str, str], str]] = {}
     for row in rows:
-        ratio = "{macs_ratio:.3f} | {ratio:.2f} ({ratio_low:.2f} to {ratio_high:.2f})" if "ratio" in row else " | "
-        lines.append(("| {network} | {runtime} | {precision} | {ms:.1f} | " + ratio + " |").format(**row))
-    return "\n".join(lines)
+        text = "not measured" if row["ms"] is None else cell(row)
+        lines.setdefault(label(row), {})[row["runtime"], row["precision"]] = text
+    return "\n".join(
+        [
+            " | ".join([f"| {head}", *map(", ".join, columns)]) + " |",
+            "|---" * (len(columns) + 1) + "|",
+            *(
+                " | ".join([f"| {name}", *(cells.get(column, "") for column in columns)]) + " |"
+                for name, cells in lines.items()
+            ),
+        ]
+    )
 
 
-def draw(facts: dict[str, Any], rows: list[dict[str, Any]], path: Path) -> None:
+def draw(facts: dict[str, Any], rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Draw time against MACs, both as parts of the twin's: on the diagonal, time follows MACs."""
     from matplotlib.figure import Figure
 
-    pairs = [row for row in rows if "ratio" in row]
+    base = [row for row in rows if all(row[key] == facts[key] for key in ("threads", "batch", "seconds"))]
+    pairs = [row for row in base if "ratio" in row]
     if not pairs:
         return
     figure = Figure(figsize=(6, 5), layout="constrained")

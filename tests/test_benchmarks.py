@@ -150,20 +150,57 @@ def test_inference_is_measured_in_every_runtime_beside_the_twin(monkeypatch: Any
     monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
     inference = load("inference")
     monkeypatch.setattr(inference, "create_encoder", _narrow(inference.create_encoder))
-    options = ["--seconds=0.2", "--rounds=4", "--precisions", "fp32", "int8", "bf16", f"--output={tmp_path}"]
-    inference.main(["bl_resnet22", *options, "--json"])
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    monkeypatch.setitem(inference.FOREIGN, "conformer", lambda: inference.conformer(80, (4, 4), 16, 1, 1, 16, 3))
+    options = ["--seconds=0.2", "--rounds=4", "--threads=1", "--batch=1", f"--output={tmp_path}", "--json"]
+    inference.main(["bl_resnet22", "conformer", *options])
+    found = json.loads(capsys.readouterr().out)["rows"]
+    assert not any(row["note"] for row in found)
+    rows = [row for row in found if row["network"] != "conformer"]
+    assert len(found) - len(rows) == 7  # all but PyTorch after optimize()
     found = {(row["runtime"], row["precision"]) for row in rows if row["network"] == "bl_resnet22"}
     assert found == {
-        *(("torch", each) for each in ("fp32", "bf16")),
+        *((each, precision) for each in ("torch", "optimized") for precision in ("fp32", "bf16")),
         *(("onnxruntime", each) for each in ("fp32", "int8")),
         *(("openvino", each) for each in ("fp32", "bf16", "int8")),
     }
     assert all(0 < row["ratio_low"] <= row["ratio"] <= row["ratio_high"] for row in rows if "ratio" in row)
     assert sum("ratio" in row for row in rows) * 2 == len(rows)
-    assert (tmp_path / "times.svg").stat().st_size and "| bl_resnet22 | openvino | int8 |" in (
-        tmp_path / "table.md"
-    ).read_text()
+    assert (tmp_path / "times.svg").stat().st_size
+    assert len((tmp_path / "times.csv").read_text().splitlines()) == 1 + len(found)
+    assert "| network (MACs) | torch, fp32 |" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_inference_under_other_loads_is_measured_with_its_memory(monkeypatch: Any, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    inference = load("inference")
+    options = ["--runtimes=torch", "--precisions=fp32", "--threads", "1", "--batch", "1", "2", "--rounds=1"]
+    inference.main(["bl_resnet22_half", *options, "--seconds", "0.2", "0.1", f"--output={tmp_path}", "--json"])
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    loads = [(1, 1, 0.2), (1, 2, 0.2), (1, 1, 0.1)]
+    assert [(row["threads"], row["batch"], row["seconds"]) for row in rows] == [
+        each for each in loads for _ in range(2)
+    ]
+    assert all(("peak_mb" in row) == (row["batch"] == 1) and row["ms"] > 0 for row in rows)
+    table = (tmp_path / "table.md").read_text()
+    assert "per second of audio" in table and "Peak memory" in table
+
+
+def test_inference_tells_what_it_could_not_measure_and_goes_on(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY / "benchmarks"))
+    inference = load("inference")
+
+    def refuse(*arguments: Any) -> Any:
+        raise RuntimeError("no such operator\nand more")
+
+    monkeypatch.setattr(inference, "graph_of", refuse)
+    options = ["--seconds=0.1", "--rounds=1", "--threads=1", "--batch=1", "--precisions=fp32"]
+    inference.main(["bl_resnet22_half", *options, "--runtimes", "torch", "onnxruntime"])
+    table = capsys.readouterr().out
+    assert "not measured: no such operator." in table and "and more" not in table
+    with pytest.raises(SystemExit):
+        inference.main(["resnet23"])
+    assert "no network is named resnet23" in capsys.readouterr().err
 
 
 def _narrow(create: Any) -> Any:
