@@ -157,8 +157,7 @@ def test_inference_is_measured_in_every_runtime_beside_the_twin(monkeypatch: Any
     assert not any(row["note"] for row in found)
     rows = [row for row in found if row["network"] != "conformer"]
     assert len(found) - len(rows) == 7  # all but PyTorch after optimize()
-    found = {(row["runtime"], row["precision"]) for row in rows if row["network"] == "bl_resnet22"}
-    assert found == {
+    assert {(row["runtime"], row["precision"]) for row in rows if row["network"] == "bl_resnet22"} == {
         *((each, precision) for each in ("torch", "optimized") for precision in ("fp32", "bf16")),
         *(("onnxruntime", each) for each in ("fp32", "int8")),
         *(("openvino", each) for each in ("fp32", "bf16", "int8")),
