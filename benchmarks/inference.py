@@ -198,8 +198,8 @@ def found(name: str) -> Iterator[Network]:
             return
         yield _classifier(TORCHVISION + plain, theirs)
     elif name in FOREIGN:
-        encoder = FOREIGN[name]().eval()
-        yield Network(name, encoder, count_costs(encoder, torch.randn(1, FRAMES_A_SECOND, 80)).macs)
+        foreign = FOREIGN[name]().eval()
+        yield Network(name, foreign, count_costs(foreign, torch.randn(1, FRAMES_A_SECOND, 80)).macs)
     else:
         twin = create_encoder(name, big_little_stages=0)
         own = create_encoder(name)
