@@ -54,7 +54,8 @@ EXTRAS = {
     "docs": DOCS,
     # torchvision judges our image models in the tests; the demo's synthesizer makes the tests' speech, and
     # decoding graphs are made and searched in them; kaldi-native-fbank judges our features; hypothesis damages
-    # files; sherpa-onnx and onnx-asr run our exported models; openai's client talks to our server.
+    # files; sherpa-onnx and onnx-asr run our exported models; openai's client talks to our server; s3fs reads shards
+    # from moto's S3.
     "dev": [
         "pytest>=8",
         "pytest-xdist>=3.5",
@@ -62,6 +63,8 @@ EXTRAS = {
         "mypy>=1.11",
         "hypothesis>=6.100",
         "kaldi-native-fbank>=1.22",
+        "s3fs>=2024.6",
+        "moto[server]>=5",
         *IMAGES,
         *DEMO,
         *LM,

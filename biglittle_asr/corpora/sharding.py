@@ -16,7 +16,7 @@ from biglittle_asr.audio.files import WHOLE
 from biglittle_asr.corpora.images.folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.files import replacing, write_table
-from biglittle_asr.shards import SHARD_NAME, ShardMember
+from biglittle_asr.shards import SHARD_NAME, ShardMember, checksum
 
 SHARD_MEGABYTES = 256
 """Default size of a shard. A sample costs one request at any size. 960 hours of FLAC make some 240 files, few enough to
@@ -78,7 +78,7 @@ def write_shards(
     Files are packed unchanged. The same files and options give the same bytes. A hash of the ID determines a sample's
     shard, so each shard is a fair sample of the set, and losing one does not lose a speaker. Shards are written
     atomically and existing ones are not written again, so an interrupted run can be continued by repeating it. The
-    index is written last.
+    index is written last, with a checksum of every file.
 
     Arguments
     ---------
@@ -109,7 +109,7 @@ def write_shards(
     >>> _ = (folder / "train.csv").write_text("ID,duration,wav,spk_id,wrd\na,1.0,a.wav,s,YES\n")
     >>> summary = write_shards(folder / "train.csv", folder / "shards")
     >>> summary.index.read_text().splitlines()[1]
-    'a,1.0,train-b85ec0d0-00000.tar#1024:5,s,YES'
+    'a,1.0,train-b85ec0d0-00000.tar#1024:5:187d3695,s,YES'
     """
     source, output_folder = Path(source), Path(output_folder)
     if not 0 < shard_megabytes << 20 <= LARGEST_SHARD:
@@ -120,26 +120,24 @@ def write_shards(
         column, name, samples = "wav", source.stem, _utterances(source)
     shards = _arrange(output_folder, name, samples, shard_megabytes << 20)
     newest = max(sample.path.stat().st_mtime_ns for sample in samples)
-    due = [shard for shard in shards if not _is_written(shard, newest)]
+    due = [not _is_written(shard, newest) for shard in shards]
     total = sum(shard.size for shard in shards)
-    done = total - sum(shard.size for shard in due)
+    done = 0
     output_folder.mkdir(parents=True, exist_ok=True)
     progress(done, total)
+    places: dict[str, ShardMember] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for size in pool.map(_write, due):
-            done += size
+        for shard, checksums in zip(shards, pool.map(_write, shards, due), strict=True):
+            for sample, offset, digits in zip(shard.samples, shard.offsets, checksums, strict=True):
+                places[sample.id] = ShardMember(shard.path.name, offset, sample.size, digits)
+            done += shard.size
             progress(done, total)
-    places = {
-        sample.id: ShardMember(shard.path.name, offset, sample.size)
-        for shard in shards
-        for sample, offset in zip(shard.samples, shard.offsets, strict=True)
-    }
     index = output_folder / f"{name}.csv"
     columns = ["ID", "duration", "wav", "spk_id", "wrd"] if column == "wav" else ["ID", "class", "image"]
     rows = [{**sample.row, column: str(places[sample.id])} for sample in samples]
     write_table(index, columns, [[row.get(name, "") for name in columns] for row in rows])
     _remove_others(output_folder, name, shards)
-    return Summary(index, len(samples), len(shards), total, len(due))
+    return Summary(index, len(samples), len(shards), total, sum(due))
 
 
 def _utterances(manifest: Path) -> list[Sample]:
@@ -213,18 +211,28 @@ def _is_written(shard: Shard, newest: int) -> bool:
     return status.st_size == shard.size and status.st_mtime_ns >= newest
 
 
-def _write(shard: Shard) -> int:
+def _write(shard: Shard, due: bool) -> list[str]:
+    """Write a shard if it is due, and return the checksums of its files."""
+    if not due:
+        return [checksum(_content(sample)) for sample in shard.samples]
+    checksums = []
     with replacing(shard.path) as temporary, temporary.open("wb") as file:
         for sample in shard.samples:
             first, description, second = sample.headers()
-            content = sample.path.read_bytes()
-            if len(content) != sample.size:
-                raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
+            content = _content(sample)
+            checksums.append(checksum(content))
             for part in (first, description, bytes(_padding(len(description))), second, content):
                 file.write(part)
             file.write(bytes(_padding(sample.size)))
         file.write(bytes(2 * tarfile.BLOCKSIZE))
-    return shard.size
+    return checksums
+
+
+def _content(sample: Sample) -> bytes:
+    content = sample.path.read_bytes()
+    if len(content) != sample.size:
+        raise ValueError(f"{sample.path}: changed while it was packed; start again when it is complete.")
+    return content
 
 
 def _remove_others(folder: Path, name: str, shards: Sequence[Shard]) -> None:

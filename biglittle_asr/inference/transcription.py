@@ -17,6 +17,7 @@ from biglittle_asr.decoding import BeamWords, Decoder, Word
 from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.windows import outputs_by_windows
+from biglittle_asr.shards import StorageError
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -123,6 +124,11 @@ def transcribe(
     Transcript or Failure
         One per recording: first those that cannot be opened, then from short to long.
 
+    Raises
+    ------
+    StorageError
+        If recordings are in remote storage that fails.
+
     Example
     -------
     >>> import soundfile
@@ -154,6 +160,8 @@ def outputs(
     for recording in recordings:
         try:
             durations[recording] = recording.duration()
+        except StorageError:
+            raise
         except (OSError, ValueError) as error:
             yield Failure(recording, error)
     done, total = 0.0, sum(durations.values())
@@ -195,6 +203,8 @@ def _batch_outputs(
         try:
             with recognizer.stopwatch("reading"):
                 wavs[recording] = torch.from_numpy(recording.read(recognizer.sample_rate))
+        except StorageError:
+            raise
         except (OSError, ValueError) as error:
             yield Failure(recording, error)
     if not wavs:
@@ -238,6 +248,8 @@ def _transcribe(recognizer: Recognizer, output: Output) -> Transcript | Failure:
         with torch.inference_mode(), recognizer.stopwatch("decoding"):
             words = tuple(decode(decoder, output.pieces, lambda: duration))
             alternatives = _alternatives(decoder, duration)
+    except StorageError:
+        raise
     except (OSError, ValueError) as error:
         return Failure(output.recording, error)
     return Transcript(output.recording, duration, words, alternatives)

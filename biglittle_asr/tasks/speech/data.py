@@ -23,6 +23,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.audio.files import WHOLE, Segment, read_audio
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
+from biglittle_asr.shards import StorageError
 from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches, seed_all
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
@@ -57,11 +58,15 @@ class AudioReader:
         ------
         UnreadableAudioError
             If the file cannot be read, has another sample rate, or has samples that are not finite.
+        StorageError
+            If it is in remote storage that fails.
         """
         if self._cache is not None and (path, segment) in self._cache:
             return self._cache[path, segment]
         try:
             samples, sample_rate = read_audio(path, segment)
+        except StorageError:
+            raise
         except (OSError, ValueError) as error:
             strerror = getattr(error, "strerror", None)
             raise UnreadableAudioError(f"{path}: {strerror}." if strerror else str(error)) from error
