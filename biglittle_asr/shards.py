@@ -110,7 +110,7 @@ class ShardMember:
     size: int
     """Size of the file, in bytes."""
     checksum: str | None = None
-    """The file's :func:`checksum`; None in indices of earlier versions, which have none."""
+    """The file's :func:`crc32`; None in indices of earlier versions, which have none."""
 
     @classmethod
     def parse(cls, text: str | PathLike[str]) -> ShardMember | None:
@@ -154,7 +154,7 @@ class ShardMember:
         except FileNotFoundError as error:
             if not is_url(self.shard):
                 raise
-            raise StorageError(f"{self.shard}: no such shard; it was there before: copy it again.") from error
+            raise StorageError(f"{self.shard}: no such shard; copy it, or its index, again.") from error
 
     def _read(self) -> bytes:
         data = _read(self.shard, self.offset, self.end)
@@ -168,17 +168,17 @@ class ShardMember:
             size = tarfile.TarInfo.frombuf(header, tarfile.ENCODING, "surrogateescape").size
         except tarfile.HeaderError:
             size = None
-        if size != self.size or self.checksum not in (None, checksum(content)):
+        if size != self.size or self.checksum not in (None, crc32(content)):
             raise ShardError(f"{self.shard}: is not the shard that its index was made of; copy both again.")
         return content
 
 
-def checksum(content: bytes) -> str:
+def crc32(content: bytes) -> str:
     """Eight hexadecimal digits that tell a file from damaged or other ones: CRC-32, as in zip files.
 
     Example
     -------
-    >>> checksum(b"123456789")
+    >>> crc32(b"123456789")
     'cbf43926'
     """
     return f"{zlib.crc32(content):08x}"
@@ -418,8 +418,11 @@ def _request(url: str, work: Callable[[Any, str, Mapping[str, float]], Result], 
         if not is_url(url):
             raise ShardError(f"{url}: cannot be read ({reason}); check the location, and your access to it.")
         if not transient:
-            advice = "give credentials that are valid and may read it" if status in (401, 403) else "check the location"
-            raise StorageError(f"{url}: cannot be read ({reason}); {advice}, and your access to it.")
+            denied = status in (401, 403)
+            advice = (
+                "give valid credentials that may read it" if denied else "check the location, and your access to it"
+            )
+            raise StorageError(f"{url}: cannot be read ({reason}); {advice}.")
         if attempt < policy.attempts:
             wait = policy.wait(attempt)
             logger.warning(f"{url}: {reason}; request {attempt} of {policy.attempts}, the next in {wait:.1f} s.")

@@ -16,7 +16,7 @@ from biglittle_asr.audio.files import WHOLE
 from biglittle_asr.corpora.images.folder import read_image_folder
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
 from biglittle_asr.files import replacing, write_table
-from biglittle_asr.shards import SHARD_NAME, ShardMember, checksum
+from biglittle_asr.shards import SHARD_NAME, ShardMember, crc32
 
 SHARD_MEGABYTES = 256
 """Default size of a shard. A sample costs one request at any size. 960 hours of FLAC make some 240 files, few enough to
@@ -214,13 +214,13 @@ def _is_written(shard: Shard, newest: int) -> bool:
 def _write(shard: Shard, due: bool) -> list[str]:
     """Write a shard if it is due, and return the checksums of its files."""
     if not due:
-        return [checksum(_content(sample)) for sample in shard.samples]
+        return [crc32(_content(sample)) for sample in shard.samples]
     checksums = []
     with replacing(shard.path) as temporary, temporary.open("wb") as file:
         for sample in shard.samples:
             first, description, second = sample.headers()
             content = _content(sample)
-            checksums.append(checksum(content))
+            checksums.append(crc32(content))
             for part in (first, description, bytes(_padding(len(description))), second, content):
                 file.write(part)
             file.write(bytes(_padding(sample.size)))

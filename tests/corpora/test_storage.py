@@ -148,8 +148,8 @@ PERMANENT = {
     "503": (Fault("503"), "HTTP status 503", "check the network and the storage"),
     "silence": (Fault("silence"), "no answer within 0.", "check the network and the storage"),
     "connections closed": (Fault("hang up"), "the last of 3 requests", "check the network and the storage"),
-    "401": (Fault("401", code="Unauthorized"), "HTTP status 401", "give credentials"),
-    "403": (Fault("403", code="AccessDenied"), "HTTP status 403", "give credentials"),
+    "401": (Fault("401", code="Unauthorized"), "HTTP status 401", "give valid credentials"),
+    "403": (Fault("403", code="AccessDenied"), "HTTP status 403", "give valid credentials"),
     "expired credentials": (
         Fault("400", code="ExpiredToken"),
         "HTTP status 400",
@@ -485,7 +485,7 @@ def test_s3_with_invalid_credentials(
     use_endpoint(moto_server, monkeypatch, key="AKIAIOSFODNN7EXAMPLE", secret="s3cr3t")
     allow("0")
     try:
-        with pytest.raises(StorageError, match="HTTP status 403.*give credentials") as error:
+        with pytest.raises(StorageError, match="HTTP status 403.*give valid credentials") as error:
             read_index(f"s3://{BUCKET}", "train", "wav")
     finally:
         allow("1000000")
