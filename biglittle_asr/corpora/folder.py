@@ -210,10 +210,10 @@ def _choose_splits(
         of_speaker = split_by_lot(speakers, missing, seed)
         logger.info(f"folder: {', '.join(missing)} split off by speaker.")
         return chosen | {each.id: of_speaker[str(each.speaker)] for each in pool}
-    why = "" if split_by == "chance" else f" ({len(speakers) or 'no'} speakers are known)"
+    few = f" ({len(speakers) or 'no'} speakers are known; if paths name them, say where, such as names={{speaker}}/*)"
     logger.warning(
-        f"folder: {', '.join(missing)} split off by chance{why}: a speaker may be in train and in test, so the scores "
-        "say nothing about other speakers. If folders are named by speaker, give names={speaker}/*."
+        f"folder: {', '.join(missing)} split off by chance{'' if split_by == 'chance' else few}: a speaker may be in "
+        "train and in test, so the scores say nothing about other speakers."
     )
     return chosen | split_by_lot({each.id: 1 for each in pool}, missing, seed)
 
