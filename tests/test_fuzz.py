@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,13 @@ FILES = 6
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_damaged_files_end_in_a_value_or_a_sentence(name: str) -> None:
+def test_damaged_files_end_in_a_value_or_a_sentence(name: str, request: pytest.FixtureRequest) -> None:
+    if name.endswith("OpenVINO") and "openvino" in sys.modules:
+        # Files are read in forked processes, where OpenVINO hangs if an earlier test has used it here.
+        command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", request.node.nodeid]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+        return
     report = fuzz(TARGETS[name], examples=FILES)
     assert report.files >= FILES
     assert not report.findings, "\n".join(f"{each.what}\n{each.content!r}\n{each.trace}" for each in report.findings)
@@ -52,7 +59,7 @@ OTHERS = {
     "commands.networks.override": "an argument of the command line",
     "commands.recipe.run": "what the recipe's reader has returned",
     "corpora.images.imagenet.imagenet_classes": "a file of this package",
-    "corpora.sharding._write": "only copies it",
+    "corpora.sharding._content": "only copies it",
     "corpora.synthesis.librispeech_like._is_complete": "only compares it",
     "export.onnxruntime_web._checked": "only compares its checksum",
     "export.onnxruntime_web._fill": "its checksum is known",

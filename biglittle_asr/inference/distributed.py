@@ -356,9 +356,9 @@ def _set_up(context: Any) -> None:
     context.max_errored_blocks = -1
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for handler in logging.getLogger("ray.data").handlers:
+    # Ray's log file has its messages. Ray also adds the program's own handlers, which are not to be changed.
+    for handler in set(logging.getLogger("ray.data").handlers) - set(logging.getLogger().handlers):
         if isinstance(handler, logging.StreamHandler):
-            # Its log file has them.
             handler.setLevel(logging.CRITICAL)
 
 

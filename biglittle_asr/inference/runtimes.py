@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -127,7 +128,8 @@ class OpenVINO(Runtime):
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:
         import openvino
 
-        core = _openvino_core()
+        core, self._process = _openvino_core()
+        self._check_process()
         model = core.read_model(content)
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": self.hint}
         self._request = core.compile_model(model, "CPU", precise).create_infer_request()
@@ -135,21 +137,29 @@ class OpenVINO(Runtime):
         facts = dict(found["framework"]) if "framework" in list(found) else {}
         return {key: str(each.value if isinstance(each, openvino.OVAny) else each) for key, each in facts.items()}
 
+    def _check_process(self) -> None:
+        if self._process != os.getpid():
+            raise ValueError(
+                "openvino hangs in a process that was forked from one that has used it; start processes with "
+                'multiprocessing\'s method "spawn", or take the runtime onnxruntime.'
+            )
+
     def _run(self, inputs: Sequence[Array]) -> list[Array]:
+        self._check_process()
         found = self._request.infer(dict(enumerate(inputs)))
         return [np.array(found[index]) for index in range(len(found))]
 
 
 @functools.cache
-def _openvino_core() -> Any:
-    """The one core of the process.
+def _openvino_core() -> tuple[Any, int]:
+    """The one core of the process, and the process's number.
 
     Each core has a stack for signals. When two cores end in the order in which they began, the second restores the
     stack of the first, which is gone, and the next signal with a handler in Python ends the process.
     """
     import openvino
 
-    return openvino.Core()
+    return openvino.Core(), os.getpid()
 
 
 RUNTIMES: dict[str, type[Runtime]] = {each.name: each for each in (OnnxRuntime, OpenVINO)}

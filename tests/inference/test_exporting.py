@@ -220,6 +220,32 @@ def test_signals_are_handled_after_runtimes_have_gone(exported, runtime):
     assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
+FORK = """
+import os, signal, sys
+from pathlib import Path
+from biglittle_asr.inference.runtimes import RUNTIMES
+runtime, path = RUNTIMES[sys.argv[1]], Path(sys.argv[2])
+runtime(path, 1)
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    try:
+        runtime(path, 1)
+    except ValueError as error:
+        print(error, flush=True)
+    os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("runtime", sorted(RUNTIMES))
+def test_forked_processes_run_networks_or_say_why_not(exported, runtime):
+    command = [sys.executable, "-c", FORK, runtime, str(exported / ONNX / FLOAT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout or 'multiprocessing\'s method "spawn"' in done.stdout
+
+
 # In the programs of others
 
 
