@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import pickle
 import re
@@ -136,6 +137,7 @@ def without_confidence(ctm: str) -> list[str]:
 def test_dead_workers_and_new_machines_change_no_word(
     ray_cluster: Any, model_folder: Path, folder: Path, expected: Any, monkeypatch: Any, capfd: Any
 ) -> None:
+    levels = {handler: handler.level for handler in logging.getLogger().handlers}
     model = engine.SharedModel.of(model_folder, load_model(model_folder))
     (folder / "r07.m4a.once").touch()
     recordings = find_recordings([str(folder)], folder)
@@ -161,6 +163,7 @@ def test_dead_workers_and_new_machines_change_no_word(
     (folder / "r07.m4a.always").unlink()
     assert failed(found) == {"r07"} and texts(found) == {name: expected[name] for name in ("r06", "r08", "r09")}
     assert capfd.readouterr() == ("", "")
+    assert {handler: handler.level for handler in logging.getLogger().handlers} == levels
 
 
 @pytest.mark.slow
