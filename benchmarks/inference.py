@@ -80,7 +80,7 @@ class Load:
     batch: int
     """Utterances or images."""
     seconds: float
-    """Of audio in an utterance."""
+    """Seconds of audio in an utterance."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Network:
     name: str
     module: nn.Module
     macs: int
-    """Of an image, or of a second of audio."""
+    """Multiply-accumulates per image, or per second of audio."""
     twin: str | None = None
 
     @property

@@ -92,6 +92,13 @@ def sentence(text: object) -> str:
     return str(text) if str(text).endswith((".", "?", "!")) else f"{text}."
 
 
+class FatalError(RuntimeError):
+    """A failure that ends a program, with a sentence for the user.
+
+    It is no ValueError or OSError, so that a reader of many files, which leaves out what it cannot read, lets it pass.
+    """
+
+
 def explain_failure(error: BaseException) -> str | None:
     """What to tell the user of an error that ends a program; None for one that only its traceback explains.
 
@@ -100,7 +107,7 @@ def explain_failure(error: BaseException) -> str | None:
     Arguments
     ---------
     error : BaseException
-        ValueError and OSError carry a sentence for the user. Of others, `MENDABLE` are known.
+        ValueError, OSError and FatalError carry a sentence for the user. `MENDABLE` has what is known of others.
 
     Example
     -------
@@ -117,7 +124,7 @@ def explain_failure(error: BaseException) -> str | None:
     loading = re.match(r"Caught (\w+) in DataLoader worker process", text)
     if loading:
         text = re.split(rf"\n(?:[\w.]+\.)?{loading[1]}:? ?", text)[-1].strip() or loading[1]
-    if not isinstance(error, OSError | ValueError):
+    if not isinstance(error, OSError | ValueError | FatalError):
         line = first_line(RuntimeError(text or type(error).__name__))
         if isinstance(error, MemoryError):
             line = f"out of memory: {line}"

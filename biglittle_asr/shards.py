@@ -33,7 +33,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from biglittle_asr.extras import missing_extra
-from biglittle_asr.messages import first_line
+from biglittle_asr.messages import FatalError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class ShardError(ValueError):
     """A shard, or its index, cannot be used."""
 
 
-class StorageError(ShardError):
+class StorageError(FatalError):
     """Storage does not answer, or refuses access. Other files would fare no better, so reading many of them ends."""
 
 
@@ -143,8 +143,6 @@ class ShardMember:
         """
         try:
             return self._read()
-        except StorageError:
-            raise
         except ShardError as error:
             if not is_url(self.shard):
                 raise
@@ -407,7 +405,7 @@ def _request(url: str, work: Callable[[Any, str, Mapping[str, float]], Result], 
     for attempt in range(1, policy.attempts + 1):
         try:
             return work(storage, path, limit)
-        except ShardError:
+        except (ShardError, StorageError):
             raise
         # Each kind of storage raises exceptions of its own, whose texts may name what must stay secret: `from None`.
         except Exception as error:

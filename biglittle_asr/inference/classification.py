@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from biglittle_asr.corpora.images.folder import ImageFolder, read_image_folder, read_image_shards, split_folder
 from biglittle_asr.corpora.images.imagenet import imagenet_classes
 from biglittle_asr.models import ImageClassifier
-from biglittle_asr.shards import ShardError, ShardMember, StorageError, has_shards
+from biglittle_asr.shards import ShardError, ShardMember, has_shards
 from biglittle_asr.threads import usable_cores
 
 
@@ -136,8 +136,6 @@ def read_image_anywhere(place: Path | ShardMember) -> Any:
         return read_image(place)
     try:
         return read_image(io.BytesIO(place.read()), label=str(place))
-    except StorageError:
-        raise
     except (ShardError, FileNotFoundError) as error:
         raise UnreadableImageError(str(error)) from error
 

@@ -201,8 +201,8 @@ def cluster(address: str | None = None, cores: int | None = None) -> Iterator[No
     # Otherwise, news of dead workers would go to standard output, whatever log_to_driver is.
     ray._private.worker._worker_logs_enabled = False
     # Ray's own place, since the paths of its sockets must be short.
-    place = "/tmp" if os.path.isdir("/tmp") else None
-    with tempfile.TemporaryDirectory(prefix="ray", dir=place, ignore_cleanup_errors=True) as folder:
+    short = "/tmp" if os.path.isdir("/tmp") else None
+    with tempfile.TemporaryDirectory(prefix="ray", dir=short, ignore_cleanup_errors=True) as folder:
         options: dict[str, Any] = {"address": address}
         if address is None:
             options = {

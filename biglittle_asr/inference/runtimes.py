@@ -47,6 +47,7 @@ class Runtime(ABC):
 
     def __init__(self, path: Path, threads: int) -> None:
         check_installed(type(self))
+        self.check_process()
         self.path = path
         content = read_onnx(path)
         try:
@@ -57,6 +58,9 @@ class Runtime(ABC):
             self.facts = metadata_of(metadata)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
+
+    def check_process(self) -> None:  # noqa: B027 (most runtimes have nothing to check)
+        """Raise ValueError if the runtime cannot be used in this process."""
 
     @abstractmethod
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:
@@ -70,6 +74,7 @@ class Runtime(ABC):
         ValueError
             If the file's network cannot be run on them.
         """
+        self.check_process()
         try:
             return self._run(inputs)
         except Exception as error:  # runtimes have error classes of their own
@@ -128,8 +133,7 @@ class OpenVINO(Runtime):
     def _load(self, content: bytes, threads: int) -> Mapping[str, str]:
         import openvino
 
-        core, self._process = _openvino_core()
-        self._check_process()
+        core, _ = _openvino_core()
         model = core.read_model(content)
         precise = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": self.hint}
         self._request = core.compile_model(model, "CPU", precise).create_infer_request()
@@ -137,15 +141,15 @@ class OpenVINO(Runtime):
         facts = dict(found["framework"]) if "framework" in list(found) else {}
         return {key: str(each.value if isinstance(each, openvino.OVAny) else each) for key, each in facts.items()}
 
-    def _check_process(self) -> None:
-        if self._process != os.getpid():
+    def check_process(self) -> None:
+        """Raise ValueError in a process that was forked from one that has used OpenVINO, for it would hang."""
+        if _openvino_core()[1] != os.getpid():
             raise ValueError(
                 "openvino hangs in a process that was forked from one that has used it; start processes with "
                 'multiprocessing\'s method "spawn", or take the runtime onnxruntime.'
             )
 
     def _run(self, inputs: Sequence[Array]) -> list[Array]:
-        self._check_process()
         found = self._request.infer(dict(enumerate(inputs)))
         return [np.array(found[index]) for index in range(len(found))]
 

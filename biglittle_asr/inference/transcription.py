@@ -17,7 +17,6 @@ from biglittle_asr.decoding import BeamWords, Decoder, Word
 from biglittle_asr.decoding.decoder import SEGMENT_SECONDS
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.windows import outputs_by_windows
-from biglittle_asr.shards import StorageError
 
 if TYPE_CHECKING:
     from biglittle_asr.inference.recognizer import Recognizer
@@ -160,8 +159,6 @@ def outputs(
     for recording in recordings:
         try:
             durations[recording] = recording.duration()
-        except StorageError:
-            raise
         except (OSError, ValueError) as error:
             yield Failure(recording, error)
     done, total = 0.0, sum(durations.values())
@@ -203,8 +200,6 @@ def _batch_outputs(
         try:
             with recognizer.stopwatch("reading"):
                 wavs[recording] = torch.from_numpy(recording.read(recognizer.sample_rate))
-        except StorageError:
-            raise
         except (OSError, ValueError) as error:
             yield Failure(recording, error)
     if not wavs:
@@ -248,8 +243,6 @@ def _transcribe(recognizer: Recognizer, output: Output) -> Transcript | Failure:
         with torch.inference_mode(), recognizer.stopwatch("decoding"):
             words = tuple(decode(decoder, output.pieces, lambda: duration))
             alternatives = _alternatives(decoder, duration)
-    except StorageError:
-        raise
     except (OSError, ValueError) as error:
         return Failure(output.recording, error)
     return Transcript(output.recording, duration, words, alternatives)

@@ -24,7 +24,6 @@ from biglittle_asr.decoding import BeamSearch, BeamWords, Decoder, DecodingSetti
 from biglittle_asr.inference.audio import Recording
 from biglittle_asr.inference.transcription import BATCH_SECONDS, Failure, Progress, decode, outputs
 from biglittle_asr.scoring import Counts, score_texts
-from biglittle_asr.shards import StorageError
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -197,8 +196,6 @@ def _read(
             with torch.inference_mode():
                 log_probs[name] = torch.cat(list(output.pieces)).cpu()
             durations[name] = output.duration
-        except StorageError:
-            raise
         except (OSError, ValueError) as error:
             report(f"{error} The utterance is left out.")
     references = {row["ID"]: row["wrd"] for row in rows if row["ID"] in log_probs}

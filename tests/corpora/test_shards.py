@@ -26,7 +26,7 @@ from biglittle_asr.features.images import evaluation_transform
 from biglittle_asr.inference.folder.classifier import Classifier, save_classifier
 from biglittle_asr.models import create_model
 from biglittle_asr.recipe.prepare import OWN_SPLITS
-from biglittle_asr.shards import ShardError, ShardMember, has_shards, read_index
+from biglittle_asr.shards import ShardError, ShardMember, StorageError, has_shards, read_index
 from biglittle_asr.tasks.engine.batches import Failure
 from biglittle_asr.tasks.images.brain import ImageBrain, Images, find_image_sets
 from support.corpora import SAMPLE_RATE, tone
@@ -240,7 +240,7 @@ def test_an_index_that_cannot_be_used_is_refused(manifest: Path, tmp_path: Path,
 def test_storage_that_cannot_be_read_is_told_in_a_sentence(location: str, message: str, monkeypatch: Any) -> None:
     # As where no package for this storage is installed.
     monkeypatch.setitem(__import__("sys").modules, "s3fs", None)
-    with pytest.raises(ShardError) as error:
+    with pytest.raises(StorageError) as error:
         read_index(location, "train", "wav")
     assert (message or "pip install 'biglittle-asr[storage]'") in sentence(error)
 

@@ -38,7 +38,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from speechbrain.utils.importutils import LazyModule
 
-from biglittle_asr.messages import LONGEST_SENTENCE, explain_failure
+from biglittle_asr.messages import LONGEST_SENTENCE, FatalError, explain_failure
 
 SECONDS = 10
 """CPU time that a reader may take for a file."""
@@ -281,7 +281,7 @@ def complaint(error: BaseException, name: str, folder: Path) -> str | None:
     """What is wrong with the exception that a reader has raised; None if it is a sentence about the file."""
     if isinstance(error, TooSlow):
         return f"takes more than {SECONDS} s"
-    if not isinstance(error, ValueError | OSError):
+    if not isinstance(error, ValueError | OSError | FatalError):
         return f"raises {type(error).__name__}: {error}"
     text = explain_failure(error) or ""
     if name not in text and str(folder) not in text:

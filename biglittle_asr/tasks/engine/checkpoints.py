@@ -239,8 +239,8 @@ def _fault(folder: Path) -> str:
     try:
         # As SpeechBrain will read it. The parser also raises what int(), datetime() and the like do.
         (checkpoint,) = speechbrain_checkpoints.Checkpointer._construct_checkpoint_objects([folder])
-    except Exception:
-        return f"{METAFNAME} is no YAML file"
+    except Exception as error:
+        return f"{METAFNAME} cannot be read: {first_line(error)}"
     inputs = checkpoint.meta.get(INPUTS, {})
     if (
         not isinstance(inputs, Mapping)

@@ -23,7 +23,6 @@ from torch.utils.data import Dataset, get_worker_info
 
 from biglittle_asr.audio.files import WHOLE, Segment, read_audio
 from biglittle_asr.corpora.manifest import read_manifest, row_segment
-from biglittle_asr.shards import StorageError
 from biglittle_asr.tasks.engine.batches import SORTINGS, Draw, EpochBatches, Failure, fixed_batches, seed_all
 from biglittle_asr.tokens.tokenizer import Tokenizer
 
@@ -65,8 +64,6 @@ class AudioReader:
             return self._cache[path, segment]
         try:
             samples, sample_rate = read_audio(path, segment)
-        except StorageError:
-            raise
         except (OSError, ValueError) as error:
             strerror = getattr(error, "strerror", None)
             raise UnreadableAudioError(f"{path}: {strerror}." if strerror else str(error)) from error
